@@ -13,7 +13,7 @@ import re
 import shlex
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -171,9 +171,7 @@ GLOBAL_SETTINGS = (
         "900",
         "a dump that delivers nothing for so long has failed; must exceed LOCK_WAIT_SECONDS",
     ),
-    Setting(
-        "COMMAND_SECONDS", _whole_number(1, 3600), "60", "how long one answer of Docker or of a query may take"
-    ),
+    Setting("COMMAND_SECONDS", _whole_number(1, 3600), "60", "how long one answer of Docker or of a query may take"),
 )
 
 _GUIDE = {
@@ -298,9 +296,7 @@ def _value(setting: Setting, key: str, name: str, given: Callable[[str], _Given 
     try:
         return setting.parse(found.value)
     except _Unfit as unfit:
-        raise ConfigurationError(
-            f"{found.place}: {key}={found.value!r} {unfit}", f"{key}: {setting.meaning}"
-        ) from None
+        raise ConfigurationError(f"{found.place}: {key}={found.value!r} {unfit}", f"{key}: {setting.meaning}") from None
 
 
 def _target(name: str, given: Callable[[str], _Given | None]) -> Target:
@@ -413,3 +409,16 @@ def _line(binding: Binding) -> int:
     """The line of the key itself: the parser counts the blank lines before it as part of the binding."""
     text = binding.original.string
     return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+
+
+def with_client(settings: Settings, client: str | None) -> Settings:
+    """Settings with every target's client replaced by the one from the command line, or unchanged for None."""
+    if client is None:
+        return settings
+    try:
+        kind = _client(client)
+    except _Unfit as unfit:
+        raise ConfigurationError(f"the command line: --client {client!r} {unfit}") from None
+    replaced = replace(settings, targets=tuple(replace(target, client=kind) for target in settings.targets))
+    _check_together(replaced)
+    return replaced

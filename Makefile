@@ -1,0 +1,62 @@
+# `make` lists the targets. Everything installs into .venv; nothing on the host changes but by `make test`,
+# which may start a Docker engine of its own (tests/support/engine.py) and stops it afterwards.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test unit lint format docs bench faults clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(STAMPS)/pip:
+	@command -v $(PYTHON) >/dev/null || { echo "pgbackup: there is no '$(PYTHON)'. Hint: sudo apt-get install python3 python3-venv" >&2; exit 69; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "pgbackup: '$(PYTHON)' is older than 3.10. Hint: make PYTHON=python3.12 …" >&2; exit 69; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "pgbackup: '$(PYTHON)' cannot make virtual environments. Hint: sudo apt-get install python3-venv" >&2; exit 69; }
+	@echo "preparing $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
+	@mkdir -p $(STAMPS) && touch $@
+
+# One stamp per dependency group of pyproject.toml.
+$(STAMPS)/%: pyproject.toml constraints.txt | $(STAMPS)/pip
+	@echo "installing the group '$*' …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group $*
+	@touch $@
+
+setup: $(STAMPS)/runtime ## what the scripts need, into .venv
+
+demo: $(STAMPS)/runtime $(STAMPS)/demo ## two throwaway databases, backed up and verified, without Docker
+	@$(BIN)/python demo/demo.py
+
+test: $(STAMPS)/runtime $(STAMPS)/demo $(STAMPS)/test ## all tests, on real PostgreSQL in Docker
+	@$(BIN)/python tests/support/engine.py run -- tests/all
+
+unit: $(STAMPS)/runtime $(STAMPS)/demo $(STAMPS)/test ## the tests that need no Docker
+	@$(BIN)/python -m pytest tests/unit
+
+lint: $(STAMPS)/runtime $(STAMPS)/test $(STAMPS)/lint ## ruff, mypy, shellcheck, shfmt
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/shellcheck lib/run scripts/*.sh .ci/run tests/all
+	$(BIN)/shfmt -d lib/run scripts/*.sh .ci/run tests/all
+
+format: $(STAMPS)/lint ## put the sources into their standard form
+	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+	$(BIN)/shfmt -w lib/run scripts/*.sh .ci/run tests/all
+
+docs: $(STAMPS)/runtime ## write .env.example and the generated pages of docs/ anew
+	$(BIN)/python docs/generate.py
+
+bench: $(STAMPS)/runtime $(STAMPS)/demo $(STAMPS)/test $(STAMPS)/bench ## speed and memory, side by side, with pictures
+	@$(BIN)/python tests/support/engine.py run -- $(BIN)/python bench/bench.py
+
+faults: $(STAMPS)/runtime $(STAMPS)/demo $(STAMPS)/test ## the fault tests with their full numbers, and a table
+	@$(BIN)/python tests/support/engine.py run -- tests/faults
+
+clean: ## remove .venv and all caches
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

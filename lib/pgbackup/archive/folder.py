@@ -1,0 +1,126 @@
+"""A directory that backups may be written to: opened once, checked, and from then on used by descriptor."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgbackup.errors import CannotCreate, IoFailed, PermissionDenied
+
+
+@dataclass(frozen=True)
+class Folder:
+    """An open directory. path is for messages and for Docker; files are reached through fd only."""
+
+    path: Path
+    fd: int
+
+    def adopt(self, descriptor: int) -> None:
+        """Give a file made by root to the directory's owner, or the owner's next run could not use it."""
+        if os.geteuid() == 0:
+            owner = os.fstat(self.fd)
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+    def reachable(self) -> bool:
+        """Whether this directory still lies at its path: false once it was unmounted or replaced."""
+        try:
+            there = os.stat(self.path)
+        except OSError:
+            return False
+        return os.path.samestat(there, os.fstat(self.fd))
+
+
+def check_mounted(mount: Path | None, fstab: str) -> None:
+    """Raise CannotCreate when `mount` (a setting), or BACKUP_DIR as named in fstab, should be mounted and is not.
+
+    fstab: the text of /etc/fstab reduced by the caller to nothing where it cannot be read.
+    """
+    if mount is not None and not os.path.ismount(mount):
+        raise CannotCreate(
+            f"'{mount}' is not mounted: nothing was written beneath it",
+            f"mount {mount}   (BACKUP_MOUNT asks for it)",
+        )
+    for line in fstab.splitlines():
+        fields = line.split()
+        if len(fields) > 1 and not line.startswith("#") and fields[1] != "none" and not os.path.ismount(fields[1]):
+            raise CannotCreate(
+                f"'{fields[1]}' is in /etc/fstab and not mounted: nothing was written beneath it",
+                f"mount {fields[1]}",
+            )
+
+
+def fstab_lines_above(path: Path, fstab: Path = Path("/etc/fstab")) -> str:
+    """The lines of fstab whose mount point is `path` or lies above it, '/' left out."""
+    try:
+        text = fstab.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    above = {str(path), *(str(parent) for parent in path.parents)} - {"/"}
+    return "\n".join(line for line in text.splitlines() if len(line.split()) > 1 and line.split()[1] in above)
+
+
+@contextmanager
+def opened(path: Path, *, create: bool, top: bool = False) -> Iterator[Folder]:
+    """Open the directory `path`, made with mode 0700 if `create` and it is absent, and refuse an unsafe one.
+
+    top: it is BACKUP_DIR itself, which an operator may have placed behind a symbolic link; a directory
+    inside it may not be one. Raise CannotCreate, PermissionDenied or IoFailed, naming the path.
+    """
+    if create:
+        _make(path)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if top else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        raise _explained(error, path) from None
+    try:
+        _refuse_unsafe(path, os.fstat(descriptor), writing=create)
+        yield Folder(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            above = path.parent.stat()
+            os.chown(path, above.st_uid, above.st_gid)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        raise CannotCreate(
+            f"cannot create '{path}': '{path.parent}' does not exist", f"sudo install -d -m 0700 '{path}'"
+        ) from None
+    except OSError as error:
+        raise _explained(error, path) from None
+
+
+def _explained(error: OSError, path: Path) -> CannotCreate | PermissionDenied | IoFailed:
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return PermissionDenied(
+            f"may not use '{path}': {error.strerror}", "run it as the owner of the backups: sudo -u deployer …"
+        )
+    if error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS):
+        return IoFailed(f"cannot create '{path}': {error.strerror}", f"df -h '{path.parent}'; mount | grep backups")
+    reason = error.strerror
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        reason = "it is a symbolic link or not a directory"
+    return CannotCreate(f"cannot use the directory '{path}': {reason}", f"look at it: ls -ld '{path}'")
+
+
+def _refuse_unsafe(path: Path, status: os.stat_result, *, writing: bool) -> None:
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise CannotCreate(
+            f"'{path}' may be written by others (mode {stat.S_IMODE(status.st_mode):04o})", f"chmod go-w '{path}'"
+        )
+    if writing and os.geteuid() not in (0, status.st_uid):
+        raise CannotCreate(
+            f"'{path}' belongs to another user (uid {status.st_uid})",
+            f"run it as that user, or: sudo chown {os.geteuid()} '{path}'",
+        )

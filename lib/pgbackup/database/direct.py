@@ -1,0 +1,54 @@
+"""Runs the host's own client programs over TCP or a socket: for databases outside Docker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pgbackup.config import Settings, Target
+from pgbackup.database.client import Run, Stream, end_own_backends, piped
+
+
+def connection_of(url: str, user: str) -> dict[str, str]:
+    """Given postgresql://user@host:port/database?key=value, return libpq keywords without the database.
+
+    The same parts as in the PostgreSQL manual, 34.1.1.2. user: the role where the URL names none.
+    """
+    parts = urlsplit(url)
+    found = {"user": unquote(parts.username or "") or user}
+    if parts.hostname:
+        found["host"] = unquote(parts.hostname)
+    if parts.port:
+        found["port"] = str(parts.port)
+    found.update(parse_qsl(parts.query))
+    found.pop("dbname", None)
+    return found
+
+
+class Direct:
+    """The programs come from PATH and must not be older than the server."""
+
+    kind = "direct"
+    container_id = ""
+    image_id = ""
+
+    def __init__(self, target: Target, settings: Settings, run: Run, environment: Mapping[str, str]) -> None:
+        self.connection: Mapping[str, str] = connection_of(target.url, target.user)
+        extra = {"PGPASSFILE": str(target.passfile)} if target.passfile else {}
+        self.environment = {**environment, **extra}
+        self._target, self._settings, self._run = target, settings, run
+
+    def command(self, program: Sequence[str]) -> list[str]:
+        return list(program)
+
+    @contextmanager
+    def reading(self, program: Sequence[str]) -> Iterator[Stream]:
+        finished = False
+        try:
+            with piped(program, self.environment) as stream:
+                yield stream
+                finished = stream.program.status == 0
+        finally:
+            if not finished:
+                end_own_backends(self, self._run, self._target, self._settings)

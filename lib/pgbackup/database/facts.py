@@ -1,0 +1,114 @@
+"""What the server knows about a database that pg_dump does not write down, asked in one round trip."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from pgbackup import interrupt
+from pgbackup.config import Settings, Target
+from pgbackup.database import failures
+from pgbackup.database.client import Client, Run, query
+from pgbackup.errors import SuiteError, Unavailable
+
+
+@dataclass(frozen=True)
+class Facts:
+    """size_bytes: of the database on the server. tables: ordinary ones with a row in the catalog, outside
+    extensions. details: what the manifest carries (owner, roles, extensions, settings, locale …), as JSON values.
+    """
+
+    server_version: str
+    size_bytes: int
+    tables: int
+    details: dict[str, Any]
+
+
+# to_jsonb(row of pg_database) instead of column names: they differ between the majors 13 to 18
+# (PostgreSQL manual, 53.15 pg_database). pg_shdepend knows every role that an object of this database
+# mentions as owner, in an ACL or in a policy (53.49 pg_shdepend).
+_SQL = """
+WITH me AS (SELECT * FROM pg_database WHERE datname = current_database()),
+needed AS (
+  SELECT DISTINCT refobjid AS oid FROM pg_shdepend, me
+  WHERE refclassid = 'pg_authid'::regclass
+    AND (dbid = me.oid OR (dbid = 0 AND classid = 'pg_database'::regclass AND objid = me.oid))
+  UNION SELECT datdba FROM me
+)
+SELECT json_build_object(
+  'server_version', current_setting('server_version'),
+  'in_recovery', pg_is_in_recovery(),
+  'size_bytes', pg_database_size(me.oid),
+  'tables', (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+       AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                       AND d.objid = c.oid AND d.deptype = 'e')),
+  'encoding', pg_encoding_to_char(me.encoding),
+  'database', to_jsonb(me) - 'oid' - 'encoding' - 'datdba' - 'datfrozenxid' - 'datminmxid' - 'datacl' - 'dattablespace',
+  'owner', pg_get_userbyid(me.datdba),
+  'acl', me.datacl::text,
+  'tablespace', (SELECT spcname FROM pg_tablespace t WHERE t.oid = me.dattablespace),
+  'comment', shobj_description(me.oid, 'pg_database'),
+  'settings', (SELECT coalesce(json_agg(json_build_object(
+       'role', CASE WHEN s.setrole = 0 THEN NULL ELSE pg_get_userbyid(s.setrole) END, 'settings', s.setconfig)), '[]')
+     FROM pg_db_role_setting s WHERE s.setdatabase = me.oid),
+  'extensions', (SELECT coalesce(json_object_agg(extname, extversion), '{}') FROM pg_extension),
+  'tablespaces', (SELECT coalesce(json_agg(DISTINCT t.spcname), '[]') FROM pg_class c
+     JOIN pg_tablespace t ON t.oid = c.reltablespace WHERE t.spcname <> 'pg_global'),
+  'roles', (SELECT coalesce(json_object_agg(r.rolname, format(
+       'CREATE ROLE %I WITH %s%s%s%s%s%s%s%s;', r.rolname,
+       CASE WHEN r.rolsuper THEN 'SUPERUSER' ELSE 'NOSUPERUSER' END,
+       CASE WHEN r.rolinherit THEN ' INHERIT' ELSE ' NOINHERIT' END,
+       CASE WHEN r.rolcreaterole THEN ' CREATEROLE' ELSE ' NOCREATEROLE' END,
+       CASE WHEN r.rolcreatedb THEN ' CREATEDB' ELSE ' NOCREATEDB' END,
+       CASE WHEN r.rolcanlogin THEN ' LOGIN' ELSE ' NOLOGIN' END,
+       CASE WHEN r.rolreplication THEN ' REPLICATION' ELSE ' NOREPLICATION' END,
+       CASE WHEN r.rolbypassrls THEN ' BYPASSRLS' ELSE ' NOBYPASSRLS' END,
+       CASE WHEN r.rolconnlimit >= 0 THEN ' CONNECTION LIMIT ' || r.rolconnlimit ELSE '' END)), '{}')
+     FROM pg_roles r JOIN needed ON needed.oid = r.oid WHERE r.rolname !~ '^pg_')
+) FROM me
+"""
+
+
+def _sql(run: Run) -> str:
+    """The question, after the end of sessions that killed runs of ours may have left on the server."""
+    leftovers = (
+        "SELECT FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        f" WHERE application_name LIKE 'pgbackup-{run.owner}-%'"
+        f" AND application_name <> '{run.application_name}' AND usename = current_user) AS ended LIMIT 0;"
+    )
+    return leftovers + _SQL
+
+
+def gather(client: Client, run: Run, target: Target, settings: Settings) -> Facts:
+    """Return the database's facts; wait up to WAIT_SECONDS for a server that starts or is out of connections.
+
+    Raise what failures.explained() makes of the server's answer.
+    """
+    deadline = time.monotonic() + settings.wait_seconds
+    while True:
+        try:
+            return parse(query(client, run, target, _sql(run), settings))
+        except SuiteError as error:
+            if not failures.passing(error.message) or time.monotonic() >= deadline:
+                raise
+        interrupt.check()
+        time.sleep(0.25)
+
+
+def parse(answer: str) -> Facts:
+    """Given the JSON that the server sent, return Facts. Raise Unavailable if it is not that."""
+    try:
+        details = json.loads(answer)
+        return Facts(
+            server_version=details.pop("server_version"),
+            size_bytes=int(details.pop("size_bytes")),
+            tables=int(details.pop("tables")),
+            details=details,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Unavailable(
+            f"the server gave an answer that cannot be understood: {answer[:80]!r}", "run it again with --client exec"
+        ) from None

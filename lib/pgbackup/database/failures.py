@@ -1,0 +1,165 @@
+"""Reads what Docker, psql and pg_dump say when they fail, and says it again with an exit status and a next step."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pgbackup.config import Target
+from pgbackup.errors import PermissionDenied, SuiteError, Unavailable
+
+
+@dataclass(frozen=True)
+class _Known:
+    pattern: str
+    kind: type[SuiteError]
+    message: str
+    hint: str
+
+
+# {reason} is the line that matched, {0} its first group; the rest are the target's settings.
+_KNOWN = [
+    _Known(
+        r"permission denied while trying to connect to the Docker daemon|dial unix .*: permission denied",
+        PermissionDenied,
+        "may not use Docker: {reason}",
+        "run it as a member of the group docker: sudo usermod -aG docker deployer, then log in again",
+    ),
+    _Known(
+        r"Cannot connect to the Docker daemon|error during connect|docker daemon is not running|docker API",
+        Unavailable,
+        "Docker cannot be reached: {reason}",
+        "systemctl status docker",
+    ),
+    _Known(
+        r"No such container|is not running|is restarting|is paused",
+        Unavailable,
+        "container '{container}' is not there or not running: {reason}",
+        "docker ps -a --filter name={container}",
+    ),
+    _Known(
+        r"permission denied for (\S+ \S+)",
+        PermissionDenied,
+        "role '{user}' may not read everything in '{database}': {reason}",
+        'let it: GRANT pg_read_all_data TO "{user}";',
+    ),
+    _Known(
+        r"row-level security policy",
+        PermissionDenied,
+        "row level security hides rows of '{database}' from role '{user}': {reason}",
+        'let it see them all: ALTER ROLE "{user}" BYPASSRLS;',
+    ),
+    _Known(
+        r"password authentication failed|no password supplied|no pg_hba\.conf entry|authentication failed",
+        PermissionDenied,
+        "the server does not let role '{user}' in: {reason}",
+        "set {KEY}_PASSFILE to a .pgpass file (0600) with a line for 127.0.0.1",
+    ),
+    _Known(
+        r'role "[^"]*" does not exist|role "[^"]*" is not permitted to log in',
+        PermissionDenied,
+        "the server does not let role '{user}' in: {reason}",
+        "check {KEY}_USER",
+    ),
+    _Known(
+        r"cannot connect to invalid database",
+        Unavailable,
+        "database '{database}' is invalid, a DROP DATABASE was interrupted: {reason}",
+        "drop it for good and restore its last backup",
+    ),
+    _Known(
+        r'database ".*" does not exist',
+        Unavailable,
+        "there is no database '{database}': {reason}",
+        "check {KEY}_DATABASE, or restore its last backup",
+    ),
+    _Known(
+        r"is not currently accepting connections",
+        Unavailable,
+        "database '{database}' is closed to connections: {reason}",
+        'open it: ALTER DATABASE "{database}" ALLOW_CONNECTIONS true;',
+    ),
+    _Known(
+        r"lock timeout",
+        Unavailable,
+        "a table of '{database}' stayed locked by another session: {reason}",
+        "find who holds it in pg_locks, or raise LOCK_WAIT_SECONDS",
+    ),
+    _Known(
+        r"server version mismatch|server version: .*; pg_dump version",
+        Unavailable,
+        "pg_dump is older than the server: {reason}",
+        "use the sidecar or exec client, or install the server's own client programs",
+    ),
+]
+
+_PASSING = re.compile(
+    r"the database system is (starting up|shutting down|in recovery mode|not yet accepting)"
+    r"|too many clients already|remaining connection slots|too many connections for"
+    r"|is paused|is restarting|Connection refused|failed: No such file or directory"
+    r"|server closed the connection unexpectedly|terminating connection due to administrator command"
+)
+
+_NOISE = re.compile(r"^(psql|pg_dump|pg_basebackup|docker|Error response from daemon): (error: |FATAL: +)?")
+
+
+def passing(stderr: str) -> bool:
+    """Whether a short wait may help: the server starts, is out of connections, the container is paused."""
+    return bool(_PASSING.search(stderr))
+
+
+def refused_on_loopback(stderr: str) -> bool:
+    """Whether the server does not let a sidecar in on 127.0.0.1, where its own socket may still do."""
+    return bool(
+        re.search(r"no password supplied|no pg_hba\.conf entry|Connection refused|authentication failed", stderr)
+    )
+
+
+def explained(stderr: str, status: int, program: str, target: Target) -> SuiteError:
+    """Given what a program said and its status, return the error to raise, worded for the operator.
+
+    status: minus a signal's number when one killed it. stderr may be empty.
+    """
+    names = {
+        "container": target.container,
+        "database": target.database,
+        "user": target.user,
+        "KEY": target.name.upper(),
+    }
+    for known in _KNOWN:
+        found = re.search(known.pattern, stderr)
+        if found:
+            reason = _line_around(stderr, found.start())
+            words = {**names, "reason": reason}
+            return known.kind(_filled(known.message, words), _filled(known.hint, words))
+    reason = first_error(stderr)
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    return Unavailable(
+        f"{program} on '{target.database}' {how}{': ' + reason if reason else ' and said nothing'}",
+        f"docker logs --tail 20 {target.container}" if not target.url else None,
+    )
+
+
+def _filled(template: str, words: dict[str, str]) -> str:
+    return re.sub(r"\{(\w+)\}", lambda found: words[found.group(1)], template)
+
+
+def _line_around(text: str, position: int) -> str:
+    start = text.rfind("\n", 0, position) + 1
+    end = text.find("\n", position)
+    return _clean(text[start : len(text) if end < 0 else end])
+
+
+def first_error(stderr: str) -> str:
+    """The line that tells the reason: the first that says error or fatal, else the last one."""
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    telling = [line for line in lines if re.search(r"error|fatal", line, re.IGNORECASE)]
+    return _clean((telling or lines[-1:] or [""])[0])
+
+
+def _clean(line: str) -> str:
+    line = line.strip()
+    while (shorter := _NOISE.sub("", line)) != line:
+        line = shorter
+    printable = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
+    return printable if len(printable) <= 300 else printable[:297] + "..."

@@ -1,0 +1,168 @@
+"""Runs client programs in a container of their own beside the database's: same image, same network namespace.
+
+The data flows through a FIFO in a directory that both sides see, so no byte passes through the Docker daemon.
+The sidecar lives exactly as long as the pipe to its standard input: when this process goes, however it goes,
+its PID 1 reads the end of that pipe and the kernel takes every program in the container down with it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from pgbackup import interrupt, proc
+from pgbackup.config import Settings, Target
+from pgbackup.database import failures
+from pgbackup.database.client import Run, Stream
+from pgbackup.database.container import Container
+from pgbackup.errors import SuiteError, Unavailable
+
+LABEL = "pgbackup.owner"
+_INSIDE = "/pipes"
+_PASSFILE = "/passfile"
+_START_SECONDS = 15.0
+# PID 1 says through a FIFO that it is there, then lasts until our end of its standard input closes.
+_FIRST_PROGRAM = f"echo ready >{_INSIDE}/ready && exec cat >/dev/null"
+
+
+def run_arguments(
+    docker: Sequence[str], target: Target, run: Run, container: Container, pipes: Path, user: str
+) -> list[str]:
+    """Return the argument list of `docker run` for a sidecar. Pure. user: `uid:gid` of the caller.
+
+    No secret is in it: a password comes from the mounted passfile, which libpq reads itself.
+    """
+    passfile = ["--volume", f"{target.passfile}:{_PASSFILE}:ro", "--env", f"PGPASSFILE={_PASSFILE}"]
+    return [
+        *docker,
+        *("run", "--rm", "--interactive", "--name", run.application_name),
+        *("--label", f"{LABEL}={run.owner}"),
+        *("--network", f"container:{container.id}", "--user", user),
+        *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
+        *("--pids-limit", "64", "--log-driver", "none", "--no-healthcheck"),
+        *("--env", "PGSSLMODE=disable", *(passfile if target.passfile else ())),
+        *("--volume", f"{pipes}:{_INSIDE}", "--entrypoint", "sh"),
+        *(container.image, "-c", _FIRST_PROGRAM),
+    ]
+
+
+class Sidecar:
+    """A running sidecar; made by `started()`."""
+
+    kind = "sidecar"
+    connection: Mapping[str, str]
+
+    def __init__(
+        self,
+        target: Target,
+        settings: Settings,
+        run: Run,
+        container: Container,
+        environment: Mapping[str, str],
+        pipes: Path,
+    ) -> None:
+        self.connection = {"host": "127.0.0.1", "port": "5432", "user": target.user}
+        self.environment = environment
+        self.container_id = container.id
+        self.image_id = container.image
+        self._settings, self._name, self._pipes = settings, run.application_name, pipes
+
+    def command(self, program: Sequence[str]) -> list[str]:
+        return [*self._settings.docker, "exec", self._name, *program]
+
+    @contextmanager
+    def reading(self, program: Sequence[str]) -> Iterator[Stream]:
+        fifo = self._pipes / "output"
+        os.mkfifo(fifo, 0o600)
+        try:
+            # Without blocking: a writer that never comes must not hold us here for ever.
+            fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                redirected = ["sh", "-c", 'exec "$@" >"$0"', f"{_INSIDE}/output", *program]
+                with proc.Program(self.command(redirected), environment=self.environment) as running:
+                    yield Stream(fd, running)
+            finally:
+                os.close(fd)
+        finally:
+            fifo.unlink(missing_ok=True)
+
+
+@contextmanager
+def started(
+    target: Target,
+    settings: Settings,
+    run: Run,
+    container: Container,
+    environment: Mapping[str, str],
+    pipes: Path,
+) -> Iterator[Sidecar]:
+    """Start a sidecar of `container` with the directory `pipes` in it; it is gone when the block is left.
+
+    Raise Unavailable when it cannot be started here: another machine's Docker, no `sh` in the image, a file
+    system without FIFOs.
+    """
+    user = f"{os.geteuid()}:{os.getegid()}"
+    argv = run_arguments(settings.docker, target, run, container, pipes, user)
+    with ExitStack() as stack:
+        ready = _fifo(pipes / "ready", stack)
+        read_end, lifeline = os.pipe2(os.O_CLOEXEC)
+        try:
+            program = stack.enter_context(proc.Program(argv, environment=environment, stdin=read_end))
+        finally:
+            os.close(read_end)
+        stack.callback(_end, lifeline, program, settings, run, environment)
+        _await(ready, program, target)
+        yield Sidecar(target, settings, run, container, environment, pipes)
+
+
+def _fifo(path: Path, stack: ExitStack) -> int:
+    try:
+        os.mkfifo(path, 0o600)
+    except OSError as error:
+        raise Unavailable(f"no FIFO can be made at '{path}': {error.strerror}") from None
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    stack.callback(os.close, fd)
+    return fd
+
+
+def _await(ready: int, program: proc.Program, target: Target) -> None:
+    poll = select.poll()
+    poll.register(ready, select.POLLIN)
+    deadline = time.monotonic() + _START_SECONDS
+    while not poll.poll(50):
+        interrupt.check()
+        if program.status is not None:
+            raise failures.explained(program.stderr, program.status, "docker run", target)
+        if time.monotonic() > deadline:
+            raise Unavailable(f"the sidecar of '{target.container}' was not ready within {_START_SECONDS:g} s")
+
+
+def _end(lifeline: int, program: proc.Program, settings: Settings, run: Run, environment: Mapping[str, str]) -> None:
+    """Close the lifeline and see the container gone; if that takes too long, remove it by name."""
+    os.close(lifeline)
+    with interrupt.shielded():
+        try:
+            program.wait(5.0)
+        except TimeoutError:
+            remove([run.application_name], settings, environment)
+
+
+def remove(names: Sequence[str], settings: Settings, environment: Mapping[str, str]) -> None:
+    """Remove sidecars by name or id, running or not. Nothing happens where there are none."""
+    if names:
+        argv = [*settings.docker, "rm", "--force", "--volumes", *names]
+        try:
+            proc.run(argv, environment=environment, seconds=settings.command_seconds)
+        except SuiteError:
+            return  # Docker itself is gone; the next run sweeps
+
+
+def leftovers(run: Run, settings: Settings, environment: Mapping[str, str]) -> list[str]:
+    """Return the ids of sidecars that earlier runs of this database left behind."""
+    argv = [*settings.docker, "ps", "--all", "--quiet", "--filter", f"label={LABEL}={run.owner}"]
+    finished = proc.run(argv, environment=environment, seconds=settings.command_seconds)
+    return finished.stdout.decode().split() if finished.status == 0 else []

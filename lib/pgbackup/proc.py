@@ -1,0 +1,187 @@
+"""Runs programs from argument lists. The only file that imports `sh`.
+
+Children get an environment of their own making, their own session (a Ctrl-C reaches only this process, which
+then stops them in order), and their data through file descriptors, never through Python strings.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sh
+
+from pgbackup import interrupt
+from pgbackup.errors import Unavailable
+
+_TICK_SECONDS = 0.2
+_STDERR_TAIL_BYTES = 64 * 1024
+_OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
+_PATH_FLOOR = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+
+
+def environment(given: Mapping[str, str], extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Given our own environment, return the one that children get: PATH, HOME and Docker's, no PG* at all.
+
+    PGOPTIONS, PGSERVICE or PSQLRC of the caller must not change what is dumped. Cron's PATH has no
+    /usr/local/bin, where Docker often lies, so the usual directories are added behind it.
+    """
+    kept = {key: value for key, value in given.items() if key in ("HOME", "TMPDIR") or key.startswith("DOCKER_")}
+    path = [part for part in given.get("PATH", "").split(":") if part.startswith("/")]
+    kept["PATH"] = ":".join(dict.fromkeys([*path, *_PATH_FLOOR]))
+    kept["LC_ALL"] = "C"
+    return {**kept, **(extra or {})}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a program ended. status: its exit status, or minus the signal that killed it."""
+
+    status: int
+    stdout: bytes
+    stderr: str
+
+
+def _memory_file(name: str) -> int:
+    return os.memfd_create(name, os.MFD_CLOEXEC)
+
+
+def _content(descriptor: int, limit: int, from_end: bool) -> bytes:
+    size = os.fstat(descriptor).st_size
+    return os.pread(descriptor, limit, max(0, size - limit) if from_end else 0)
+
+
+class Program:
+    """A program that is running. Use as a context manager: leaving the block stops it for certain."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        stdin: int | None = None,
+        stdout: int | None = None,
+    ) -> None:
+        """Start argv[0], found on the PATH of `environment`. stdin, stdout: open descriptors, default /dev/null.
+
+        Raise Unavailable when there is no such program.
+        """
+        self.argv = list(argv)
+        self._errors = _memory_file("stderr")
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            command = sh.Command(argv[0], environment["PATH"].split(":"))
+            self._running: Any = command(
+                *argv[1:],
+                _env=dict(environment),
+                _in=null if stdin is None else stdin,
+                _out=null if stdout is None else stdout,
+                _err=self._errors,
+                _tty_in=False,
+                _tty_out=False,
+                _bg=True,
+                _bg_exc=False,
+                _new_session=True,
+                _return_cmd=True,
+            )
+        except sh.CommandNotFound:
+            os.close(self._errors)
+            raise Unavailable(
+                f"there is no program '{argv[0]}'", f"install it, or name it in .env; PATH is {environment['PATH']}"
+            ) from None
+        except BaseException:
+            os.close(self._errors)
+            raise
+        finally:
+            os.close(null)
+        try:
+            self._ended: int | None = os.pidfd_open(self._running.pid)
+        except ProcessLookupError:
+            self._ended = None
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.stop()
+        finally:
+            os.close(self._errors)
+            if self._ended is not None:
+                os.close(self._ended)
+
+    @property
+    def status(self) -> int | None:
+        """None while it runs; else its exit status, or minus the signal that killed it."""
+        alive, status = self._running.process.is_alive()
+        return None if alive else status
+
+    @property
+    def stderr(self) -> str:
+        """What it has said so far: the last 64 KiB."""
+        return _content(self._errors, _STDERR_TAIL_BYTES, from_end=True).decode("utf-8", "replace").strip()
+
+    def wait(self, seconds: float) -> int:
+        """Wait until it has ended and return its status. Raise TimeoutError, or Interrupted on a signal."""
+        deadline = time.monotonic() + seconds
+        while (status := self.status) is None:
+            interrupt.check()
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"'{self.argv[0]}' did not end within {seconds:g} s")
+            self._sleep(min(left, _TICK_SECONDS))
+        return status
+
+    def _sleep(self, seconds: float) -> None:
+        if self._ended is None:
+            time.sleep(0.001)
+        else:
+            poll = select.poll()
+            poll.register(self._ended, select.POLLIN)
+            poll.poll(max(1, int(seconds * 1000)))
+
+    def stop(self) -> None:
+        """End it: SIGTERM, after two seconds SIGKILL. Nothing happens when it has ended already."""
+        for number, patience in ((signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
+            if self.status is not None:
+                return
+            try:
+                self._running.process.signal(number)
+            except ProcessLookupError:
+                continue
+            with interrupt.shielded():
+                try:
+                    self.wait(patience)
+                except TimeoutError:
+                    continue
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    seconds: float,
+    stdin: int | None = None,
+) -> Finished:
+    """Run argv to its end and return what it said (at most 64 MiB of stdout).
+
+    Raise Unavailable when it does not end within `seconds` (it is stopped then), Interrupted on a signal.
+    """
+    output = _memory_file("stdout")
+    try:
+        with Program(argv, environment=environment, stdin=stdin, stdout=output) as program:
+            try:
+                status = program.wait(seconds)
+            except TimeoutError:
+                raise Unavailable(
+                    f"'{' '.join(argv[:3])} …' gave no answer within {seconds:g} s",
+                    "is the Docker daemon or the database hanging? COMMAND_SECONDS sets the limit",
+                ) from None
+            return Finished(status, _content(output, _OUTPUT_LIMIT_BYTES, from_end=False), program.stderr)
+    finally:
+        os.close(output)
