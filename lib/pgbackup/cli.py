@@ -9,10 +9,11 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from pgbackup import __version__, config, interrupt
-from pgbackup.commands import backup, verify
+from pgbackup.commands import backup, backup_plan, verify
+from pgbackup.commands.result import Result, document
 from pgbackup.errors import EXIT_STATUSES, IoFailed, SuiteError, UsageError
 from pgbackup.log import say
 
@@ -94,6 +95,9 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(f"unknown verb '{verb}'", "use the scripts in scripts/")
     except SuiteError as error:
         say_error(script, error)
+        if "--json" in rest:
+            failed = document(verb, error.status, error=error.message, hint=error.hint)
+            _print(json.dumps(failed, indent=2))
         return error.status
     except BrokenPipeError:
         return _stdout_closed()
@@ -130,11 +134,8 @@ def _backup(options: argparse.Namespace) -> int:
     settings = config.with_client(_settings(overrides), options.client)
     targets = settings.chosen(tuple(options.names))
     if options.dry_run:
-        result = backup.plan(settings, targets)
-    else:
-        result = backup.run(settings, targets, quiet=options.quiet)
-    _print(result.document if options.json else None, [] if options.quiet else result.lines)
-    return result.status
+        return _show(backup_plan.plan(settings, targets), options)
+    return _show(backup.run(settings, targets, quiet=options.quiet), options)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -145,16 +146,20 @@ def _verify(options: argparse.Namespace) -> int:
     if not 0 < hours < 1e6:
         raise UsageError(f"--max-age {options.max_age!r} must be a number of hours above 0", "for example --max-age 26")
     settings = _settings({})
-    result = verify.run(settings, settings.chosen(tuple(options.names)), max_age_hours=hours, quiet=options.quiet)
-    _print(result.document if options.json else None, [] if options.quiet else result.lines)
+    targets = settings.chosen(tuple(options.names))
+    return _show(verify.run(settings, targets, max_age_hours=hours, quiet=options.quiet), options)
+
+
+def _show(result: Result, options: argparse.Namespace) -> int:
+    """Write the result to stdout, as one JSON document or as lines, and return the exit status."""
+    if options.json:
+        _print(json.dumps(result.document, indent=2))
+    elif not options.quiet:
+        _print("\n".join(result.lines))
     return result.status
 
 
-def _print(document: Any, lines: Sequence[str]) -> None:
-    """Write the result to stdout: the JSON document if there is one, else the lines."""
-    text = json.dumps(document, indent=2) if document is not None else "\n".join(lines)
-    if not text:
-        return
+def _print(text: str) -> None:
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()

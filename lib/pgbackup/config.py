@@ -1,179 +1,85 @@
 """One table of settings: parsing, validation, `.env.example` and docs/configuration.md come from it.
 
-Precedence: command line > process environment > `.env` at the install root > default. Only this file
-reads `.env`, as data: nothing in it is executed or interpolated.
+Precedence: command line > process environment > `.env` at the install root > default.
 """
 
 from __future__ import annotations
 
 import difflib
-import io
-import os
-import re
-import shlex
-import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
-from dotenv.parser import Binding, parse_stream
+from pgbackup import envfile, values
+from pgbackup.envfile import Given
+from pgbackup.errors import ConfigurationError, UsageError
+from pgbackup.values import Kind, whole_number
 
-from pgbackup.errors import ConfigurationError
-
-
-class _Unfit(ValueError):
-    """What a value has to be, as the end of the sentence `KEY=value: …`."""
-
-
-def _text(value: str) -> str:
-    if not value:
-        raise _Unfit("must not be empty")
-    if "\0" in value:
-        raise _Unfit("must not contain a NUL byte")
-    return value
-
-
-def _optional(value: str) -> str:
-    return _text(value) if value else ""
-
-
-def _whole_number(least: int, most: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
-            raise _Unfit(f"must be a whole number from {least} to {most}")
-        return int(value)
-
-    return parse
-
-
-def _words(value: str) -> tuple[str, ...]:
-    return tuple(value.split())
-
-
-def _program(value: str) -> tuple[str, ...]:
-    try:
-        words = tuple(shlex.split(value))
-    except ValueError as error:
-        raise _Unfit(f"cannot be split into a program and its arguments: {error}") from None
-    if not words:
-        raise _Unfit("must name a program")
-    return words
-
-
-def _target_names(value: str) -> tuple[str, ...]:
-    names = _words(value)
-    if not names or len(set(names)) != len(names):
-        raise _Unfit("must name at least one database, and each only once")
-    for name in names:
-        if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name):
-            raise _Unfit("names are lower-case letters, digits and '_', beginning with a letter")
-    return names
-
-
-def _absolute_path(value: str) -> Path:
-    if not value.startswith("/") or "\0" in value:
-        raise _Unfit("must be an absolute path")
-    if ".." in Path(value).parts:
-        raise _Unfit("must not contain '..'")
-    return Path(value)
-
-
-def _optional_path(value: str) -> Path | None:
-    return _absolute_path(value) if value else None
-
-
-def _directory_name(value: str) -> str:
-    if not value or value.startswith(".") or "/" in value or "\0" in value:
-        raise _Unfit("must be the name of a directory inside BACKUP_DIR, without '/' and not hidden")
-    return value
-
-
-def _client(value: str) -> str:
-    if value not in ("auto", "sidecar", "exec", "direct"):
-        raise _Unfit("must be one of auto, sidecar, exec, direct")
-    return value
-
-
-def _url(value: str) -> str:
-    if not value:
-        return ""
-    try:
-        parts = urlsplit(value)
-        has_password = parts.password is not None or "password" in parse_qs(parts.query)
-        parts.port  # noqa: B018  reading it is what validates it
-    except ValueError as error:
-        raise _Unfit(f"is not a URL: {error}") from None
-    if has_password:
-        raise _Unfit("must not carry a password: process lists show it; use _PASSFILE instead")
-    if parts.scheme not in ("postgresql", "postgres"):
-        raise _Unfit("must begin with postgresql://")
-    return value
-
-
-def _health_url(value: str) -> str:
-    if value and urlsplit(value).scheme not in ("http", "https"):
-        raise _Unfit("must begin with https:// or http://")
-    return value
+_LONGEST_SHOWN = 80
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One row: the key (for a per-database one the part after `AUTH_`), its default as text, its meaning.
+    """One row: the key (for a per-database one the part after `AUTH_`), its kind, default and meaning.
 
-    A default may be a text, or per database a function of the database's name in DATABASES.
+    A default is a text as it would be written, or per database a function of its name in DATABASES.
     """
 
     key: str
-    parse: Callable[[str], object]
+    kind: Kind
     default: str | Callable[[str], str]
     meaning: str
 
+    def default_for(self, name: str) -> str:
+        """The default, as text, for the database called `name` (any text for a global setting)."""
+        return self.default(name) if callable(self.default) else self.default
+
 
 GLOBAL_SETTINGS = (
-    Setting("BACKUP_DIR", _absolute_path, "/opt/backups", "where all backups and backup.log lie"),
+    Setting("BACKUP_DIR", values.PATH_BELOW_ROOT, "/opt/backups", "where all backups and backup.log lie"),
     Setting(
         "BACKUP_MOUNT",
-        _optional_path,
+        values.OPTIONAL_PATH,
         "",
         "a mount point that must be mounted before anything is written, e.g. /opt/backups on a disk of its own",
     ),
-    Setting(
-        "RETENTION_DAYS",
-        _whole_number(1, 36500),
-        "7",
-        "days after which a backup expires; whole number from 1 to 36500",
-    ),
+    Setting("RETENTION_DAYS", whole_number(1, 36500, "days"), "7", "age at which a backup expires"),
     Setting(
         "MIN_BACKUPS",
-        _whole_number(1, 10000),
+        whole_number(1, 10000, "backups"),
         "7",
         "newest good backups of each database that never expire, whatever their age",
     ),
-    Setting("DATABASES", _target_names, "auth payment", "the databases, by the names the commands use"),
-    Setting("DOCKER", _program, "docker", "the Docker client, with arguments if need be"),
-    Setting("BACKUP_JOBS", _whole_number(1, 64), "2", "databases backed up at the same time"),
+    Setting("DATABASES", values.TARGET_NAMES, "auth payment", "the databases, by the names that the commands use"),
+    Setting("DOCKER", values.PROGRAM, "docker", "the Docker client"),
+    Setting("BACKUP_JOBS", whole_number(1, 64, "databases"), "2", "databases backed up at the same time"),
     Setting(
         "WAIT_SECONDS",
-        _whole_number(0, 3600),
+        whole_number(0, 3600, "seconds"),
         "60",
         "how long to wait for a server that is starting, paused or out of connections",
     ),
     Setting(
         "LOCK_WAIT_SECONDS",
-        _whole_number(1, 86400),
+        whole_number(1, 86400, "seconds"),
         "300",
         "how long pg_dump waits for a table that somebody holds locked",
     ),
     Setting(
         "STALL_SECONDS",
-        _whole_number(1, 86400),
+        whole_number(1, 86400, "seconds"),
         "900",
         "a dump that delivers nothing for so long has failed; must exceed LOCK_WAIT_SECONDS",
     ),
-    Setting("COMMAND_SECONDS", _whole_number(1, 3600), "60", "how long one answer of Docker or of a query may take"),
+    Setting(
+        "COMMAND_SECONDS",
+        whole_number(1, 3600, "seconds"),
+        "60",
+        "how long one answer of Docker or of a query may take",
+    ),
 )
 
+# What the operator's guide calls things; every other name gets the pattern.
 _GUIDE = {
     "auth": {
         "CONTAINER": "postgres-a",
@@ -193,20 +99,26 @@ def _from_guide(key: str, otherwise: str) -> Callable[[str], str]:
 
 
 TARGET_SETTINGS = (
-    Setting("CONTAINER", _text, _from_guide("CONTAINER", "postgres-{name}"), "the database server's container"),
-    Setting("DATABASE", _text, _from_guide("DATABASE", "{name}_db"), "the database's name"),
-    Setting("USER", _text, _from_guide("USER", "{name}_user"), "the role that dumps and restores"),
     Setting(
-        "DIR",
-        _directory_name,
-        "",
-        "directory under BACKUP_DIR; empty means the container's name",
+        "CONTAINER", values.CONTAINER, _from_guide("CONTAINER", "postgres-{name}"), "the database server's container"
     ),
-    Setting("CLIENT", _client, "auto", "where pg_dump runs: auto, sidecar, exec or direct"),
-    Setting("URL", _url, "", "for the direct client: postgresql://user@host:port/database, without a password"),
-    Setting("PASSFILE", _optional_path, "", "a .pgpass file (0600) where the server asks for a password"),
-    Setting("SERVICES", _words, _from_guide("SERVICES", ""), "containers that use the database, in stopping order"),
-    Setting("HEALTH_URL", _health_url, _from_guide("HEALTH_URL", ""), "tells that the services are well again"),
+    Setting("DATABASE", values.DATABASE_OBJECT, _from_guide("DATABASE", "{name}_db"), "the database's name"),
+    Setting("USER", values.DATABASE_OBJECT, _from_guide("USER", "{name}_user"), "the role that dumps and restores"),
+    Setting(
+        "DIR", values.OPTIONAL_DIRECTORY, "", "its backups' directory in BACKUP_DIR; empty means the container's name"
+    ),
+    Setting("CLIENT", values.CLIENT, "auto", "where pg_dump runs; auto takes sidecar, or exec where that fails"),
+    Setting("URL", values.OPTIONAL_URL, "", "for the direct client: postgresql://user@host:port/database"),
+    Setting("PASSFILE", values.OPTIONAL_PATH, "", "a .pgpass file (0600) where the server asks for a password"),
+    Setting(
+        "SERVICES",
+        values.CONTAINERS,
+        _from_guide("SERVICES", ""),
+        "containers that use the database, in stopping order",
+    ),
+    Setting(
+        "HEALTH_URL", values.OPTIONAL_HEALTH_URL, _from_guide("HEALTH_URL", ""), "tells that the services are well"
+    ),
 )
 
 
@@ -243,78 +155,116 @@ class Settings:
     targets: tuple[Target, ...]
 
     def chosen(self, names: tuple[str, ...]) -> tuple[Target, ...]:
-        """The targets named on the command line, or all. Raise ConfigurationError for an unknown name."""
+        """The targets named on the command line, each once, or all. Raise UsageError for an unknown name."""
         known = {target.name: target for target in self.targets}
         for name in names:
             if name not in known:
-                raise ConfigurationError(
-                    f"there is no database '{name}' in DATABASES", f"choose from: {', '.join(known)}"
-                )
+                raise UsageError(f"there is no database {name!r} in DATABASES", f"choose from: {', '.join(known)}")
         return tuple(known[name] for name in dict.fromkeys(names)) or self.targets
 
 
-@dataclass(frozen=True)
-class _Given:
-    """A value as written, and where: 'the environment', or '.env' with its line."""
-
-    value: str
-    place: str
+Lookup = Callable[[str], Given | None]
 
 
 def load(environment: Mapping[str, str], env_file: Path, overrides: Mapping[str, str]) -> Settings:
     """Given the process environment, the path of `.env` (may be absent) and command-line values, return Settings.
 
-    overrides: setting key to text, e.g. {"RETENTION_DAYS": "14"}.
-    Raise ConfigurationError naming file, line and key for anything unknown, malformed or out of range.
+    overrides: setting key to text, e.g. {"RETENTION_DAYS": "14"}. Of the environment only known keys are read.
+    Raise ConfigurationError naming file, line and key for anything unknown, malformed or out of range, and
+    what envfile.read() raises. Nothing but `.env` is touched.
     """
-    written = _read_env_file(env_file)
+    written = envfile.read(env_file)
 
-    def given(key: str) -> _Given | None:
+    def given(key: str) -> Given | None:
         if key in overrides:
-            return _Given(overrides[key], "the command line")
+            return Given(overrides[key], "the command line")
         if key in environment:
-            return _Given(environment[key], "the environment")
+            return Given(environment[key], "the environment")
         return written.get(key)
 
-    values = {setting.key: _value(setting, setting.key, "", given) for setting in GLOBAL_SETTINGS}
-    names = values.pop("DATABASES")
-    assert isinstance(names, tuple)  # noqa: S101  the table says so
-    _refuse_unknown(written, set(names))
-    settings = Settings(
-        targets=tuple(_target(name, given) for name in names),
-        **{key.lower(): value for key, value in values.items()},  # type: ignore[arg-type]
-    )
+    names = _target_names(given)
+    # The environment may narrow DATABASES for one run: what .env says of the others stays known.
+    _refuse_unknown(written, _owners((*names, *_target_names(written.get))))
+    found = {row.key.lower(): _value(row, row.key, "", given) for row in GLOBAL_SETTINGS if row.key != "DATABASES"}
+    settings = Settings(targets=tuple(_target(name, given) for name in names), **found)  # type: ignore[arg-type]
     _check_together(settings)
     return settings
 
 
-def _value(setting: Setting, key: str, name: str, given: Callable[[str], _Given | None]) -> object:
-    found = given(key)
-    if found is None:
-        default = setting.default(name) if callable(setting.default) else setting.default
-        found = _Given(default, "the default")
+def with_client(settings: Settings, client: str | None) -> Settings:
+    """Settings with every target's client replaced by the one from the command line, or unchanged for None."""
+    if client is None:
+        return settings
     try:
-        return setting.parse(found.value)
-    except _Unfit as unfit:
-        raise ConfigurationError(f"{found.place}: {key}={found.value!r} {unfit}", f"{key}: {setting.meaning}") from None
+        values.CLIENT.parse(client)
+    except ValueError:
+        raise ConfigurationError(f"the command line: --client {client!r} must be {values.CLIENT.allowed}") from None
+    replaced = replace(settings, targets=tuple(replace(target, client=client) for target in settings.targets))
+    _check_together(replaced)
+    return replaced
 
 
-def _target(name: str, given: Callable[[str], _Given | None]) -> Target:
-    prefix = name.upper() + "_"
-    values = {}
-    for setting in TARGET_SETTINGS:
-        key = prefix + setting.key
-        if setting.key == "DIR":
-            found = given(key)
-            if found is None or not found.value:
-                continue
-        values[setting.key] = _value(setting, key, name, given)
-    directory = values.pop("DIR", None) or _directory_name(str(values["CONTAINER"]).replace("/", "_"))
-    return Target(
-        name=name,
-        directory=str(directory),
-        **{key.lower(): value for key, value in values.items()},  # type: ignore[arg-type]
-    )
+def _value(setting: Setting, key: str, name: str, given: Lookup) -> object:
+    found = given(key) or Given(setting.default_for(name), "the default")
+    try:
+        if "\0" in found.value:
+            raise ValueError(found.value)
+        return setting.kind.parse(found.value)
+    except ValueError:
+        short = found.value if len(found.value) <= _LONGEST_SHOWN else found.value[:_LONGEST_SHOWN] + "…"
+        shown = f"={short!r}" if setting.kind.shown else ""
+        raise ConfigurationError(
+            f"{found.place}: {key}{shown} must be {setting.kind.allowed}", f"{key}: {setting.meaning}"
+        ) from None
+
+
+def _target_names(given: Lookup) -> tuple[str, ...]:
+    (row,) = (setting for setting in GLOBAL_SETTINGS if setting.key == "DATABASES")
+    names = _value(row, row.key, "", given)
+    assert isinstance(names, tuple)  # noqa: S101  the table says so
+    return names
+
+
+def _target(name: str, given: Lookup) -> Target:
+    found = {row.key.lower(): _value(row, f"{name.upper()}_{row.key}", name, given) for row in TARGET_SETTINGS}
+    directory = found.pop("dir") or found["container"]
+    return Target(name=name, directory=directory, **found)  # type: ignore[arg-type]
+
+
+def _owners(names: Iterable[str]) -> dict[str, str]:
+    """Every key that may be set with the database that it is of, '' for a global one.
+
+    Raise ConfigurationError where one key would be of two, as AUTH_HEALTH_URL is with `auth` and `auth_health`.
+    """
+    owners = {setting.key: "" for setting in GLOBAL_SETTINGS}
+    for name in dict.fromkeys(names):
+        for setting in TARGET_SETTINGS:
+            key = f"{name.upper()}_{setting.key}"
+            if key in owners:
+                other = f"'{owners[key]}'" if owners[key] else "all databases"
+                raise ConfigurationError(
+                    f"DATABASES: '{name}' cannot be one: {key} would be a setting of {other} too",
+                    f"choose another name for '{name}'",
+                )
+            owners[key] = name
+    return owners
+
+
+def _refuse_unknown(written: Mapping[str, Given], known: Mapping[str, str]) -> None:
+    for key, found in written.items():
+        if key not in known:
+            raise ConfigurationError(f"{found.place}: unknown setting {key!r}", _hint_for(key, known))
+
+
+def _hint_for(key: str, known: Mapping[str, str]) -> str:
+    names = [key.removesuffix(f"_{row.key}") for row in TARGET_SETTINGS if key.endswith(f"_{row.key}")]
+    # SHOP_HEALTH_URL is much like AUTH_HEALTH_URL, but not a slip of the pen.
+    near = difflib.get_close_matches(key.upper(), sorted(known), n=1, cutoff=0.85 if names else 0.5)
+    if near:
+        return f"did you mean {near[0]}?"
+    if names:
+        return f"DATABASES has no '{min(names, key=len).lower()}': add it there, or put # before this line"
+    return "see docs/configuration.md for all settings"
 
 
 def _check_together(settings: Settings) -> None:
@@ -325,100 +275,33 @@ def _check_together(settings: Settings) -> None:
         )
     places: dict[tuple[str, str], str] = {}
     for target in settings.targets:
-        key = target.name.upper()
-        if target.client == "direct" and not target.url:
-            raise ConfigurationError(
-                f"{key}_CLIENT=direct needs {key}_URL",
-                f"for example {key}_URL=postgresql://{target.user}@db.example:5432/{target.database}",
-            )
+        _check_url(target)
         other = places.setdefault((target.directory, target.database), target.name)
         if other != target.name:
-            raise ConfigurationError(
-                f"'{other}' and '{target.name}' would write the same files '{target.directory}/{target.database}_*'",
-                f"set {key}_DIR to a directory of its own",
-            )
+            raise _same_files(other, target, target.database)
+    # A backup of `app_manual` bears the name of one of `app` that was made by hand.
+    for target in settings.targets:
+        database = f"{target.database}_manual"
+        if other := places.get((target.directory, database), ""):
+            raise _same_files(other, target, database)
 
 
-def _known_keys(names: set[str]) -> set[str]:
-    return {setting.key for setting in GLOBAL_SETTINGS} | {
-        f"{name.upper()}_{setting.key}" for name in names for setting in TARGET_SETTINGS
-    }
+def _same_files(other: str, target: Target, database: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"'{other}' and '{target.name}' would have the same files '{target.directory}/{database}_*'",
+        f"set {target.name.upper()}_DIR to a directory of its own",
+    )
 
 
-def _refuse_unknown(written: Mapping[str, _Given], names: set[str]) -> None:
-    known = _known_keys(names)
-    for key, found in written.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.5)
-            raise ConfigurationError(
-                f"{found.place}: unknown setting '{key}'",
-                f"did you mean {near[0]}?" if near else "see docs/configuration.md for all settings",
-            )
-
-
-def _read_env_file(path: Path) -> dict[str, _Given]:
-    """Return key to value as written, or raise ConfigurationError. An absent file is an empty one."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
+def _check_url(target: Target) -> None:
+    key = target.name.upper()
+    if target.client == "direct" and not target.url:
         raise ConfigurationError(
-            f"cannot read '{path}': {error.strerror}", f"run it as a user who may read it: ls -l '{path}'"
-        ) from None
-    with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor, not a path
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigurationError(f"'{path}' is not a regular file")
-        if status.st_mode & stat.S_IWOTH:
-            raise ConfigurationError(f"'{path}' may be changed by anybody", f"chmod o-w '{path}'")
-        raw = file.read(1 << 20)
-    return _parse_env(raw, path)
-
-
-def _parse_env(raw: bytes, path: Path) -> dict[str, _Given]:
-    for bad, what, hint in (
-        (b"\0", "contains a NUL byte", f"write it anew from {path}.example"),
-        (b"\xef\xbb\xbf", "begins with a byte order mark", f"sed -i '1s/^\\xEF\\xBB\\xBF//' '{path}'"),
-        (b"\r", "has Windows line ends", f"sed -i 's/\\r$//' '{path}'"),
-    ):
-        if bad in raw:
-            line = raw[: raw.index(bad)].count(b"\n") + 1
-            raise ConfigurationError(f"{path}:{line}: {what}", hint)
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise ConfigurationError(f"{path}:{line}: is not UTF-8 text") from None
-    written: dict[str, _Given] = {}
-    for binding in parse_stream(io.StringIO(text)):
-        place = f"{path}:{_line(binding)}"
-        if binding.error or (binding.key is not None and binding.value is None):
-            raise ConfigurationError(f"{place}: cannot be read as KEY=value", "quote values that have blanks or #")
-        if binding.key is None or binding.value is None:
-            continue
-        if binding.key in written:
-            raise ConfigurationError(
-                f"{place}: '{binding.key}' is set twice", f"first set at {written[binding.key].place}"
-            )
-        written[binding.key] = _Given(binding.value, place)
-    return written
-
-
-def _line(binding: Binding) -> int:
-    """The line of the key itself: the parser counts the blank lines before it as part of the binding."""
-    text = binding.original.string
-    return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
-
-
-def with_client(settings: Settings, client: str | None) -> Settings:
-    """Settings with every target's client replaced by the one from the command line, or unchanged for None."""
-    if client is None:
-        return settings
-    try:
-        kind = _client(client)
-    except _Unfit as unfit:
-        raise ConfigurationError(f"the command line: --client {client!r} {unfit}") from None
-    replaced = replace(settings, targets=tuple(replace(target, client=kind) for target in settings.targets))
-    _check_together(replaced)
-    return replaced
+            f"{key}_CLIENT=direct needs {key}_URL",
+            f"for example {key}_URL=postgresql://{target.user}@db.example:5432/{target.database}",
+        )
+    named = values.database_of(target.url)
+    if named and named != target.database:
+        raise ConfigurationError(
+            f"{key}_URL names the database {named!r}, and {key}_DATABASE {target.database!r}", "name the same in both"
+        )

@@ -25,7 +25,12 @@ def _note(number: int, _frame: FrameType | None) -> None:
 
 
 def install() -> None:
-    """Note SIGHUP, SIGINT and SIGTERM instead of dying of them; a SIGHUP ignored by nohup stays ignored."""
+    """Note SIGHUP, SIGINT and SIGTERM instead of dying of them; a SIGHUP ignored by nohup stays ignored.
+
+    What else a parent may have left odd is put right: SIGCHLD ignored would hide how children ended.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*STOPPING, signal.SIGCHLD})
     for number in STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _note)

@@ -17,11 +17,12 @@ from typing import Any
 import sh
 
 from pgbackup import interrupt
-from pgbackup.errors import Unavailable
+from pgbackup.errors import ConfigurationError, Unavailable
 
 _TICK_SECONDS = 0.2
 _STDERR_TAIL_BYTES = 64 * 1024
 _OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
+_LOST = 255  # somebody else has reaped the child: how it ended cannot be known, so it counts as failed
 _PATH_FLOOR = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
@@ -47,6 +48,14 @@ class Finished:
     stderr: str
 
 
+def _check_encodable(argv: Sequence[str]) -> None:
+    for word in argv:
+        try:
+            word.encode("utf-8")
+        except UnicodeEncodeError:
+            raise ConfigurationError(f"{word!r} is not UTF-8 text", "names are given in UTF-8") from None
+
+
 def _memory_file(name: str) -> int:
     return os.memfd_create(name, os.MFD_CLOEXEC)
 
@@ -69,16 +78,19 @@ class Program:
     ) -> None:
         """Start argv[0], found on the PATH of `environment`. stdin, stdout: open descriptors, default /dev/null.
 
-        Raise Unavailable when there is no such program.
+        Raise Unavailable when there is no such program or it cannot be started.
         """
         self.argv = list(argv)
+        _check_encodable(self.argv)
         self._errors = _memory_file("stderr")
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
-            command = sh.Command(argv[0], environment["PATH"].split(":"))
+            # Any: sh takes descriptors as well, which its type stub does not know.
+            command: Any = sh.Command(argv[0], environment["PATH"].split(":"))
             self._running: Any = command(
                 *argv[1:],
                 _env=dict(environment),
+                _encoding="utf-8",  # else that of the caller's locale, and names would change on the way
                 _in=null if stdin is None else stdin,
                 _out=null if stdout is None else stdout,
                 _err=self._errors,
@@ -94,6 +106,10 @@ class Program:
             raise Unavailable(
                 f"there is no program '{argv[0]}'", f"install it, or name it in .env; PATH is {environment['PATH']}"
             ) from None
+        except (sh.ForkException, OSError) as error:
+            os.close(self._errors)
+            reason = str(error).strip().splitlines()[-1]
+            raise Unavailable(f"'{argv[0]}' cannot be started: {reason}") from None
         except BaseException:
             os.close(self._errors)
             raise
@@ -101,7 +117,7 @@ class Program:
             os.close(null)
         try:
             self._ended: int | None = os.pidfd_open(self._running.pid)
-        except ProcessLookupError:
+        except OSError:  # it has ended already, or the kernel is older than 5.3
             self._ended = None
 
     def __enter__(self) -> Program:
@@ -116,10 +132,17 @@ class Program:
                 os.close(self._ended)
 
     @property
+    def pid(self) -> int:
+        """Its process id; it may have ended."""
+        return int(self._running.pid)
+
+    @property
     def status(self) -> int | None:
         """None while it runs; else its exit status, or minus the signal that killed it."""
         alive, status = self._running.process.is_alive()
-        return None if alive else status
+        if alive:
+            return None
+        return _LOST if status is None else int(status)
 
     @property
     def stderr(self) -> str:
@@ -134,16 +157,18 @@ class Program:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError(f"'{self.argv[0]}' did not end within {seconds:g} s")
-            self._sleep(min(left, _TICK_SECONDS))
+            self.pause(min(left, _TICK_SECONDS))
         return status
 
-    def _sleep(self, seconds: float) -> None:
+    def pause(self, seconds: float, readable: int | None = None) -> None:
+        """Sleep until it ends, the descriptor `readable` has something to read, or `seconds` are over."""
+        poll = select.poll()
+        for descriptor in (self._ended, readable):
+            if descriptor is not None:
+                poll.register(descriptor, select.POLLIN)
         if self._ended is None:
-            time.sleep(0.001)
-        else:
-            poll = select.poll()
-            poll.register(self._ended, select.POLLIN)
-            poll.poll(max(1, int(seconds * 1000)))
+            seconds = min(seconds, 0.005)
+        poll.poll(max(1, int(seconds * 1000)))
 
     def stop(self) -> None:
         """End it: SIGTERM, after two seconds SIGKILL. Nothing happens when it has ended already."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ class Folder:
     def reachable(self) -> bool:
         """Whether this directory still lies at its path: false once it was unmounted or replaced."""
         try:
-            there = os.stat(self.path)
+            there = self.path.stat()
         except OSError:
             return False
         return os.path.samestat(there, os.fstat(self.fd))
@@ -77,7 +78,7 @@ def opened(path: Path, *, create: bool, top: bool = False) -> Iterator[Folder]:
     try:
         descriptor = os.open(path, flags)
     except OSError as error:
-        raise _explained(error, path) from None
+        raise explained(error, path) from None
     try:
         _refuse_unsafe(path, os.fstat(descriptor), writing=create)
         yield Folder(path, descriptor)
@@ -98,20 +99,29 @@ def _make(path: Path) -> None:
             f"cannot create '{path}': '{path.parent}' does not exist", f"sudo install -d -m 0700 '{path}'"
         ) from None
     except OSError as error:
-        raise _explained(error, path) from None
+        raise explained(error, path) from None
 
 
-def _explained(error: OSError, path: Path) -> CannotCreate | PermissionDenied | IoFailed:
+def explained(error: OSError, path: Path) -> CannotCreate | PermissionDenied | IoFailed:
+    """Given what the system said about a directory or a file in it, return the error to raise."""
     if error.errno in (errno.EACCES, errno.EPERM):
         return PermissionDenied(
-            f"may not use '{path}': {error.strerror}", "run it as the owner of the backups: sudo -u deployer …"
+            f"may not use '{path}': {error.strerror}", f"run it as the owner of the backups: sudo -u {_owner(path)} …"
         )
-    if error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS):
-        return IoFailed(f"cannot create '{path}': {error.strerror}", f"df -h '{path.parent}'; mount | grep backups")
-    reason = error.strerror
-    if error.errno in (errno.ELOOP, errno.ENOTDIR):
-        reason = "it is a symbolic link or not a directory"
-    return CannotCreate(f"cannot use the directory '{path}': {reason}", f"look at it: ls -ld '{path}'")
+    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
+        reason = "it is a symbolic link or not a directory" if error.errno != errno.ENOENT else "it is not there"
+        return CannotCreate(f"cannot use '{path}': {reason}", f"look at it: ls -ld '{path}'")
+    return IoFailed(f"cannot write in '{path}': {error.strerror}", f"df -h '{path}'; df -i '{path}'")
+
+
+def _owner(path: Path) -> str:
+    """The name of the account that owns what can be seen of this path; the documented one where nothing can."""
+    for place in (path, *path.parents):
+        try:
+            return pwd.getpwuid(place.stat().st_uid).pw_name
+        except (OSError, KeyError):
+            continue
+    return "deployer"
 
 
 def _refuse_unsafe(path: Path, status: os.stat_result, *, writing: bool) -> None:

@@ -3,60 +3,78 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
 from pgbackup.archive.sqllexer import Lexer
 
-_COPY_KEEP_BYTES = 4
 _TAIL_BYTES = 1024
-_LONGEST_COPY_HEAD = 4 << 20
-_COPY = re.compile(rb"COPY (?P<table>.+?)(?: \((?P<columns>.*)\))? FROM stdin;", re.DOTALL)
-_NAME = re.compile(rb'(?:"(?:[^"]|"")*"|[^\s".(]+)(?:\.(?:"(?:[^"]|"")*"|[^\s".(]+))?')
-_INSERT = re.compile(rb"INSERT INTO (?P<table>" + _NAME.pattern + rb") ")
-_TABLE = re.compile(rb"CREATE (?:UNLOGGED |FOREIGN )?TABLE ")
-_OLD_STRINGS = re.compile(rb"SET standard_conforming_strings = '?(on|off)'?\s*;")
-_VERSION = re.compile(rb"-- Dumped (from database|by pg_dump) version ([^\n]+)")
-# The completion comment, since 2025 followed by `\unrestrict KEY`; nothing else but blank lines.
-_END = re.compile(rb"(?:\A|\n)--\r?\n-- PostgreSQL database dump complete\r?\n--\s*(?:\\unrestrict [A-Za-z0-9]+\s*)?\Z")
+_HEADER_BYTES = 4096
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_NAME = rb'(?:(?:[Uu]&)?"(?:[^"]|"")*"|[^\s".(;]+)'
+_TABLE_OF = {
+    kind: re.compile(start + rb"\s+(" + _NAME + rb"(?:\s*\.\s*" + _NAME + rb")*)", re.IGNORECASE)
+    for kind, start in ((b"copy", rb"COPY(?:\s+BINARY)?"), (b"insert", rb"INSERT\s+INTO(?:\s+ONLY)?"))
+}
+_TABLE_MODIFIERS = {b"unlogged", b"foreign", b"temp", b"temporary", b"global", b"local"}
+_SET_STRINGS = re.compile(
+    rb"SET\s+(?:SESSION\s+|LOCAL\s+)?standard_conforming_strings\s*(?:=|\sTO\s)\s*'?(\w+)'?\s*;", re.IGNORECASE
+)
+_SERVER_VERSION = re.compile(rb"^-- Dumped from database version ([^\r\n]+)[\r\n]", re.MULTILINE)
+_PG_DUMP_VERSION = re.compile(rb"^-- Dumped by pg_dump version ([^\r\n]+)[\r\n]", re.MULTILINE)
+_RESTRICT = re.compile(rb"\\(un)?restrict\s+(\S+)\s*")
+# The last lines of pg_dump to the byte (RestoreArchive in pg_backup_archiver.c): the comment and an empty line,
+# since the minor releases of August 2025 also \unrestrict and an empty line. More empty lines do no harm.
+_END = re.compile(
+    rb"(?:\A|\n)--\r?\n-- PostgreSQL database dump complete\r?\n--\r?\n\r?\n(?:\\unrestrict \w+\r?\n\r?\n)?\s*\Z"
+)
+_MAY_BE_COPY_END = re.compile(rb"\n(?:\\(?:\.\r?)?)?\Z")
 
 
-@dataclass
 class DumpScanner:
-    """Counts what is in a plain dump. Feed it every byte in any pieces, then call finish().
+    r"""Counts what is in a plain dump. Feed it every byte in pieces of any length, then call finish().
 
-    rows: rows per table, named as the COPY statement spells it, quotes included. With `pg_dump --inserts`
-    one per INSERT statement. tables: CREATE TABLE statements. complete: the text ended at the top level
-    and its last lines are pg_dump's own completion comment.
+    rows: rows per table, named as the COPY statement spells it, quotes included; empty tables too. With
+        `pg_dump --inserts` (--column-inserts, --rows-per-insert, --on-conflict-do-nothing) the rows that the
+        INSERT statements carry; an empty table then has no statement and is missing.
+    statements: SQL statements, by psql's rule where one ends. tables: CREATE TABLE statements of all kinds.
+    sql_bytes: bytes fed. server_version, pg_dump_version: from pg_dump's header, "" without one.
+    complete: after finish(): the text ends between statements with pg_dump's own last lines to the byte, and
+        every `\restrict KEY` was followed by its `\unrestrict KEY`.
     """
 
-    rows: dict[str, int] = field(default_factory=dict)
-    statements: int = 0
-    tables: int = 0
-    sql_bytes: int = 0
-    complete: bool = False
-    server_version: str = ""
-    pg_dump_version: str = ""
-    _carry: bytes = b""
-    _tail: bytes = b""
-    _copying: str | None = None
-    _head: bytes = b""
-    _head_from: int = 0
-    _lexer: Lexer = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
+        self.rows: dict[str, int] = {}
+        self.statements = 0
+        self.tables = 0
+        self.sql_bytes = 0
+        self.complete = False
+        self.server_version = ""
+        self.pg_dump_version = ""
+        self._header = b""
+        self._carry = b""
+        self._tail = b""
+        self._copying: str | None = None
+        # What becomes true at the next newline, wherever it is: psql reads COPY data from the next line on,
+        # and looks at standard_conforming_strings once a line.
+        self._copies: list[str] = []
+        self._escapes: bool | None = None
+        self._last_dot: int | None = None  # in the present piece; None: not looked for yet
+        self._restricted = b""
+        self._commands_match = True
         self._lexer = Lexer(self._mark)
 
     @property
     def state(self) -> str:
         """Where the text stands now, for a message: `at the top level`, `in COPY data of public.users`, …"""
-        if self._copying is not None:
-            return f"in COPY data of {self._copying}"
-        return f"in a {self._lexer.inside}" if self._lexer.inside else "at the top level"
+        table = self._copying or next(iter(self._copies), None)
+        if table is not None:
+            return f"in COPY data of {table}"
+        inside = self._lexer.inside
+        return f"in {'an' if inside[0] in 'aeiou' else 'a'} {inside}" if inside else "at the top level"
 
     def feed(self, chunk: bytes) -> None:
         """Take the next piece of the dump, of any length."""
-        if self.sql_bytes == 0:
-            self._read_versions(chunk)
+        if len(self._header) < _HEADER_BYTES:
+            self._read_header(chunk)
         self.sql_bytes += len(chunk)
         self._tail = (self._tail + chunk[-_TAIL_BYTES:])[-_TAIL_BYTES:]
         self._advance(self._carry + chunk if self._carry else chunk, final=False)
@@ -64,96 +82,105 @@ class DumpScanner:
     def finish(self) -> None:
         """Say that the dump has ended. Afterwards `complete` is decided."""
         self._advance(self._carry, final=True)
-        at_top = self._copying is None and not self._lexer.inside
-        self.complete = at_top and _END.search(self._tail) is not None
+        between_statements = self.state == "at the top level"
+        commands_match = self._commands_match and not self._restricted
+        self.complete = between_statements and commands_match and _END.search(self._tail) is not None
 
     def _advance(self, data: bytes, *, final: bool) -> None:
-        position = 0
-        while position < len(data):
-            before = position
+        # Not all dumps come straight from pg_dump, and psql skips the mark, too.
+        at_start = self.sql_bytes == len(data)
+        position = len(_BYTE_ORDER_MARK) if at_start and data.startswith(_BYTE_ORDER_MARK) else 0
+        self._last_dot = None
+        while True:
+            before = position, self._copying
             if self._copying is not None:
-                position = self._copy_data(data, position, final)
+                position = self._copy_data(data, position)
+            elif self._copies or self._escapes is not None:
+                position = self._rest_of_line(data, position, final)
             else:
-                position = self._sql(data, position, final)
-            if position == before:
+                position = self._lexer.walk(data, position, len(data), final)
+            if (position, self._copying) == before:
                 break
         self._carry = data[position:]
 
-    def _copy_data(self, data: bytes, position: int, final: bool) -> int:
+    def _copy_data(self, data: bytes, position: int) -> int:
         r"""Count newlines up to the line `\.`. Every row of the text format is exactly one line.
 
-        PostgreSQL manual, COPY, File Formats, Text Format: newlines in data are written as `\n`.
+        PostgreSQL manual, COPY, File Formats, Text Format: newlines in data are written as `\n`. psql's
+        handleCopyIn ends the data at such a line, with LF or CRLF, and knows nothing of the format.
         The data is entered at the newline that ends the COPY statement, so every row begins behind one.
         """
         assert self._copying is not None  # noqa: S101  the caller has looked
+        if self._last_dot is None:
+            # bytes.rfind is three times as fast as find, and nearly always there is nothing to be found.
+            self._last_dot = data.rfind(b"\n\\.")
         at = position
-        while True:
+        while at <= self._last_dot:
             at = data.find(b"\n\\.", at)
-            if at < 0:
-                end = len(data) if final else max(position, len(data) - _COPY_KEEP_BYTES)
-                self.rows[self._copying] += data.count(b"\n", position, end)
-                return end
-            after = data[at + 3 : at + 5]
-            if after[:1] == b"\n" or after == b"\r\n" or (final and after in (b"", b"\r")):
-                break
-            if len(after) < 2 and not final:
+            if data.startswith((b"\n", b"\r\n"), at + 3):
                 self.rows[self._copying] += data.count(b"\n", position, at)
-                return at
+                self._copying = self._copies.pop(0) if self._copies else None
+                return at + 3
             at += 3
-        self.rows[self._copying] += data.count(b"\n", position, at)
-        self._copying = None
-        return at + 3
+        unsure = _MAY_BE_COPY_END.search(data, max(position, len(data) - 4))
+        end = unsure.start() if unsure else len(data)
+        self.rows[self._copying] += data.count(b"\n", position, end)
+        return end
 
-    def _sql(self, data: bytes, position: int, final: bool) -> int:
-        self._head_from = position
-        reached = self._lexer.walk(data, position, final)
-        if self._copying is None:
-            self._keep_head(data, reached)
-        return reached
+    def _rest_of_line(self, data: bytes, position: int, final: bool) -> int:
+        """Go over SQL up to the next newline, in whatever it is, and let become true what waits for it."""
+        newline = data.find(b"\n", position)
+        if newline < 0:
+            return self._lexer.walk(data, position, len(data), final)
+        position = self._lexer.walk(data, position, newline + 1, final=True)
+        if position <= newline:
+            return position
+        if self._escapes is not None:
+            self._lexer.escapes, self._escapes = self._escapes, None
+        if not self._copies:
+            return position
+        self._copying = self._copies.pop(0)
+        return newline
 
-    def _keep_head(self, data: bytes, until: int) -> None:
-        """Remember how the present statement begins; all of it only where it may be a COPY."""
-        limit = _LONGEST_COPY_HEAD if self._head.startswith(b"COPY ") else 128
-        if len(self._head) < limit:
-            self._head += data[self._head_from : min(until, self._head_from + limit)]
-            self._head = self._head.lstrip()
-        self._head_from = until
+    def _mark(self, kind: str, _data: bytes, _start: int, _end: int) -> None:
+        if kind == "end":
+            self._statement(self._lexer.words, self._lexer.text)
+        elif kind == "command end" and (found := _RESTRICT.fullmatch(self._lexer.text)):
+            ends, key = found.groups()
+            self._commands_match = self._commands_match and self._restricted == (key if ends else b"")
+            self._restricted = b"" if ends else key
 
-    def _mark(self, data: bytes, start: int, end: int) -> None:
-        token = data[start:end]
-        if token == b";":
-            self._keep_head(data, end)
-            self._statement(self._head)
-            self._head = b""
-        elif token == b"\n" and (not self._head.strip() or self._head.startswith(b"--")):
-            # Comments and blank lines between statements are not the beginning of one.
-            self._keep_head(data, end)
-            if not self._head or self._head.startswith(b"--"):
-                self._head = b""
-
-    def _statement(self, head: bytes) -> None:
+    def _statement(self, words: list[bytes], text: bytes) -> None:
         self.statements += 1
-        if head.startswith(b"COPY "):
-            found = _COPY.fullmatch(head)
-            if found:
-                name = _NAME.match(found["table"])
-                self._copying = (name.group() if name else found["table"]).decode("utf-8", "backslashreplace")
-                self.rows.setdefault(self._copying, 0)
-                # The newline behind the statement is the one that the data is entered at: nothing is counted yet.
-                self._lexer.stopped = True
-                self.rows[self._copying] -= 1
-        elif found := _INSERT.match(head):
-            table = found["table"].decode("utf-8", "backslashreplace")
-            self.rows[table] = self.rows.get(table, 0) + 1
-        elif _TABLE.match(head):
-            self.tables += 1
-        elif found := _OLD_STRINGS.match(head):
-            self._lexer.escapes = found[1] == b"off"
+        verb = words[0] if words else b""
+        if verb == b"copy" and _reads_stdin(words):
+            table = _table(verb, text)
+            self.rows.setdefault(table, 0)
+            self._copies.append(table)
+        elif verb == b"insert":
+            table = _table(verb, text)
+            self.rows[table] = self.rows.get(table, 0) + max(1, self._lexer.tuples)
+        elif verb == b"create":
+            self.tables += next((word for word in words[1:] if word not in _TABLE_MODIFIERS), b"") == b"table"
+        elif verb == b"set" and (found := _SET_STRINGS.fullmatch(text)):
+            self._escapes = found[1].lower() in (b"off", b"false", b"no", b"0")
+        self._lexer.stopped = bool(self._copies) or self._escapes is not None
 
-    def _read_versions(self, chunk: bytes) -> None:
-        for what, version in _VERSION.findall(chunk[:4096]):
-            text = version.decode("utf-8", "replace").strip()
-            if what == b"by pg_dump":
-                self.pg_dump_version = text
-            else:
-                self.server_version = text
+    def _read_header(self, chunk: bytes) -> None:
+        self._header += chunk[: _HEADER_BYTES - len(self._header)]
+        if not self.server_version and (found := _SERVER_VERSION.search(self._header)):
+            self.server_version = found[1].decode("utf-8", "replace").strip()
+        if not self.pg_dump_version and (found := _PG_DUMP_VERSION.search(self._header)):
+            self.pg_dump_version = found[1].decode("utf-8", "replace").strip()
+
+
+def _reads_stdin(words: list[bytes]) -> bool:
+    """Whether a COPY statement of these words makes psql read data; PostgreSQL takes STDOUT for the same here."""
+    source = words.index(b"from") + 1 if b"from" in words else len(words)
+    return words[source : source + 1] in ([b"stdin"], [b"stdout"])
+
+
+def _table(verb: bytes, text: bytes) -> str:
+    """The table's name as the statement spells it."""
+    found = _TABLE_OF[verb].match(text)
+    return (found[1] if found else text).decode("utf-8", "backslashreplace")

@@ -1,137 +1,293 @@
-"""Where strings, quoted names, dollar quotes and comments begin and end in SQL text that arrives in pieces.
+"""Where strings, names, dollar quotes, comments, psql commands and statements begin and end in SQL text that
+arrives in pieces.
 
-The rules are those of the server and of psql: PostgreSQL manual, 4.1 Lexical Structure, and psqlscan.l.
-Nothing is kept but the position: memory stays flat whatever the length of a literal.
+The rules are psql's, for psql decides what is a command of its own and what goes to the server: psqlscan.l
+and mainloop.c of PostgreSQL, and the manual, 4.1 Lexical Structure. Memory stays flat whatever the length
+of a literal, a name or a comment: nothing is kept but the position and the first bytes of a statement.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-_IDENTIFIER = rb"A-Za-z0-9_$\x80-\xff"
-_IS_IDENTIFIER = re.compile(rb"[" + _IDENTIFIER + rb"]")
-_INTERESTING = re.compile(
-    rb"'|\"|\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$|--|/\*|;|\\|\n",
-)
-_COMMENT_EDGE = re.compile(rb"/\*|\*/")
-_ESCAPED_END = re.compile(rb"\\.|'", re.DOTALL)
-# The longest piece that a decision may need to see at once: a dollar quote's tag is an identifier.
-_LOOKAHEAD_BYTES = 256
+# Enough bytes behind a token's first one to decide what it is; a longer dollar quote's tag is `odd`.
+LOOKAHEAD_BYTES = 256
+_LONGEST_TAG = 200
+_TEXT_BYTES = 1024
+_START = rb"A-Za-z_\x80-\xff"
+_WORD = rb"[" + _START + rb"][" + _START + rb"0-9$]*"
+_OTHER_TOKENS = (
+    rb"|['\"();\\]|--|/\*"
+    rb"|\$(?:[" + _START + rb"][" + _START + rb"0-9]{0,%d})?\$" % (_LONGEST_TAG - 1)
+    + rb"|::|:[" + _START + rb"0-9]+|\r(?!\n)"
+)  # fmt: skip
+_TOKEN = re.compile(_WORD + _OTHER_TOKENS)
+# Where the words do not matter, many at once; group 1 is the last of them.
+_TOKEN_OR_WORDS = re.compile(_WORD + rb"(?:[ \t\n,.0-9=]+(" + _WORD + rb")){0,50}" + _OTHER_TOKENS)
+_GLUED = re.compile(rb"[0-9][" + _START + rb"][" + _START + rb"0-9]*\$")
+# How many words of a statement are worth remembering, by the first one.
+_WORDS_OF = {b"copy": 8, b"insert": 12, b"create": 5}
+_LETTERS = frozenset(range(0x80, 0x100)) | frozenset(b"_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_END_OF = {
+    "string": re.compile(rb"'"),
+    "escape string": re.compile(rb"\\.|'", re.DOTALL),
+    "quoted name": re.compile(rb'"'),
+    # A lone carriage return ends a comment for psql, too, and what follows may be a command.
+    "line comment": re.compile(rb"[\r\n]"),
+    "block comment": re.compile(rb"/\*|\*/"),
+    "psql command": re.compile(rb"\n"),
+    "word": re.compile(rb"[^" + _START + rb"0-9$]"),
+    "variable": re.compile(rb"[^" + _START + rb"0-9]"),
+}
+# psql counts BEGIN, CASE and END in these statements only (since 14, for SQL-standard function bodies).
+_ROUTINES = {
+    (b"create", *replace, what) for replace in ((), (b"or", b"replace")) for what in (b"function", b"procedure")
+}
 
-Handler = Callable[[bytes, int, int], None]
+Handler = Callable[[str, bytes, int, int], None]
 
 
-@dataclass
 class Lexer:
-    """Walks over SQL text outside COPY data.
+    """Walks over SQL text outside COPY data and calls on_mark(kind, data, start, end) for each of these:
 
-    on_mark(data, start, end) is called for every `;`, backslash and newline that stands outside quotes and
-    comments; a comment's final newline counts as outside. It may set `stopped` to end the walk there.
+    `end`: the semicolon that makes psql send the statement; `words`, `text` and `tuples` describe it.
+    `command`: a backslash outside quotes and comments, where psql begins a command of its own.
+    `command end`: the newline after it; `text` is the line from the backslash on.
+    `odd`: text that releases of psql read differently, or that is not worth reading right. pg_dump never
+        writes it: a digit glued to E'…' or to a name with $, a lone carriage return, a very long dollar
+        quote's tag, COPY behind a semicolon that does not end the statement.
+
+    The handler may set `stopped` to end the walk behind the mark.
+
+    words: the statement's first words outside parentheses in lower case, with `'`, `"`, `$` and `(` standing
+        for a string, a quoted name, a dollar quote and a pair of parentheses.
+    text: the first 1024 bytes of the statement. tuples: pairs of parentheses right after the word VALUES.
     escapes: standard_conforming_strings is off, so a backslash escapes in every string.
     """
 
-    on_mark: Handler
-    escapes: bool = False
-    stopped: bool = False
-    _inside: str = ""
-    _tag: bytes = b""
-    _depth: int = 0
-    _before: bytes = field(default=b"\n\n")
+    def __init__(self, on_mark: Handler) -> None:
+        self.on_mark = on_mark
+        self.escapes = False
+        self.stopped = False
+        self.words: list[bytes] = []
+        self.tuples = 0
+        self._inside = ""
+        self._comments = 0
+        self._tag = b""
+        self._before = b""
+        self._text = b""
+        self._text_from = -1  # where in the present piece the text goes on, -1 for nowhere
+        self._parentheses = 0
+        self._blocks = 0
+        self._wanted = 1
+        self._counting = False
+        self._routine = False
+        self._behind_inner_semicolon = False
 
     @property
     def inside(self) -> str:
-        """What the text is in the middle of: '' at the top level, else string, name, dollar quote or comment."""
+        """What the text is in the middle of: `string`, `block comment`, …; `statement`; '' between statements."""
+        if self._inside in ("", "word", "variable"):
+            return "statement" if self.words or self._parentheses else ""
         return self._inside
 
-    def walk(self, data: bytes, position: int, final: bool) -> int:
-        """Go over data[position:] and return how far the text was decided; the rest is to be given again.
+    @property
+    def text(self) -> bytes:
+        """The first bytes of the statement or command that a mark is the end of."""
+        return self._text
 
-        final: no more will come, so everything is decided. Stops early behind a mark whose handler said so.
+    def walk(self, data: bytes, position: int, end: int, final: bool) -> int:
+        """Go over data[position:end] and return how far the text was decided; the rest is to be given again.
+
+        final: everything is decided, for the text ends here or with this line: no token goes on behind a newline.
         """
         self.stopped = False
-        limit = len(data) if final else max(position, len(data) - _LOOKAHEAD_BYTES)
-        start = position
+        limit = end if final else max(position, end - LOOKAHEAD_BYTES)
+        begin = position
+        self._text_from = position if self.words or self._inside == "psql command" else -1
         while position < limit and not self.stopped:
-            step = getattr(self, "_in_" + self._inside.replace(" ", "_")) if self._inside else self._at_top
-            position = step(data, position, limit, start)
-        self._before = (self._before + data[max(start, position - 2) : position])[-2:]
+            if self._inside:
+                position = self._within(data, position, limit, end)
+            else:
+                position = self._at_top(data, position, limit, end)
+        self._keep_text(data, position)
+        if position > begin:
+            self._before = data[position - 1 : position]
         return position
 
-    def _previous(self, data: bytes, position: int, start: int, count: int) -> bytes:
-        """The `count` (1 or 2) bytes before `position`, also where they came with an earlier piece."""
-        have = data[max(start, position - count) : position]
-        return (self._before + have)[-count:]
+    def _at_top(self, data: bytes, position: int, limit: int, end: int) -> int:
+        while position < limit and not self._inside and not self.stopped:
+            words_matter = not self._parentheses and (self._counting or len(self.words) < self._wanted)
+            found = (_TOKEN if words_matter else _TOKEN_OR_WORDS).search(data, position, end)
+            if found is None or found.start() >= limit:
+                return limit
+            at, position = found.span()
+            first = data[at]
+            if first == 0x27 and not self.escapes:  # the two most frequent ones, with no further ado
+                self._note(b"'", at)
+                position = self._skip(b"'", "string", data, position, limit)
+            elif first == 0x22:
+                self._note(b'"', at)
+                position = self._skip(b'"', "quoted name", data, position, limit)
+            elif first in _LETTERS:
+                position = self._words(found, data, end, words_matter)
+            elif first == 0x28:  # (
+                if not self._parentheses:
+                    self._note(b"(", at)
+                    self.tuples += self._counting
+                self._parentheses += 1
+            elif first == 0x29:  # )
+                self._parentheses = max(0, self._parentheses - 1)
+            elif first == 0x3B:  # ;
+                self._semicolon(data, at)
+            elif first == 0x3A:  # : and perhaps a variable's name, perhaps cut off
+                if position == end and end - at > LOOKAHEAD_BYTES:
+                    self._inside = "variable"
+            elif first == 0x0D:
+                self.on_mark("odd", data, at, position)
+            else:
+                self._open(data, at, position)
+        return position
 
-    def _at_top(self, data: bytes, position: int, limit: int, start: int) -> int:
-        found = _INTERESTING.search(data, position)
-        if found is None or found.start() >= limit:
+    def _skip(self, quote: bytes, inside: str, data: bytes, position: int, limit: int) -> int:
+        at = data.find(quote, position, limit)
+        if at < 0:
+            self._inside = inside
             return limit
-        token, at = found.group(), found.start()
-        if token in (b";", b"\\", b"\n"):
-            self.on_mark(data, at, found.end())
-        elif token == b"'":
-            self._inside = "escape string" if self.escapes or self._escape_prefix(data, at, start) else "string"
-        elif token == b'"':
-            self._inside = "quoted name"
+        return at + 1
+
+    def _words(self, found: re.Match[bytes], data: bytes, end: int, matter: bool) -> int:
+        """Take one word, or several that do not matter, and the quote that the last one is a prefix of."""
+        start, position = found.span()
+        last = found.start(1) if found.re.groups and found[1] else start
+        if position == end and last > start:
+            # The last word may go on in the next piece.
+            return last
+        if position - last > _LONGEST_TAG and self._previous(data, last) == b"$":
+            self.on_mark("odd", data, last, position)
+        if found[0].find(b"$") >= 0 and _GLUED.search(self._previous(data, start) + found[0]):
+            self.on_mark("odd", data, start, position)
+        if matter:
+            self._word(data, start, position)
+        if position == end and end - last > LOOKAHEAD_BYTES:
+            self._inside = "word"
+        elif position - last == 1 and data[position : position + 1] in (b"'", b"&"):
+            return self._prefixed(data, last, position)
+        return position
+
+    def _open(self, data: bytes, at: int, end: int) -> None:
+        token = data[at:end]
+        if token == b"'":
+            self._inside = "escape string"
+            self._note(token, at)
         elif token == b"--":
             self._inside = "line comment"
         elif token == b"/*":
-            self._inside, self._depth = "block comment", 1
-        elif _IS_IDENTIFIER.match(self._previous(data, at, start, 1)):
-            return at + 1  # a$b$c is one identifier
+            self._inside, self._comments = "block comment", 1
+        elif token == b"\\":
+            self._inside = "psql command"
+            self._text, self._text_from = b"", at
+            self.on_mark("command", data, at, end)
         else:
             self._inside, self._tag = "dollar quote", token
-        return found.end()
+            self._note(b"$", at)
 
-    def _escape_prefix(self, data: bytes, at: int, start: int) -> bool:
-        before = self._previous(data, at, start, 2)
-        return before[-1:] in (b"e", b"E") and not _IS_IDENTIFIER.match(before[:1])
-
-    def _to(self, delimiter: bytes, data: bytes, position: int, limit: int) -> int:
-        at = data.find(delimiter, position)
-        if at < 0 or at >= limit:
-            return limit
-        self._inside = ""
-        return at + len(delimiter)
-
-    def _in_string(self, data: bytes, position: int, limit: int, _start: int) -> int:
-        return self._to(b"'", data, position, limit)
-
-    def _in_quoted_name(self, data: bytes, position: int, limit: int, _start: int) -> int:
-        return self._to(b'"', data, position, limit)
-
-    def _in_dollar_quote(self, data: bytes, position: int, limit: int, _start: int) -> int:
-        at = data.find(self._tag, position)
-        if at < 0 or at >= limit:
-            # The tag may begin before `limit` and end behind it: leave as much as a tag is long.
-            return limit if limit == len(data) else max(position, limit - len(self._tag)) or limit
-        self._inside = ""
-        return at + len(self._tag)
-
-    def _in_line_comment(self, data: bytes, position: int, limit: int, _start: int) -> int:
-        at = data.find(b"\n", position)
-        if at < 0 or at >= limit:
-            return limit
-        self._inside = ""
-        return at
-
-    def _in_block_comment(self, data: bytes, position: int, limit: int, _start: int) -> int:
-        found = _COMMENT_EDGE.search(data, position)
+    def _within(self, data: bytes, position: int, limit: int, end: int) -> int:
+        """Go to the end of what the text is inside of, or to the limit."""
+        inside = self._inside
+        if inside == "dollar quote":
+            at = data.find(self._tag, position, end)
+            if at < 0 or at >= limit:
+                return limit
+            self._inside = ""
+            return at + len(self._tag)
+        found = _END_OF[inside].search(data, position, end)
         if found is None or found.start() >= limit:
             return limit
-        self._depth += 1 if found.group() == b"/*" else -1
-        if self._depth == 0:
-            self._inside = ""
-        return found.end()
+        at, position = found.span()
+        if inside == "escape string":
+            if data[at] == 0x5C:
+                return position
+            if data[position : min(position + 1, end)] == b"'":
+                return position + 1
+        elif inside == "block comment":
+            self._comments += 1 if data[at] == 0x2F else -1
+            if self._comments:
+                return position
+        elif inside in ("line comment", "word", "variable"):
+            position = at
+        elif inside == "psql command":
+            self._keep_text(data, at)
+            self.on_mark("command end", data, at, position)
+            # In mid-statement it was most likely \g or one of its kind, which has sent the statement.
+            self._start_statement()
+        self._inside = ""
+        return position
 
-    def _in_escape_string(self, data: bytes, position: int, limit: int, _start: int) -> int:
-        found = _ESCAPED_END.search(data, position)
-        if found is None or found.start() >= limit:
-            return limit
-        if found.group() == b"'":
-            if data[found.end() : found.end() + 1] == b"'":
-                return found.end() + 1  # a doubled quote stays inside an escape string
-            self._inside = ""
-        return found.end()
+    def _word(self, data: bytes, at: int, end: int) -> None:
+        word = data[at : min(end, at + _LONGEST_TAG)].lower()
+        if not self.words:
+            self._wanted = _WORDS_OF.get(word, 1)
+        self._counting = word == b"values"
+        if self._routine:
+            self._count_blocks(data, at, end, word)
+        self._note(word, at)
+
+    def _prefixed(self, data: bytes, at: int, end: int) -> int:
+        """Open the string whose prefix the word is, if it is one."""
+        word = data[at:end].lower()
+        if data[end : end + 2] == b"&'" and word == b"u":
+            self._inside = "string"
+            return end + 2
+        if data[end] != 0x27 or word not in (b"e", b"b", b"x"):
+            return end
+        if word == b"e" and self._previous(data, at).isdigit():
+            self.on_mark("odd", data, at, end)
+            return end
+        self._inside = "escape string" if word == b"e" else "string"
+        return end + 1
+
+    def _count_blocks(self, data: bytes, at: int, end: int, word: bytes) -> None:
+        if word == b"begin" or (word == b"case" and self._blocks):
+            self._blocks += 1
+        elif word == b"end":
+            self._blocks = max(0, self._blocks - 1)
+        elif word == b"copy" and self._behind_inner_semicolon:
+            self.on_mark("odd", data, at, end)
+        self._behind_inner_semicolon = False
+
+    def _semicolon(self, data: bytes, at: int) -> None:
+        if self._parentheses or self._blocks:
+            self._behind_inner_semicolon = self._blocks > 0
+            return
+        self._keep_text(data, at + 1)
+        self.on_mark("end", data, at, at + 1)
+        self._start_statement()
+
+    def _start_statement(self) -> None:
+        self.words = []
+        self.tuples = self._parentheses = self._blocks = 0
+        self._wanted = 1
+        self._counting = self._routine = self._behind_inner_semicolon = False
+        self._text, self._text_from = b"", -1
+
+    def _note(self, word: bytes, at: int) -> None:
+        """Remember a word of the statement, and with the first one where the statement begins."""
+        if self._parentheses or len(self.words) >= self._wanted:
+            return
+        if not self.words:
+            self._text, self._text_from = b"", at
+        self.words.append(word)
+        if tuple(self.words) in _ROUTINES:
+            # BEGIN and END are counted up to the end of the statement.
+            self._routine, self._wanted = True, sys.maxsize
+
+    def _keep_text(self, data: bytes, until: int) -> None:
+        if self._text_from >= 0:
+            self._text += data[self._text_from : min(until, self._text_from + _TEXT_BYTES - len(self._text))]
+            self._text_from = until
+
+    def _previous(self, data: bytes, at: int) -> bytes:
+        return data[at - 1 : at] if at else self._before

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from pgbackup import proc
+from pgbackup import interrupt, proc
 from pgbackup.config import Settings, Target
 from pgbackup.database import failures
-from pgbackup.errors import SuiteError
+from pgbackup.errors import SuiteError, Unavailable
+
+_PIECE_BYTES = 1 << 20
+_PIPE_BYTES = 1 << 20  # what an unprivileged process may ask for, pipe(7)
+_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ; the module fcntl names it from Python 3.10 on, but not everywhere
+_TICK_SECONDS = 0.2
+_FILL_SECONDS = 0.002
+_ENDING_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
@@ -32,10 +42,50 @@ class Run:
 
 @dataclass(frozen=True)
 class Stream:
-    """A program's output as it flows. fd: read it until it ends; program: then ask for its status."""
+    """A program's output as it flows. fd: does not block; program: ask for its status after the output has ended."""
 
     fd: int
     program: proc.Program
+    database: str
+
+    def chunks(self, stall_seconds: float) -> Iterator[bytes]:
+        """Yield the output in pieces of at most 1 MiB until its true end: the writer came and closed, or the
+        program is over and the pipe empty. After a program that failed the rest is not waited for.
+
+        Raise Unavailable when nothing came for `stall_seconds`, Interrupted on a signal.
+        """
+        deadline = time.monotonic() + stall_seconds
+        while True:
+            interrupt.check()
+            status = self.program.status  # asked before reading: what it wrote by then is in the pipe
+            piece = self._read()
+            if piece:
+                yield piece
+                deadline = time.monotonic() + stall_seconds
+                if len(piece) < _PIECE_BYTES // 4 and status is None:
+                    time.sleep(_FILL_SECONDS)  # a few large pieces cost less than many small ones
+                continue
+            if status is not None or (piece == b"" and self._writer_left()):
+                return
+            if time.monotonic() >= deadline:
+                raise Unavailable(
+                    f"the dump of '{self.database}' delivered nothing for {stall_seconds:g} s",
+                    "is the server or Docker hanging? STALL_SECONDS sets the limit",
+                )
+            self.program.pause(_TICK_SECONDS, self.fd)
+
+    def _read(self) -> bytes | None:
+        """What is there, at most 1 MiB; None when nothing is there yet; b"" when nobody holds the other end."""
+        try:
+            return os.read(self.fd, _PIECE_BYTES)
+        except BlockingIOError:
+            return None
+
+    def _writer_left(self) -> bool:
+        """Whether a writer was there and is gone: a FIFO that nobody has opened yet reads as ended, too."""
+        poll = select.poll()
+        poll.register(self.fd, 0)
+        return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
 class Client(Protocol):
@@ -70,43 +120,73 @@ def _quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def query(client: Client, run: Run, target: Target, sql: str, settings: Settings, database: str = "") -> str:
+def query(
+    client: Client,
+    run: Run,
+    target: Target,
+    sql: str,
+    settings: Settings,
+    database: str = "",
+    seconds: float | None = None,
+) -> str:
     """Run `sql` (statements separated by `;`) and return what psql prints, unaligned, rows only.
 
-    database: another one than the target's. Raise the SuiteError that failures.explained() finds.
+    database: another one than the target's. seconds: the limit, COMMAND_SECONDS if not given.
+    Raise the SuiteError that failures.explained() finds, or Unavailable when no answer came in time.
     """
-    name = database or target.database
+    connection = {**client.connection, "client_encoding": "UTF8"}
     program = ["psql", "-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1"]
-    program += ["-d", conninfo(client.connection, name, run.application_name), "-c", sql]
-    finished = proc.run(client.command(program), environment=client.environment, seconds=settings.command_seconds)
+    program += ["-d", conninfo(connection, database or target.database, run.application_name), "-c", sql]
+    limit = settings.command_seconds if seconds is None else seconds
+    finished = proc.run(client.command(program), environment=client.environment, seconds=limit)
     if finished.status != 0:
         raise failures.explained(finished.stderr, finished.status, "psql", target)
     return finished.stdout.decode("utf-8", "replace").strip("\n")
 
 
+def widened(fd: int) -> int:
+    """Given a pipe's descriptor, let the pipe hold 1 MiB, where that is allowed, and return the descriptor."""
+    with suppress(OSError):
+        fcntl.fcntl(fd, _SET_PIPE_SIZE, _PIPE_BYTES)
+    return fd
+
+
 @contextmanager
-def piped(argv: Sequence[str], environment: Mapping[str, str]) -> Iterator[Stream]:
+def piped(argv: Sequence[str], environment: Mapping[str, str], database: str) -> Iterator[Stream]:
     """Start argv with its output in an ordinary pipe: what the clients without a FIFO of their own use."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     try:
         try:
-            program = proc.Program(argv, environment=environment, stdout=write_end)
+            os.set_blocking(read_end, False)
+            program = proc.Program(argv, environment=environment, stdout=widened(write_end))
         finally:
             os.close(write_end)
         with program:
-            yield Stream(read_end, program)
+            yield Stream(read_end, program, database)
     finally:
         os.close(read_end)
 
 
+_END_OWN = (
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+    " WHERE application_name = current_setting('application_name') AND pid <> pg_backend_pid()"
+)
+
+
 def end_own_backends(client: Client, run: Run, target: Target, settings: Settings) -> None:
-    """Ask the server to end what this run left there: stopping `docker exec` does not stop pg_dump."""
-    name = run.application_name.replace("'", "''")
-    sql = (
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        f" WHERE application_name = '{name}' AND pid <> pg_backend_pid()"
-    )
-    try:
-        query(client, run, target, sql, settings)
-    except SuiteError:
-        return  # the server or the container is gone, and the backend with it
+    """End what this run left on the server and see it gone: stopping `docker exec` does not stop pg_dump.
+
+    Takes four seconds at most, also after a signal. Nothing is raised: where the server cannot be reached, the next
+    run's facts.gather() ends it.
+    """
+    deadline = time.monotonic() + _ENDING_SECONDS
+    databases = [target.database, "postgres"]  # the second one where the first was closed in the meantime
+    with interrupt.shielded():
+        while databases and (left := deadline - time.monotonic()) > 0:
+            try:
+                if query(client, run, target, _END_OWN, settings, databases[0], left) == "0":
+                    return
+            except SuiteError as error:
+                if not failures.crowded(error.message):
+                    databases.pop(0)
+            time.sleep(0.05)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -13,9 +15,7 @@ from pgbackup.database import container, failures, sidecar
 from pgbackup.database.client import Client, Run, query
 from pgbackup.database.direct import Direct
 from pgbackup.database.docker_exec import DockerExec
-from pgbackup.errors import PermissionDenied, SuiteError, Unavailable
-
-_LOOPBACK_PATIENCE_SECONDS = 5.0
+from pgbackup.errors import ConfigurationError, PermissionDenied, SuiteError, Unavailable
 
 
 @contextmanager
@@ -30,32 +30,33 @@ def opened(
     """Give a client for `target` for the length of the block.
 
     pipes: an empty directory for the sidecar's FIFOs. tell: takes the sentence why `auto` fell back to exec.
-    Raise Unavailable or PermissionDenied when no way leads to the container.
+    Raise Unavailable or PermissionDenied when no way leads to the container, ConfigurationError for a passfile
+    that libpq would ignore.
     """
+    _check_passfile(target)
     if target.client == "direct":
         yield Direct(target, settings, run, environment)
         return
     found = container.find(target, settings, environment)
+    in_place = DockerExec(target, settings, run, found, environment)
+    if target.client == "exec":
+        yield in_place
+        return
     with ExitStack() as stack:
-        if target.client == "exec":
-            yield DockerExec(target, settings, run, found, environment)
-            return
+        client: Client = in_place
         try:
             if remote := _remote_docker(environment):
                 raise Unavailable(f"DOCKER_HOST={remote} is another machine")
-            client: Client = stack.enter_context(sidecar.started(target, settings, run, found, environment, pipes))
-            if target.client == "auto":
-                _probe(client, run, target, settings)
-        except SuiteError as error:
-            if target.client == "sidecar" or not isinstance(error, _ReasonsToFallBack):
+            client = stack.enter_context(sidecar.started(target, settings, run, found, environment, pipes))
+            if target.client == "auto" and (hindrance := _hindrance(client, in_place, run, target, settings)):
+                raise hindrance
+        except (Unavailable, PermissionDenied) as error:
+            if target.client == "sidecar":
                 raise
             stack.close()
             tell(f"no sidecar, so docker exec is used: {error.message}")
-            client = DockerExec(target, settings, run, found, environment)
+            client = in_place
         yield client
-
-
-_ReasonsToFallBack = (Unavailable, PermissionDenied)
 
 
 def _remote_docker(environment: Mapping[str, str]) -> str:
@@ -64,21 +65,45 @@ def _remote_docker(environment: Mapping[str, str]) -> str:
     return "" if not host or host.startswith("unix://") else host
 
 
-def _probe(client: Client, run: Run, target: Target, settings: Settings) -> None:
-    """Ask something through the sidecar. Raise only what its own socket might not suffer from.
+def _hindrance(beside: Client, in_place: Client, run: Run, target: Target, settings: Settings) -> SuiteError | None:
+    """Why the database can be asked in its own container only, or None.
 
-    A server that is starting also refuses on 127.0.0.1: that passes, so it is asked again for a while.
+    What fails both ways (no such role, a server that is starting) is no reason; the first real question will tell.
     """
-    deadline = time.monotonic() + _LOOPBACK_PATIENCE_SECONDS
-    while True:
-        try:
-            query(client, run, target, "SELECT 1", settings)
-        except SuiteError as error:
-            if not failures.refused_on_loopback(error.message):
-                return  # not the sidecar's fault; the first real question will tell
-            if "Connection refused" not in error.message or time.monotonic() > deadline:
-                raise
-            interrupt.check()
-            time.sleep(0.25)
-        else:
-            return
+    deadline = time.monotonic() + settings.wait_seconds
+    while (error := _failure(beside, run, target, settings)) is not None:
+        if (other := _failure(in_place, run, target, settings)) is None:
+            # Once more: the server may have come up between the two questions.
+            return _failure(beside, run, target, settings)
+        if not failures.passing(other.message) or time.monotonic() >= deadline:
+            return None
+        interrupt.check()
+        time.sleep(0.25)
+    return error
+
+
+def _failure(client: Client, run: Run, target: Target, settings: Settings) -> SuiteError | None:
+    try:
+        query(client, run, target, "SELECT 1", settings)
+    except (Unavailable, PermissionDenied) as error:
+        return error
+    return None
+
+
+def _check_passfile(target: Target) -> None:
+    """libpq passes over a passfile that others may read, in silence where nobody looks (manual, 34.16)."""
+    if target.passfile is None:
+        return
+    key = f"{target.name.upper()}_PASSFILE"
+    try:
+        status = target.passfile.stat()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{key}='{target.passfile}' cannot be used: {error.strerror}", f"ls -l '{target.passfile}'"
+        ) from None
+    if not stat.S_ISREG(status.st_mode) or status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigurationError(
+            f"{key}='{target.passfile}' must be a file that only its owner may read", f"chmod 600 '{target.passfile}'"
+        )
+    if not os.access(target.passfile, os.R_OK):
+        raise PermissionDenied(f"{key}='{target.passfile}' may not be read by this user", f"ls -l '{target.passfile}'")

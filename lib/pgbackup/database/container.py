@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pgbackup import interrupt, proc
 from pgbackup.config import Settings, Target
 from pgbackup.database import failures
-from pgbackup.errors import Unavailable
+from pgbackup.errors import SuiteError, Unavailable
 
 
 @dataclass(frozen=True)
 class Container:
-    """id and image: the full ids; a container made anew under the same name has another id."""
+    """id and image: the full ids; a container made anew under the same name has another id.
+
+    port: where the server in it listens, as far as the container's arguments and environment tell.
+    """
 
     id: str
     image: str
     status: str
+    port: str = "5432"
 
 
 def find(target: Target, settings: Settings, environment: Mapping[str, str]) -> Container:
@@ -33,10 +38,7 @@ def find(target: Target, settings: Settings, environment: Mapping[str, str]) -> 
         if found.status == "running":
             return found
         if found.status not in ("paused", "restarting") or time.monotonic() >= deadline:
-            raise Unavailable(
-                f"container '{target.container}' is {found.status}",
-                f"docker {'unpause' if found.status == 'paused' else 'start'} {target.container}",
-            )
+            raise _not_running(found, target)
         interrupt.check()
         time.sleep(0.2)
 
@@ -49,9 +51,46 @@ def inspect(target: Target, settings: Settings, environment: Mapping[str, str]) 
         raise failures.explained(finished.stderr, finished.status, "docker inspect", target)
     try:
         (facts,) = json.loads(finished.stdout)
-        return Container(facts["Id"], facts["Image"], facts["State"]["Status"])
+        port = server_port(facts["Args"] or [], facts["Config"]["Env"] or [])
+        return Container(facts["Id"], facts["Image"], facts["State"]["Status"], port)
     except (ValueError, KeyError, TypeError):
         raise Unavailable(
             f"'{settings.docker[0]}' gave an answer that cannot be understood for container '{target.container}'",
             f"try it: {' '.join(argv)}",
         ) from None
+
+
+def server_port(arguments: Sequence[str], environment: Sequence[str]) -> str:
+    """Given a container's arguments and environment, return the server's port: as postgres(1) reads them."""
+    port = next((word[7:] for word in environment if word.startswith("PGPORT=")), "") or "5432"
+    line = "\0".join(["", *arguments, ""])
+    for found in re.finditer(r"\0(?:-p\0?|--port=|-c\0?port=|-p=)([0-9]+)(?=\0)", line):
+        port = found.group(1)
+    return port
+
+
+def blamed(
+    error: SuiteError, container_id: str, target: Target, settings: Settings, environment: Mapping[str, str]
+) -> SuiteError:
+    """Given the failure of a program next to a database, return the one to report: the container's, if it is at
+    fault (paused, stopped, gone, replaced by another one), else the same.
+
+    container_id: the one that the run began with; "" for a database outside Docker.
+    """
+    if not container_id:
+        return error
+    try:
+        found = inspect(target, settings, environment)
+    except SuiteError as gone:
+        return gone
+    if found.id != container_id:
+        return Unavailable(
+            f"container '{target.container}' was replaced by another one in the middle of the work",
+            "run it again when nobody is deploying",
+        )
+    return error if found.status == "running" else _not_running(found, target)
+
+
+def _not_running(found: Container, target: Target) -> Unavailable:
+    verb = {"paused": "unpause", "restarting": "logs --tail 20"}.get(found.status, "start")
+    return Unavailable(f"container '{target.container}' is {found.status}", f"docker {verb} {target.container}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pgbackup.config import Settings, Target
 from pgbackup.database.client import Run, Stream, end_own_backends, piped
@@ -13,15 +13,22 @@ from pgbackup.database.client import Run, Stream, end_own_backends, piped
 def connection_of(url: str, user: str) -> dict[str, str]:
     """Given postgresql://user@host:port/database?key=value, return libpq keywords without the database.
 
-    The same parts as in the PostgreSQL manual, 34.1.1.2. user: the role where the URL names none.
+    The same parts as in the PostgreSQL manual, 34.1.1.2: a host keeps its letters (it may be a directory), a '+'
+    is a '+'. user: the role where the URL names none.
     """
     parts = urlsplit(url)
-    found = {"user": unquote(parts.username or "") or user}
-    if parts.hostname:
-        found["host"] = unquote(parts.hostname)
-    if parts.port:
-        found["port"] = str(parts.port)
-    found.update(parse_qsl(parts.query))
+    login, _, place = parts.netloc.rpartition("@")
+    found = {"user": unquote(login.partition(":")[0]) or user}
+    address, colon, port = place.rpartition(":")
+    if not colon or port.endswith("]"):
+        address, port = place, ""
+    if address:
+        found["host"] = unquote(address.removeprefix("[").removesuffix("]"))
+    if port:
+        found["port"] = port
+    for word in filter(None, parts.query.split("&")):
+        key, _, value = word.partition("=")
+        found[unquote(key)] = unquote(value)
     found.pop("dbname", None)
     return found
 
@@ -34,9 +41,10 @@ class Direct:
     image_id = ""
 
     def __init__(self, target: Target, settings: Settings, run: Run, environment: Mapping[str, str]) -> None:
-        self.connection: Mapping[str, str] = connection_of(target.url, target.user)
+        patience = {"connect_timeout": str(max(2, settings.wait_seconds))}
+        self.connection: Mapping[str, str] = {**patience, **connection_of(target.url, target.user)}
         extra = {"PGPASSFILE": str(target.passfile)} if target.passfile else {}
-        self.environment = {**environment, **extra}
+        self.environment: Mapping[str, str] = {**environment, **extra}
         self._target, self._settings, self._run = target, settings, run
 
     def command(self, program: Sequence[str]) -> list[str]:
@@ -46,7 +54,7 @@ class Direct:
     def reading(self, program: Sequence[str]) -> Iterator[Stream]:
         finished = False
         try:
-            with piped(program, self.environment) as stream:
+            with piped(program, self.environment, self._target.database) as stream:
                 yield stream
                 finished = stream.program.status == 0
         finally:

@@ -21,7 +21,11 @@ class DockerExec:
     def __init__(
         self, target: Target, settings: Settings, run: Run, container: Container, environment: Mapping[str, str]
     ) -> None:
-        self.connection: Mapping[str, str] = {"user": target.user}
+        self.connection: Mapping[str, str] = {
+            "port": container.port,
+            "user": target.user,
+            "connect_timeout": str(max(2, settings.wait_seconds)),
+        }
         self.environment = environment
         self.container_id = container.id
         self.image_id = container.image
@@ -34,7 +38,7 @@ class DockerExec:
     def reading(self, program: Sequence[str]) -> Iterator[Stream]:
         finished = False
         try:
-            with piped(self.command(program), self.environment) as stream:
+            with piped(self.command(program), self.environment, self._target.database) as stream:
                 yield stream
                 finished = stream.program.status == 0
         finally:

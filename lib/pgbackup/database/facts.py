@@ -9,7 +9,7 @@ from typing import Any
 
 from pgbackup import interrupt
 from pgbackup.config import Settings, Target
-from pgbackup.database import failures
+from pgbackup.database import container, failures
 from pgbackup.database.client import Client, Run, query
 from pgbackup.errors import SuiteError, Unavailable
 
@@ -36,8 +36,18 @@ needed AS (
   WHERE refclassid = 'pg_authid'::regclass
     AND (dbid = me.oid OR (dbid = 0 AND classid = 'pg_database'::regclass AND objid = me.oid))
   UNION SELECT datdba FROM me
+  -- pg_shdepend does not mention the role that initdb made (53.49), which is POSTGRES_USER of the official image.
+  UNION SELECT oid FROM pg_roles WHERE oid = 10 AND (
+    EXISTS (SELECT FROM pg_class WHERE relowner = 10 AND oid >= 16384)
+    OR EXISTS (SELECT FROM pg_proc WHERE proowner = 10 AND oid >= 16384)
+    OR EXISTS (SELECT FROM pg_type WHERE typowner = 10 AND oid >= 16384)
+    OR EXISTS (SELECT FROM pg_namespace WHERE nspowner = 10 AND oid >= 16384))
 )
 SELECT json_build_object(
+  'leftovers', (SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+     WHERE starts_with(application_name, regexp_replace(current_setting('application_name'), '[^-]+$', ''))
+       AND application_name LIKE 'pgbackup-%' AND usename = current_user
+       AND application_name <> current_setting('application_name')),
   'server_version', current_setting('server_version'),
   'in_recovery', pg_is_in_recovery(),
   'size_bytes', pg_database_size(me.oid),
@@ -72,36 +82,36 @@ SELECT json_build_object(
 """
 
 
-def _sql(run: Run) -> str:
-    """The question, after the end of sessions that killed runs of ours may have left on the server."""
-    leftovers = (
-        "SELECT FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        f" WHERE application_name LIKE 'pgbackup-{run.owner}-%'"
-        f" AND application_name <> '{run.application_name}' AND usename = current_user) AS ended LIMIT 0;"
-    )
-    return leftovers + _SQL
-
-
 def gather(client: Client, run: Run, target: Target, settings: Settings) -> Facts:
     """Return the database's facts; wait up to WAIT_SECONDS for a server that starts or is out of connections.
 
-    Raise what failures.explained() makes of the server's answer.
+    On the way it ends the sessions that killed runs of the same owner have left on the server.
+    Raise what failures.explained() makes of the server's answer, or what is wrong with the container.
     """
     deadline = time.monotonic() + settings.wait_seconds
     while True:
         try:
-            return parse(query(client, run, target, _sql(run), settings))
+            facts = parse(query(client, run, target, _SQL, settings))
+            break
         except SuiteError as error:
-            if not failures.passing(error.message) or time.monotonic() >= deadline:
-                raise
+            cause = container.blamed(error, client.container_id, target, settings, client.environment)
+            # A container that is paused or restarting may come back, one that is stopped will not.
+            if not (failures.passing(error.message) and failures.passing(cause.message)):
+                raise cause from None
+            if time.monotonic() >= deadline:
+                raise cause from None
         interrupt.check()
         time.sleep(0.25)
+    if (name := facts.details["database"]["datname"]) != target.database:
+        raise Unavailable(f"asked for database '{target.database}', the server gave '{name}'", "check the name")
+    return facts
 
 
 def parse(answer: str) -> Facts:
     """Given the JSON that the server sent, return Facts. Raise Unavailable if it is not that."""
     try:
         details = json.loads(answer)
+        details.pop("leftovers")
         return Facts(
             server_version=details.pop("server_version"),
             size_bytes=int(details.pop("size_bytes")),

@@ -17,28 +17,42 @@ class _Known:
     hint: str
 
 
-# {reason} is the line that matched, {0} its first group; the rest are the target's settings.
+_CROWDED = r"too many clients already|remaining connection slots|too many connections for"
+
+# {reason} is the line that matched, {0} the pattern's group; the rest are the target's settings.
 _KNOWN = [
     _Known(
-        r"permission denied while trying to connect to the Docker daemon|dial unix .*: permission denied",
+        r"(?i)permission denied while trying to connect to the docker|dial unix .*: permission denied",
         PermissionDenied,
         "may not use Docker: {reason}",
-        "run it as a member of the group docker: sudo usermod -aG docker deployer, then log in again",
+        "run it with sudo, or as a member of the group docker: sudo usermod -aG docker USER, then log in again",
     ),
     _Known(
-        r"Cannot connect to the Docker daemon|error during connect|docker daemon is not running|docker API",
+        r"(?i)cannot connect to the docker daemon|error during connect|docker daemon is not running|docker API",
         Unavailable,
         "Docker cannot be reached: {reason}",
         "systemctl status docker",
     ),
     _Known(
-        r"No such container|is not running|is restarting|is paused",
+        r"(?i)No such container|container \S+ is not running|is restarting|is paused",
         Unavailable,
         "container '{container}' is not there or not running: {reason}",
         "docker ps -a --filter name={container}",
     ),
     _Known(
-        r"permission denied for (\S+ \S+)",
+        r"permission denied for database",
+        PermissionDenied,
+        "role '{user}' may not connect to '{database}': {reason}",
+        'let it: GRANT CONNECT ON DATABASE "{database}" TO "{user}";',
+    ),
+    _Known(
+        r"permission denied for large object",
+        PermissionDenied,
+        "role '{user}' may not read everything in '{database}': {reason}",
+        "dump as the owner of the large objects, or as a superuser: {KEY}_USER",
+    ),
+    _Known(
+        r"permission denied for \S+ \S+",
         PermissionDenied,
         "role '{user}' may not read everything in '{database}': {reason}",
         'let it: GRANT pg_read_all_data TO "{user}";',
@@ -50,22 +64,23 @@ _KNOWN = [
         'let it see them all: ALTER ROLE "{user}" BYPASSRLS;',
     ),
     _Known(
-        r"password authentication failed|no password supplied|no pg_hba\.conf entry|authentication failed",
+        r"no password supplied|no pg_hba\.conf entry|authentication failed|pg_hba\.conf rejects",
         PermissionDenied,
         "the server does not let role '{user}' in: {reason}",
-        "set {KEY}_PASSFILE to a .pgpass file (0600) with a line for 127.0.0.1",
+        "with the sidecar or direct client set {KEY}_PASSFILE to a .pgpass file (0600) with a line for the host"
+        " (127.0.0.1); exec cannot use one and needs 'trust' or 'peer' for 'local' in pg_hba.conf",
     ),
     _Known(
         r'role "[^"]*" does not exist|role "[^"]*" is not permitted to log in',
         PermissionDenied,
         "the server does not let role '{user}' in: {reason}",
-        "check {KEY}_USER",
+        'check {KEY}_USER, or CREATE ROLE "{user}" LOGIN;',
     ),
     _Known(
         r"cannot connect to invalid database",
         Unavailable,
         "database '{database}' is invalid, a DROP DATABASE was interrupted: {reason}",
-        "drop it for good and restore its last backup",
+        'DROP DATABASE "{database}"; then restore its last backup',
     ),
     _Known(
         r'database ".*" does not exist',
@@ -80,39 +95,52 @@ _KNOWN = [
         'open it: ALTER DATABASE "{database}" ALLOW_CONNECTIONS true;',
     ),
     _Known(
-        r"lock timeout",
+        # pg_dump sets --lock-wait-timeout as statement_timeout, around LOCK TABLE only.
+        r"due to (?:lock|statement) timeout(?:.*\n)*?.*Query was: (LOCK TABLE .*)|due to lock timeout",
         Unavailable,
-        "a table of '{database}' stayed locked by another session: {reason}",
-        "find who holds it in pg_locks, or raise LOCK_WAIT_SECONDS",
+        "a table of '{database}' stayed locked by another session: {reason}; {0}",
+        "find who: SELECT relation::regclass, pid FROM pg_locks WHERE mode = 'AccessExclusiveLock'; or raise"
+        " LOCK_WAIT_SECONDS",
     ),
     _Known(
-        r"server version mismatch|server version: .*; pg_dump version",
+        r"server version mismatch(?:.*\n)*?.*?(server version: .*)",
         Unavailable,
-        "pg_dump is older than the server: {reason}",
-        "use the sidecar or exec client, or install the server's own client programs",
+        "the client programs are older than the server of '{database}': {0}",
+        "use {KEY}_CLIENT=auto, or install the server's own client programs: apt-get install postgresql-client",
+    ),
+    _Known(
+        _CROWDED,
+        Unavailable,
+        "the server of '{database}' is out of connections: {reason}",
+        'raise max_connections, or on PostgreSQL 16 and later GRANT pg_use_reserved_connections TO "{user}";',
+    ),
+    _Known(
+        r"the database system is",
+        Unavailable,
+        "the server of '{database}' does not accept connections: {reason}",
+        "{LOGS}",
     ),
 ]
 
 _PASSING = re.compile(
     r"the database system is (starting up|shutting down|in recovery mode|not yet accepting)"
-    r"|too many clients already|remaining connection slots|too many connections for"
+    rf"|{_CROWDED}"
     r"|is paused|is restarting|Connection refused|failed: No such file or directory"
-    r"|server closed the connection unexpectedly|terminating connection due to administrator command"
+    r"|timeout expired|server closed the connection unexpectedly"
+    r"|terminating connection due to administrator command"
 )
 
-_NOISE = re.compile(r"^(psql|pg_dump|pg_basebackup|docker|Error response from daemon): (error: |FATAL: +)?")
+_NOISE = re.compile(r"^(psql|pg_dump|pg_basebackup|docker|Error response from daemon|Error): +(error: |FATAL: +)?")
+
+
+def crowded(message: str) -> bool:
+    """Whether the server is out of connections, which does not mean that nobody is connected."""
+    return bool(re.search(_CROWDED, message))
 
 
 def passing(stderr: str) -> bool:
     """Whether a short wait may help: the server starts, is out of connections, the container is paused."""
     return bool(_PASSING.search(stderr))
-
-
-def refused_on_loopback(stderr: str) -> bool:
-    """Whether the server does not let a sidecar in on 127.0.0.1, where its own socket may still do."""
-    return bool(
-        re.search(r"no password supplied|no pg_hba\.conf entry|Connection refused|authentication failed", stderr)
-    )
 
 
 def explained(stderr: str, status: int, program: str, target: Target) -> SuiteError:
@@ -125,23 +153,24 @@ def explained(stderr: str, status: int, program: str, target: Target) -> SuiteEr
         "database": target.database,
         "user": target.user,
         "KEY": target.name.upper(),
+        "LOGS": "look into the server's log" if target.url else f"docker logs --tail 20 {target.container}",
     }
     for known in _KNOWN:
         found = re.search(known.pattern, stderr)
         if found:
             reason = _line_around(stderr, found.start())
-            words = {**names, "reason": reason}
+            words = {**names, "reason": reason, "0": _clean((found.groups() or ("",))[0] or "")}
             return known.kind(_filled(known.message, words), _filled(known.hint, words))
     reason = first_error(stderr)
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     return Unavailable(
         f"{program} on '{target.database}' {how}{': ' + reason if reason else ' and said nothing'}",
-        f"docker logs --tail 20 {target.container}" if not target.url else None,
+        names["LOGS"],
     )
 
 
 def _filled(template: str, words: dict[str, str]) -> str:
-    return re.sub(r"\{(\w+)\}", lambda found: words[found.group(1)], template)
+    return re.sub(r"\{(\w+)\}", lambda found: words[found.group(1)], template).removesuffix("; ")
 
 
 def _line_around(text: str, position: int) -> str:

@@ -7,6 +7,8 @@ its PID 1 reads the end of that pipe and the kernel takes every program in the c
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import select
 import time
@@ -17,7 +19,7 @@ from pathlib import Path
 from pgbackup import interrupt, proc
 from pgbackup.config import Settings, Target
 from pgbackup.database import failures
-from pgbackup.database.client import Run, Stream
+from pgbackup.database.client import Run, Stream, end_own_backends, widened
 from pgbackup.database.container import Container
 from pgbackup.errors import SuiteError, Unavailable
 
@@ -25,29 +27,40 @@ LABEL = "pgbackup.owner"
 _INSIDE = "/pipes"
 _PASSFILE = "/passfile"
 _START_SECONDS = 15.0
+_END_SECONDS = 3.0
 # PID 1 says through a FIFO that it is there, then lasts until our end of its standard input closes.
 _FIRST_PROGRAM = f"echo ready >{_INSIDE}/ready && exec cat >/dev/null"
 
 
 def run_arguments(
-    docker: Sequence[str], target: Target, run: Run, container: Container, pipes: Path, user: str
+    docker: Sequence[str], target: Target, run: Run, container: Container, pipes: Path, user: str, foreign: bool
 ) -> list[str]:
     """Return the argument list of `docker run` for a sidecar. Pure. user: `uid:gid` of the caller.
 
-    No secret is in it: a password comes from the mounted passfile, which libpq reads itself.
+    No secret is in it: a password comes from the mounted passfile, which libpq reads itself. foreign: the passfile
+    belongs to somebody else, which root may read by a capability only.
     """
-    passfile = ["--volume", f"{target.passfile}:{_PASSFILE}:ro", "--env", f"PGPASSFILE={_PASSFILE}"]
+    passfile = ["--mount", _mount(str(target.passfile), _PASSFILE, "readonly"), "--env", f"PGPASSFILE={_PASSFILE}"]
+    if foreign:
+        passfile += ["--cap-add", "DAC_OVERRIDE"]
     return [
         *docker,
-        *("run", "--rm", "--interactive", "--name", run.application_name),
+        *("run", "--rm", "--interactive", "--pull", "never", "--name", run.application_name),
         *("--label", f"{LABEL}={run.owner}"),
         *("--network", f"container:{container.id}", "--user", user),
         *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
         *("--pids-limit", "64", "--log-driver", "none", "--no-healthcheck"),
         *("--env", "PGSSLMODE=disable", *(passfile if target.passfile else ())),
-        *("--volume", f"{pipes}:{_INSIDE}", "--entrypoint", "sh"),
+        *("--mount", _mount(str(pipes), _INSIDE), "--entrypoint", "sh"),
         *(container.image, "-c", _FIRST_PROGRAM),
     ]
+
+
+def _mount(source: str, target: str, *options: str) -> str:
+    """Docker reads the value as a line of CSV; unlike --volume, --mount makes no directory where none is."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(["type=bind", f"source={source}", f"target={target}", *options])
+    return line.getvalue()
 
 
 class Sidecar:
@@ -65,30 +78,30 @@ class Sidecar:
         environment: Mapping[str, str],
         pipes: Path,
     ) -> None:
-        self.connection = {"host": "127.0.0.1", "port": "5432", "user": target.user}
+        patience = {"connect_timeout": str(max(2, settings.wait_seconds))}
+        self.connection = {"host": "127.0.0.1", "port": container.port, "user": target.user, **patience}
         self.environment = environment
         self.container_id = container.id
         self.image_id = container.image
-        self._settings, self._name, self._pipes = settings, run.application_name, pipes
+        self._target, self._settings, self._run, self._pipes = target, settings, run, pipes
 
     def command(self, program: Sequence[str]) -> list[str]:
-        return [*self._settings.docker, "exec", self._name, *program]
+        return [*self._settings.docker, "exec", self._run.application_name, *program]
 
     @contextmanager
     def reading(self, program: Sequence[str]) -> Iterator[Stream]:
-        fifo = self._pipes / "output"
-        os.mkfifo(fifo, 0o600)
+        redirected = ["sh", "-c", 'exec "$@" >"$0"', f"{_INSIDE}/output", *program]
+        finished = False
         try:
-            # Without blocking: a writer that never comes must not hold us here for ever.
-            fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                redirected = ["sh", "-c", 'exec "$@" >"$0"', f"{_INSIDE}/output", *program]
-                with proc.Program(self.command(redirected), environment=self.environment) as running:
-                    yield Stream(fd, running)
-            finally:
-                os.close(fd)
+            with (
+                _fifo(self._pipes / "output") as fd,
+                proc.Program(self.command(redirected), environment=self.environment) as running,
+            ):
+                yield Stream(widened(fd), running, self._target.database)
+                finished = running.status == 0
         finally:
-            fifo.unlink(missing_ok=True)
+            if not finished:
+                end_own_backends(self, self._run, self._target, self._settings)
 
 
 @contextmanager
@@ -106,9 +119,10 @@ def started(
     system without FIFOs.
     """
     user = f"{os.geteuid()}:{os.getegid()}"
-    argv = run_arguments(settings.docker, target, run, container, pipes, user)
+    foreign = target.passfile is not None and target.passfile.stat().st_uid != os.geteuid()
+    argv = run_arguments(settings.docker, target, run, container, pipes, user, foreign)
     with ExitStack() as stack:
-        ready = _fifo(pipes / "ready", stack)
+        ready = stack.enter_context(_fifo(pipes / "ready"))
         read_end, lifeline = os.pipe2(os.O_CLOEXEC)
         try:
             program = stack.enter_context(proc.Program(argv, environment=environment, stdin=read_end))
@@ -119,14 +133,20 @@ def started(
         yield Sidecar(target, settings, run, container, environment, pipes)
 
 
-def _fifo(path: Path, stack: ExitStack) -> int:
+@contextmanager
+def _fifo(path: Path) -> Iterator[int]:
+    """Make a FIFO for the length of the block and give its reading end."""
     try:
         os.mkfifo(path, 0o600)
+        # Without blocking: a writer that never comes must not hold us here for ever.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise Unavailable(f"no FIFO can be made at '{path}': {error.strerror}") from None
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    stack.callback(os.close, fd)
-    return fd
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+        path.unlink(missing_ok=True)
 
 
 def _await(ready: int, program: proc.Program, target: Target) -> None:
@@ -146,17 +166,22 @@ def _end(lifeline: int, program: proc.Program, settings: Settings, run: Run, env
     os.close(lifeline)
     with interrupt.shielded():
         try:
-            program.wait(5.0)
+            program.wait(_END_SECONDS)
         except TimeoutError:
-            remove([run.application_name], settings, environment)
+            remove([run.application_name], settings, environment, _END_SECONDS)
 
 
-def remove(names: Sequence[str], settings: Settings, environment: Mapping[str, str]) -> None:
-    """Remove sidecars by name or id, running or not. Nothing happens where there are none."""
+def remove(
+    names: Sequence[str], settings: Settings, environment: Mapping[str, str], seconds: float | None = None
+) -> None:
+    """Remove sidecars by name or id, running or not. Nothing happens where there are none.
+
+    seconds: the limit, COMMAND_SECONDS if not given.
+    """
     if names:
         argv = [*settings.docker, "rm", "--force", "--volumes", *names]
         try:
-            proc.run(argv, environment=environment, seconds=settings.command_seconds)
+            proc.run(argv, environment=environment, seconds=seconds or settings.command_seconds)
         except SuiteError:
             return  # Docker itself is gone; the next run sweeps
 

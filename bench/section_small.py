@@ -1,0 +1,100 @@
+"""What a run costs when there is next to nothing to dump, and when ten thousand backups lie there."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import contenders
+import ways
+from contenders import OURS, Contender, Table
+from measure import run as run_once
+from scene import Scene
+
+EMPTY_DATABASE = "payment_db"
+
+
+def measure(scene: Scene, many: int, rounds: int) -> list[Table]:
+    """Return two tables: an empty database, and a directory with `many` backups."""
+    return [_empty_database(scene, rounds), *_crowded_directory(scene, many, max(3, rounds // 2))]
+
+
+def _empty_database(scene: Scene, rounds: int) -> Table:
+    clients = ("auto", "sidecar", "exec")
+    ways_here = [
+        ways.guide(scene, EMPTY_DATABASE),
+        *(ways.ours(scene, EMPTY_DATABASE, client, scene.folder(f"empty-{client}")) for client in clients),
+    ]
+    return contenders.compare("empty", "Backup of an empty database", ways_here, rounds, {})
+
+
+def _crowded_directory(scene: Scene, many: int, rounds: int) -> list[Table]:
+    alone, crowded = scene.folder("alone"), scene.folder("crowded")
+    fill(scene, crowded, many)
+    before = {file.name for file in (crowded / "payment").iterdir()}
+
+    def forget_new() -> None:
+        """Take away what the last run has added."""
+        for file in (crowded / "payment").iterdir():
+            if file.name not in before:
+                file.unlink()
+
+    def without_log(folder: Path) -> None:
+        contenders.remove(folder / "payment")
+
+    kinds = [
+        ("alone", "backup, empty directory", alone, "", lambda: without_log(alone)),
+        ("crowded", f"backup, {many:,} backups there, none expires", crowded, "", forget_new),
+        ("dry_alone", "--dry-run, empty directory", alone, "--dry-run", lambda: without_log(alone)),
+        ("dry_crowded", f"--dry-run, {many:,} backups there, none expires", crowded, "--dry-run", forget_new),
+        (
+            "dry_expiring",
+            f"--dry-run, {many:,} backups there, most would expire",
+            crowded,
+            "--dry-run --retention-days 7",
+            forget_new,
+        ),
+    ]
+    runs = [
+        Contender(
+            key,
+            label,
+            OURS,
+            f"{ways.BACKUP} {words}".rstrip(),
+            scene.settings(EMPTY_DATABASE, folder, "auto"),
+            prepare=prepare,
+        )
+        for key, label, folder, words, prepare in kinds
+    ]
+    table = contenders.compare("crowded", f"A directory with {many:,} backups (empty database)", runs, rounds, {})
+    table.facts["backups"] = many
+    return [table, _expiring(scene, crowded, many)]
+
+
+def _expiring(scene: Scene, crowded: Path, many: int) -> Table:
+    """One run that deletes nearly all; there is nothing left to repeat it with."""
+
+    def inspect(_stdout: str) -> contenders.Run:
+        return {"left": sum(1 for _ in (crowded / "payment").glob("*.sql.gz"))}
+
+    line = f"{ways.BACKUP} --retention-days 7"
+    environment = scene.settings(EMPTY_DATABASE, crowded, "auto")
+    once = Contender(
+        "expiring", f"backup, {many:,} backups there, most expire", OURS, line, environment, inspect=inspect
+    )
+    table = contenders.compare("expiring", "The same directory with RETENTION_DAYS=7, where most expire", [once], 1, {})
+    contenders.remove(crowded)
+    return table
+
+
+def fill(scene: Scene, folder: Path, many: int) -> None:
+    """Put `many` copies of one good backup into the directory, one for every twelve hours before now."""
+    run_once(f"{ways.BACKUP}", scene.settings(EMPTY_DATABASE, folder, "auto"), 0.0)
+    original = next(file for file in (folder / "payment").glob("*.sql.gz") if not file.is_symlink())
+    now = datetime.now().astimezone()
+    for number in range(1, many):
+        then = now - number * timedelta(hours=12)
+        copy = original.with_name(f"{EMPTY_DATABASE}_{then:%Y%m%d_%H%M%S}.sql.gz")
+        shutil.copyfile(original, copy)
+        copy.chmod(0o600)

@@ -1,0 +1,128 @@
+"""What is to be reached, and what was measured. Says so, and never fails a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from contenders import OURS, Table
+
+Tables = Mapping[str, Table]
+
+
+@dataclass(frozen=True)
+class Target:
+    """key: for results.json. value(tables): what was measured, None without a measurement.
+
+    limit: value must be at most that, or at least that if `at_least`. unit: behind the number.
+    """
+
+    key: str
+    meaning: str
+    value: Callable[[Tables], float | None]
+    limit: float
+    unit: str
+    at_least: bool = False
+
+    def outcome(self, tables: Tables) -> dict[str, object]:
+        """Return what was wanted, what was measured, and whether it was reached (None: not measured)."""
+        value = self.value(tables)
+        reached = None if value is None else (value >= self.limit if self.at_least else value <= self.limit)
+        return {
+            "key": self.key,
+            "meaning": self.meaning,
+            "wanted": f"{'≥' if self.at_least else '≤'} {self.limit:g} {self.unit}",
+            "measured": None if value is None else round(value, 3),
+            "unit": self.unit,
+            "reached": reached,
+        }
+
+
+def _ratio(table: str, above: str, below: str, field: str = "seconds") -> Callable[[Tables], float | None]:
+    def value(tables: Tables) -> float | None:
+        if table not in tables:
+            return None
+        upper, lower = (tables[table].median(key, field) for key in (above, below))
+        return upper / lower if upper is not None and lower else None
+
+    return value
+
+
+def _difference(table: str, more: str, less: str) -> Callable[[Tables], float | None]:
+    def value(tables: Tables) -> float | None:
+        if table not in tables:
+            return None
+        upper, lower = (tables[table].median(key) for key in (more, less))
+        return upper - lower if upper is not None and lower is not None else None
+
+    return value
+
+
+def _highest_memory(tables: Tables) -> float | None:
+    """The highest peak of our Python in any backup run of any size."""
+    peaks = [
+        run["python_memory"] / 1e6
+        for key, table in tables.items()
+        if key == "backup" or key.startswith(("growth_", "empty", "crowded", "expiring"))
+        for row in table.rows
+        if row.kind == OURS
+        for run in row.runs
+        if run["python_memory"]
+    ]
+    return max(peaks, default=None)
+
+
+TARGETS = (
+    Target(
+        "floor",
+        "sidecar, dump to published file without read-back, against pg_dump > /dev/null",
+        _ratio("backup", "ours_sidecar_published", "floor"),
+        1.4,
+        "×",
+    ),
+    Target(
+        "guide",
+        "the same: faster than the guide's pipeline",
+        _ratio("backup", "guide", "ours_sidecar_published"),
+        4.0,
+        "×",
+        at_least=True,
+    ),
+    Target(
+        "guide_checked",
+        "sidecar with read-back: faster than the guide's pipeline followed by gunzip -t",
+        _ratio("backup", "guide_checked", "ours_sidecar"),
+        4.0,
+        "×",
+        at_least=True,
+    ),
+    Target("size", "file size against gzip's", _ratio("backup", "ours_sidecar", "guide", "file_bytes"), 1.03, "×"),
+    Target("memory", "peak memory of our process in any backup, at any size", _highest_memory, 100.0, "MB"),
+    Target(
+        "verify",
+        "verify-backups.sh: faster than gunzip -t over the same files",
+        _ratio("verify", "gunzip", "ours"),
+        4.0,
+        "×",
+        at_least=True,
+    ),
+    Target(
+        "empty",
+        "empty database: more than docker exec pg_dump | gzip",
+        _difference("empty", "ours_auto", "guide"),
+        1.0,
+        "s",
+    ),
+    Target(
+        "crowded",
+        "10,000 backups in the directory: more than an empty one",
+        _difference("crowded", "crowded", "alone"),
+        1.0,
+        "s",
+    ),
+)
+
+
+def outcomes(tables: Tables) -> list[dict[str, object]]:
+    """Return every target with its outcome."""
+    return [target.outcome(tables) for target in TARGETS]

@@ -1,0 +1,154 @@
+"""Writes `.env.example` and the tables of docs/ from the tables in the code: `generate.py [--check]`.
+
+With --check nothing is written: a difference is shown and the exit status is 1. In a page of docs/ only what
+stands between the two marks is written; the rest is kept as it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "lib"))
+
+from pgbackup.config import GLOBAL_SETTINGS, TARGET_SETTINGS, Setting  # noqa: E402  found by the line above
+from pgbackup.errors import EXIT_STATUSES  # noqa: E402  as above
+
+BEGIN = "<!-- written by docs/generate.py: begin -->\n"
+END = "<!-- written by docs/generate.py: end -->\n"
+ANY_NAME = "<name>"
+_WIDTH = 110
+
+_ENV_HEAD = """\
+# Settings of the backup suite. Copy this file to .env beside it and change what differs; every line here is
+# the default. Read as data: nothing in it is executed or expanded. All about it: docs/configuration.md
+"""
+_ENV_THIRD = """\
+# SHOP_CONTAINER=postgres-c
+# SHOP_DATABASE=shop_db
+# SHOP_USER=shop_user
+"""
+
+
+def env_example() -> str:
+    """Return the text of `.env.example`: every setting at its default, with what may be written there."""
+    names = next(row.default_for("") for row in GLOBAL_SETTINGS if row.key == "DATABASES").split()
+    parts = [_ENV_HEAD, *(_env_setting(row, row.key, "") for row in GLOBAL_SETTINGS)]
+    for name in names:
+        parts.append(_env_heading(f"the database '{name}'"))
+        parts += [_env_setting(row, f"{name.upper()}_{row.key}", name) for row in TARGET_SETTINGS]
+    another = _env_heading("another database: its name in DATABASES above, and as a rule three lines")
+    return "\n".join([*parts, another + _ENV_THIRD])
+
+
+def _env_heading(title: str) -> str:
+    return f"# --- {title} ".ljust(_WIDTH, "-") + "\n"
+
+
+def _env_setting(row: Setting, key: str, name: str) -> str:
+    default = row.default_for(name)
+    written = f'"{default}"' if " " in default else default
+    unit = f"Unit: {row.kind.unit}. " if row.kind.unit != "none" else ""
+    about = (f"{_capital(row.meaning)}.", f"{unit}Allowed: {row.kind.allowed}.", f"Default: {default or 'empty'}")
+    lines = [line for text in about for line in textwrap.wrap(text, _WIDTH - 2)]
+    return "".join(f"# {line}\n" for line in lines) + f"{key}={written}\n"
+
+
+def settings_tables() -> str:
+    """Return the two tables of docs/configuration.md."""
+    return (
+        "### For all databases\n\n"
+        + _settings_table((row.key, row, _code(row.default_for(""))) for row in GLOBAL_SETTINGS)
+        + "\n### For each database\n\n"
+        f"`{ANY_NAME.upper()}` stands for a name from `DATABASES`, in capitals.\n\n"
+        + _settings_table((f"{ANY_NAME.upper()}_{row.key}", row, _target_default(row)) for row in TARGET_SETTINGS)
+    )
+
+
+def _target_default(row: Setting) -> str:
+    """The default of any name, and where a name of the default DATABASES has another one, that too."""
+    otherwise = row.default_for(ANY_NAME)
+    special = [
+        f"{name}: {_code(row.default_for(name))}"
+        for name in ("auth", "payment")
+        if row.default_for(name) != row.default_for(ANY_NAME).replace(ANY_NAME, name)
+    ]
+    return "; ".join([_code(otherwise), *special])
+
+
+def _settings_table(rows: Iterable[tuple[str, Setting, str]]) -> str:
+    cells = [(_code(key), row.meaning, row.kind.unit, row.kind.allowed, default) for key, row, default in rows]
+    return _table(("Setting", "Meaning", "Unit", "Allowed", "Default"), cells)
+
+
+def statuses_table() -> str:
+    """Return the table of docs/exit-codes.md."""
+    return _table(("Status", "Meaning"), [(_code(status), meaning) for status, meaning in EXIT_STATUSES])
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else "empty"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def with_table(page: str, table: str) -> str:
+    """Return `page` with what stands between its marks replaced. Raise ValueError unless it has them once."""
+    new, count = re.subn(
+        re.escape(BEGIN) + ".*?" + re.escape(END), lambda _: f"{BEGIN}\n{table}\n{END}", page, flags=re.DOTALL
+    )
+    if count != 1:
+        raise ValueError(f"the page needs one pair of lines {BEGIN.strip()!r} and {END.strip()!r}")
+    return new
+
+
+def generated(root: Path) -> dict[Path, str]:
+    """Return every file that is written, with the text that it should have."""
+    pages = {root / "docs/configuration.md": settings_tables(), root / "docs/exit-codes.md": statuses_table()}
+    return {
+        root / ".env.example": env_example(),
+        **{path: with_table(path.read_text(encoding="utf-8"), table) for path, table in pages.items()},
+    }
+
+
+def differences(root: Path) -> list[str]:
+    """Return the lines of a diff from the files as they are to what they should be; none when all is well."""
+    lines: list[str] = []
+    for path, text in generated(root).items():
+        name = str(path.relative_to(root))
+        present = path.read_text(encoding="utf-8") if path.exists() else ""
+        lines += difflib.unified_diff(
+            present.splitlines(keepends=True), text.splitlines(keepends=True), name, f"{name} from the code"
+        )
+    return lines
+
+
+def main(arguments: Sequence[str], root: Path = ROOT) -> int:
+    if arguments == ["--check"]:
+        lines = differences(root)
+        sys.stdout.writelines(lines)
+        if lines:
+            sys.stderr.write("docs/generate.py: the pages differ from the code\nHint: make docs\n")
+        return 1 if lines else 0
+    if arguments:
+        sys.stderr.write("usage: docs/generate.py [--check]\n")
+        return 64
+    for path, text in generated(root).items():
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,166 @@
+"""The backup file: a dump in one gzip member, its manifest in a second one. Written and read as a stream.
+
+The dump's gzip header carries a comment that promises the manifest (RFC 1952, 2.3.1): a file that was cut off
+exactly between the two is still seen to be cut off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pgbackup import interrupt
+from pgbackup.archive import manifest
+from pgbackup.archive.sqldump import DumpScanner
+from pgbackup.errors import BackupBad
+
+try:
+    from isal import isal_zlib as deflate
+
+    _LEVEL = 1
+except ImportError:  # no wheel for this machine: the standard library makes the same files, more slowly
+    import zlib as deflate  # type: ignore[no-redef]
+
+    _LEVEL = 6
+
+_Damaged: Any = deflate.error
+_PROMISE = b"pgbackup: a manifest follows\0"
+_HEADER = b"\x1f\x8b\x08\x10\x00\x00\x00\x00\x00\xff" + _PROMISE
+_READ_BYTES = 256 << 10
+# Deflate can make a thousand bytes of one: what comes out at once is limited too.
+_INFLATED_BYTES = 4 << 20
+_RAW_DEFLATE, _GZIP = -15, 31
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written as the first member. sha256, gzip_bytes: of that member as it lies on disk."""
+
+    scanner: DumpScanner
+    gzip_bytes: int
+    sha256: str
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte: a short write is followed by the rest, or by the error that shortened it."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def write_dump(descriptor: int, pieces: Iterable[bytes], advance: Callable[[int], None]) -> Written:
+    """Compress what pg_dump writes, piece by piece, into an empty open file. advance: takes bytes of SQL done.
+
+    Whether the dump is a good one is for the caller to ask of the scanner. Raise OSError as the system does.
+    """
+    scanner, digest, checksum, gzip_bytes = DumpScanner(), hashlib.sha256(), 0, 0
+
+    def put(data: bytes) -> None:
+        nonlocal gzip_bytes
+        write_all(descriptor, data)
+        digest.update(data)
+        gzip_bytes += len(data)
+
+    put(_HEADER)
+    compressor = deflate.compressobj(_LEVEL, deflate.DEFLATED, _RAW_DEFLATE)
+    for piece in pieces:
+        checksum = deflate.crc32(piece, checksum)
+        put(compressor.compress(piece))
+        scanner.feed(piece)
+        advance(len(piece))
+    scanner.finish()
+    trailer = checksum.to_bytes(4, "little") + (scanner.sql_bytes & 0xFFFFFFFF).to_bytes(4, "little")
+    put(compressor.flush() + trailer)
+    return Written(scanner, gzip_bytes, digest.hexdigest())
+
+
+def append_manifest(descriptor: int, facts: dict[str, Any]) -> None:
+    """Write the second member behind the first."""
+    write_all(descriptor, manifest.encoded(facts))
+
+
+def promises_manifest(descriptor: int) -> bool:
+    """Whether an open file begins as ours do, so that a missing manifest means that it was cut off."""
+    return os.pread(descriptor, len(_HEADER), 0) == _HEADER
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file was found to hold when it was read to its last byte. manifest: None for one made by hand."""
+
+    manifest: manifest.Manifest | None
+    sql_bytes: int
+    statements: int
+    tables: int
+    rows: dict[str, int]
+
+
+def check(descriptor: int, advance: Callable[[int], None] = lambda _bytes: None) -> Contents:
+    """Read an open backup from its first to its last byte and return what it holds.
+
+    advance: takes bytes of the file read. Raise BackupBad, saying what is wrong, unless every byte is as it was
+    written and the dump in it is whole; OSError when it cannot be read; Interrupted on a signal.
+    """
+    file_bytes = os.fstat(descriptor).st_size
+    found = manifest.read(descriptor, file_bytes)
+    scanner, digest = DumpScanner(), hashlib.sha256()
+    dump_bytes = file_bytes - found[1] if found else file_bytes
+    limit = found[0].sql_bytes if found else None
+    if not found and promises_manifest(descriptor):
+        raise BackupBad("it is cut off or damaged: the manifest that it promises is not at its end")
+    _inflate(descriptor, dump_bytes, scanner, digest.update, limit, one_member=found is not None, advance=advance)
+    scanner.finish()
+    if found:
+        _compare(found[0], scanner, dump_bytes, digest.hexdigest())
+    if not scanner.complete:
+        raise BackupBad(f"the dump in it is not whole: it ends {scanner.state} without pg_dump's last lines")
+    return Contents(
+        found[0] if found else None, scanner.sql_bytes, scanner.statements, scanner.tables, dict(scanner.rows)
+    )
+
+
+def _inflate(
+    descriptor: int,
+    dump_bytes: int,
+    scanner: DumpScanner,
+    hashed: Callable[[bytes], None],
+    limit: int | None,
+    *,
+    one_member: bool,
+    advance: Callable[[int], None],
+) -> None:
+    """Decompress the file's first dump_bytes into the scanner; at most `limit` bytes of SQL may come out."""
+    inflater, position = deflate.decompressobj(wbits=_GZIP), 0
+    while position < dump_bytes:
+        interrupt.check()
+        data = os.pread(descriptor, min(_READ_BYTES, dump_bytes - position), position)
+        if not data:
+            raise BackupBad("it became shorter while it was read")
+        position += len(data)
+        hashed(data)
+        advance(len(data))
+        while data:
+            if inflater.eof:
+                if one_member:
+                    raise BackupBad(f"something else stands behind the dump, before byte {position:,}")
+                inflater = deflate.decompressobj(wbits=_GZIP)
+            try:
+                scanner.feed(inflater.decompress(data, _INFLATED_BYTES))
+            except _Damaged:
+                what = "it is damaged" if scanner.sql_bytes else "it is not gzip data, or damaged"
+                raise BackupBad(f"{what}, before byte {position:,}") from None
+            data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+            if limit is not None and scanner.sql_bytes > limit:
+                raise BackupBad(f"more comes out of it than the {limit:,} bytes that its manifest names")
+    if not inflater.eof:
+        raise BackupBad("it is empty" if not dump_bytes else "it is cut off in the middle of the compressed dump")
+
+
+def _compare(said: manifest.Manifest, scanner: DumpScanner, dump_bytes: int, sha256: str) -> None:
+    if said.gzip_bytes != dump_bytes or said.sha256 != sha256:
+        raise BackupBad("the dump in it is not the one that its manifest describes (SHA-256 differs)")
+    if said.sql_bytes != scanner.sql_bytes or said.rows != scanner.rows or said.tables != scanner.tables:
+        raise BackupBad("its manifest counts other rows, tables or bytes than the dump holds")

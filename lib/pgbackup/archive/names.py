@@ -1,0 +1,53 @@
+"""The names of backup files. Pure: `<database>_<YYYYmmdd_HHMMSS>.sql.gz`, local time, matched exactly."""
+
+from __future__ import annotations
+
+import re
+import string
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+SUFFIX = ".sql.gz"
+_SAFE = frozenset(string.ascii_letters + string.digits + "_.-")
+_STAMP = "%Y%m%d_%H%M%S"
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a file name says. taken: an instant in UTC, read as local time of this machine."""
+
+    taken: datetime
+    manual: bool
+
+
+def stem(database: str) -> str:
+    """Given a database's name, return it as it stands in file names.
+
+    Letters, digits, `_`, `.` and `-` stay; every other byte, and a `.` or `-` in front, becomes %XX. So no name
+    can be a path, an option or a hidden file, and different names never meet.
+    """
+    raw = database.encode("utf-8", "surrogateescape")
+    text = "".join(chr(byte) if chr(byte) in _SAFE else f"%{byte:02X}" for byte in raw)
+    return f"%{ord(text[0]):02X}{text[1:]}" if text[:1] in (".", "-") else text
+
+
+def dated(database: str, when: datetime) -> str:
+    """The file name of a backup begun at `when`, an instant in any zone."""
+    return f"{stem(database)}_{when.astimezone():{_STAMP}}{SUFFIX}"
+
+
+def latest(database: str) -> str:
+    """The name of the link to the newest good backup."""
+    return f"{stem(database)}_LATEST{SUFFIX}"
+
+
+def parse(database: str, name: str) -> Named | None:
+    """Return what `name` says if it is that of a backup of exactly this database, made by the suite or by hand."""
+    found = re.fullmatch(re.escape(stem(database)) + r"_(manual_)?([0-9]{8}_[0-9]{6})" + re.escape(SUFFIX), name)
+    if not found:
+        return None
+    try:
+        taken = datetime.strptime(found[2], _STAMP).astimezone(timezone.utc)  # local time
+    except (ValueError, OverflowError, OSError):
+        return None
+    return Named(taken, manual=bool(found[1]))

@@ -1,0 +1,105 @@
+"""backup-postgres.sh: every database on its own, several at once, and one result for all."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import datetime, timezone
+
+from pgbackup import __version__, interrupt, proc
+from pgbackup.archive import folder
+from pgbackup.archive.folder import Folder
+from pgbackup.commands.job import Job, Outcome, identity
+from pgbackup.commands.one_backup import back_up
+from pgbackup.commands.result import Result, document, instant, size, table
+from pgbackup.config import Settings, Target
+from pgbackup.errors import IoFailed, SuiteError, overall_status
+from pgbackup.log import EventLog, say
+from pgbackup.progress import Reporter, reporting
+
+_SCRIPT = "backup-postgres.sh"
+
+
+def run(settings: Settings, targets: Sequence[Target], *, quiet: bool) -> Result:
+    """Back up the targets, BACKUP_JOBS at a time, and return what came of each.
+
+    Raise SuiteError only before anything has begun: afterwards every failure is a part of the result.
+    """
+    started = datetime.now(timezone.utc)
+    folder.check_mounted(settings.backup_mount, folder.fstab_lines_above(settings.backup_dir))
+    with folder.opened(settings.backup_dir, create=True, top=True) as top, reporting(quiet) as reporter:
+        log = EventLog(top)
+        log.info("-", "run.start", version=__version__, databases=" ".join(target.name for target in targets))
+        outcomes = _each(targets, settings, top, log, reporter)
+        seconds = round((datetime.now(timezone.utc) - started).total_seconds(), 1)
+        status = overall_status([outcome.status for outcome in outcomes])
+        status = status or (IoFailed.status if log.failures else 0)
+        (log.error if status else log.info)("-", "run.finish", status=status, seconds=seconds)
+        status = status or (IoFailed.status if log.failures else 0)  # not even that line could be written
+    databases = [
+        {**asdict(outcome), "path": _path(settings, target, outcome)}
+        for target, outcome in zip(targets, outcomes, strict=True)
+    ]
+    return Result(
+        status,
+        _lines(settings, targets, outcomes),
+        document("backup", status, started=instant(started), databases=databases),
+    )
+
+
+def _each(
+    targets: Sequence[Target],
+    settings: Settings,
+    top: Folder,
+    log: EventLog,
+    reporter: Reporter,
+) -> list[Outcome]:
+    environment = proc.environment(os.environ)
+
+    def one(target: Target) -> Outcome:
+        outcome = Outcome(target.name, target.database)
+        try:
+            interrupt.check()
+            with folder.opened(top.path / target.directory, create=True) as place:
+                job = Job(target, settings, place, identity(target, place), environment, log, reporter)
+                back_up(job, outcome)
+        except SuiteError as error:
+            _failed(outcome, log, error)
+        except OSError as error:
+            _failed(outcome, log, folder.explained(error, top.path / target.directory))
+        except Exception as error:  # noqa: BLE001  one database's bug must not stop the other's backup
+            traceback.print_exc()
+            _failed(outcome, log, SuiteError(f"internal error: {error!r}", "please report it with the lines above"))
+        return outcome
+
+    with ThreadPoolExecutor(settings.backup_jobs) as pool:
+        return list(pool.map(one, targets))
+
+
+def _failed(outcome: Outcome, log: EventLog, error: SuiteError) -> None:
+    """Tell a failure everywhere: result, log and stderr."""
+    outcome.status, outcome.error, outcome.hint = error.status, error.message, error.hint
+    log.error(outcome.target, "backup.failed", status=error.status, reason=error.message)
+    say(f"{_SCRIPT}: {outcome.target}: {error.message}" + (f"\nHint: {error.hint}" if error.hint else ""))
+
+
+def _path(settings: Settings, target: Target, outcome: Outcome) -> str:
+    return str(settings.backup_dir / target.directory / outcome.file) if outcome.file else ""
+
+
+def _lines(settings: Settings, targets: Sequence[Target], outcomes: Sequence[Outcome]) -> list[str]:
+    rows = []
+    for target, outcome in zip(targets, outcomes, strict=True):
+        state = f"failed ({outcome.status})" if outcome.status else "published"
+        told = [
+            target.name,
+            state,
+            size(outcome.file_bytes),
+            f"{outcome.rows:,}",
+            f"{sum(outcome.seconds.values()):.1f}",
+        ]
+        rows.append([*told, _path(settings, target, outcome)] if outcome.file else [*told[:2], "", "", told[4], ""])
+    return table(["database", "state", "size", "rows", "seconds", "file"], rows, right=(2, 3, 4))

@@ -1,0 +1,99 @@
+"""backup-postgres.sh --dry-run: asks the same questions and makes the same decisions, and changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from typing import Any
+
+from pgbackup import proc
+from pgbackup.archive import catalog, expiry, folder, names, retention
+from pgbackup.archive.catalog import Backup
+from pgbackup.archive.folder import Folder
+from pgbackup.commands.job import identity
+from pgbackup.commands.result import Result, document, size
+from pgbackup.config import Settings, Target
+from pgbackup.database import container
+from pgbackup.database.client import Client
+from pgbackup.database.direct import Direct
+from pgbackup.database.docker_exec import DockerExec
+from pgbackup.database.facts import gather
+from pgbackup.errors import CannotCreate, SuiteError, overall_status
+
+
+def plan(settings: Settings, targets: Sequence[Target]) -> Result:
+    """Say for each target what a run would do now. Raise SuiteError only where no run could begin at all."""
+    folder.check_mounted(settings.backup_mount, folder.fstab_lines_above(settings.backup_dir))
+    environment = proc.environment(os.environ)
+    entries = [_one(target, settings, environment) for target in targets]
+    status = overall_status([entry["status"] for entry in entries])
+    lines = [line for entry in entries for line in _lines(entry)]
+    return Result(status, lines, document("backup --dry-run", status, databases=entries))
+
+
+def _one(target: Target, settings: Settings, environment: Mapping[str, str]) -> dict[str, Any]:
+    now = datetime.now(timezone.utc)
+    path = settings.backup_dir / target.directory
+    entry: dict[str, Any] = {"target": target.name, "database": target.database, "status": 0, "error": "", "hint": None}
+    entry |= {"file": str(path / names.dated(target.database, now)), "client": target.client, "retention": []}
+    try:
+        with ExitStack() as stack:
+            try:
+                place = stack.enter_context(folder.opened(path, create=False))
+            except CannotCreate:
+                if path.exists() or not settings.backup_dir.is_dir():
+                    raise
+                place = stack.enter_context(folder.opened(settings.backup_dir, create=False, top=True))
+            known = catalog.listing(place, target.database) if place.path == path else []
+            entry["retention"] = _decisions(place, known, settings, target, now)
+            entry |= _server(target, settings, environment, place)
+    except SuiteError as error:
+        entry |= {"status": error.status, "error": error.message, "hint": error.hint}
+    return entry
+
+
+def _decisions(
+    place: Folder, known: list[Backup], settings: Settings, target: Target, now: datetime
+) -> list[dict[str, Any]]:
+    """The decisions of a run that publishes a backup now, which then is the newest good one."""
+    tonight = names.dated(target.database, now)
+    coming = Backup(tonight, now, manual=False, bytes=0, manifest=None, problem="")
+    is_good = expiry.proof(place, known, lambda _name, _reason: None, proven=tonight)
+    policy = retention.Policy(settings.retention_days, settings.min_backups)
+    ahead = [backup for backup in known if backup.taken > now]
+    rest = [backup for backup in known if backup.taken <= now]
+    found = retention.decide([*ahead, coming, *rest], policy, now, is_good)
+    return [
+        {"file": decision.name, "keep": decision.keep, "reason": decision.reason}
+        for decision in found
+        if decision.name != tonight
+    ]
+
+
+def _server(target: Target, settings: Settings, environment: Mapping[str, str], place: Folder) -> dict[str, Any]:
+    """Ask the server, in its own container: a sidecar would need files of its own here."""
+    run = identity(target, place)
+    client: Client
+    if target.client == "direct":
+        client = Direct(target, settings, run, environment)
+    else:
+        client = DockerExec(target, settings, run, container.find(target, settings, environment), environment)
+    facts = gather(client, run, target, settings)
+    return {"server_version": facts.server_version, "size_bytes": facts.size_bytes, "tables": facts.tables}
+
+
+def _lines(entry: dict[str, Any]) -> list[str]:
+    name = entry["target"]
+    if entry["status"]:
+        first = f"{name}: would fail ({entry['status']}): {entry['error']}"
+        lines = [first, *([f"  Hint: {entry['hint']}"] if entry["hint"] else [])]
+    else:
+        server = f"PostgreSQL {entry['server_version']}, {size(entry['size_bytes'])}, {entry['tables']} tables"
+        lines = [
+            f"{name}: would write '{entry['file']}' from '{entry['database']}' ({server}; client {entry['client']})"
+        ]
+    for decision in entry["retention"]:
+        lines.append(f"  {'keep  ' if decision['keep'] else 'expire'} {decision['file']}: {decision['reason']}")
+    return lines

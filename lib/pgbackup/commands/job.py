@@ -1,0 +1,70 @@
+"""One database's part of a run: what it works with, and what comes of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from pgbackup.archive.folder import Folder
+from pgbackup.config import Settings, Target
+from pgbackup.database.client import Run
+from pgbackup.log import EventLog
+from pgbackup.progress import Reporter
+
+
+@dataclass(frozen=True)
+class Job:
+    """One database's part of a run. environment: what the programs get. place: the directory of its backups."""
+
+    target: Target
+    settings: Settings
+    place: Folder
+    run: Run
+    environment: Mapping[str, str]
+    log: EventLog
+    reporter: Reporter
+
+    def warn(self, event: str, message: str, outcome: Outcome) -> None:
+        """Tell a warning everywhere: it does not change the exit status."""
+        outcome.warnings.append(message)
+        self.log.warning(self.target.name, event, reason=message)
+        self.reporter.tell(f"{self.target.name}: warning: {message}")
+
+
+@dataclass
+class Outcome:
+    """What came of one database. seconds: by phase. expired: names of removed backups. status: of its own work."""
+
+    target: str
+    database: str
+    client: str = ""
+    file: str = ""
+    sql_bytes: int = 0
+    file_bytes: int = 0
+    tables: int = 0
+    rows: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    expired: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    status: int = 0
+    error: str = ""
+    hint: str | None = None
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = round(self.seconds.get(phase, 0.0) + time.monotonic() - begun, 3)
+
+
+def identity(target: Target, place: Folder) -> Run:
+    """Return what this run is called: the owner follows from the database and its directory, the token is new."""
+    where = f"{os.path.realpath(place.path)}\0{target.database}"
+    return Run(hashlib.sha256(where.encode("utf-8", "surrogateescape")).hexdigest()[:16], secrets.token_hex(8))

@@ -1,0 +1,20 @@
+"""How pg_dump is called. Pure."""
+
+from __future__ import annotations
+
+from pgbackup.config import Settings, Target
+from pgbackup.database.client import Client, Run, conninfo
+
+
+def arguments(client: Client, run: Run, target: Target, settings: Settings) -> list[str]:
+    """Return the argument list of the dump: plain SQL of everything, as the guide's own `pg_dump` makes it.
+
+    No password prompt, and no endless wait for a table that another session holds locked
+    (PostgreSQL manual, pg_dump, --lock-wait-timeout).
+    """
+    return [
+        "pg_dump",
+        "--no-password",
+        f"--lock-wait-timeout={settings.lock_wait_seconds}s",
+        f"--dbname={conninfo(client.connection, target.database, run.application_name)}",
+    ]

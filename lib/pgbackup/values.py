@@ -1,0 +1,141 @@
+"""The kinds of values that settings take: each one says in words what is allowed, and reads it.
+
+The words stand in the documentation and finish the sentence `KEY=value must be …`, so the two cannot differ.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+
+@dataclass(frozen=True)
+class Kind:
+    """allowed: what a value must be. parse: text to value, raising ValueError for any other text.
+
+    unit: of a number. shown: False where a value may hold a password and must not get into a message.
+    """
+
+    allowed: str
+    parse: Callable[[str], object]
+    unit: str = "none"
+    shown: bool = True
+
+
+def _matching(pattern: str, flags: int = 0) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if not re.fullmatch(pattern, value, flags):
+            raise ValueError(value)
+        return value
+
+    return parse
+
+
+def _words(value: str, word: Callable[[str], str]) -> tuple[str, ...]:
+    return tuple(word(part) for part in value.split())
+
+
+def _or_nothing(parse: Callable[[str], object], nothing: object) -> Callable[[str], object]:
+    return lambda value: parse(value) if value else nothing
+
+
+def whole_number(least: int, most: int, unit: str) -> Kind:
+    """A count in ASCII digits without a sign, from `least` to `most`."""
+
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
+            raise ValueError(value)
+        return int(value)
+
+    return Kind(f"a whole number from {least} to {most}", parse, unit)
+
+
+def _path(value: str) -> Path:
+    if not re.fullmatch(r"/[^\x00-\x1f\x7f]*", value) or ".." in Path(value).parts:
+        raise ValueError(value)
+    return Path("/" + value.lstrip("/"))
+
+
+def _path_below_root(value: str) -> Path:
+    path = _path(value)
+    if path == Path("/"):
+        raise ValueError(value)
+    return path
+
+
+def _target_names(value: str) -> tuple[str, ...]:
+    names = _words(value, _matching(r"[a-z][a-z0-9_]{0,30}"))
+    if not names or len(set(names)) != len(names):
+        raise ValueError(value)
+    return names
+
+
+def _program(value: str) -> tuple[str, ...]:
+    words = tuple(shlex.split(value))
+    if not words or not words[0]:
+        raise ValueError(value)
+    return words
+
+
+def _database_object(value: str) -> str:
+    if not 1 <= len(value.encode()) <= 63:
+        raise ValueError(value)
+    return value
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("postgresql", "postgres") or parts.password is not None:
+        raise ValueError(value)
+    if any("password" in key.lower() for key, _ in parse_qsl(parts.query, keep_blank_values=True)):
+        raise ValueError(value)
+    parts.port  # noqa: B018  reading it is what validates it
+    return value
+
+
+def _health_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(value)
+    parts.port  # noqa: B018  as above
+    return value
+
+
+def database_of(url: str) -> str:
+    """The database that a postgresql:// URL names, or '' (PostgreSQL manual, 34.1.1.2 Connection URIs)."""
+    parts = urlsplit(url)
+    return dict(parse_qsl(parts.query)).get("dbname") or unquote(parts.path.removeprefix("/"))
+
+
+# Docker's own rule for names; it also keeps a name from being taken for an option.
+_CONTAINER = _matching(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+PATH_BELOW_ROOT = Kind("an absolute path other than '/', without '..'", _path_below_root)
+OPTIONAL_PATH = Kind("an absolute path without '..', or empty", _or_nothing(_path, None))
+TARGET_NAMES = Kind(
+    "one or more different names with blanks between; a name is at most 31 lower-case letters, digits and '_',"
+    " beginning with a letter",
+    _target_names,
+)
+PROGRAM = Kind("a program, with its arguments if any, quoted as for a shell", _program)
+CONTAINER = Kind("a container's name or id: letters, digits, '_', '.' and '-'", _CONTAINER)
+CONTAINERS = Kind("names of containers with blanks between, or empty", lambda value: _words(value, _CONTAINER))
+# The server cuts a longer name off, and would then open another database.
+DATABASE_OBJECT = Kind("a name of 1 to 63 bytes in UTF-8", _database_object)
+OPTIONAL_DIRECTORY = Kind(
+    "the name of one directory, without '/' and not beginning with '.', or empty",
+    _or_nothing(_matching(r"[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]*"), ""),
+)
+CLIENT = Kind("one of auto, sidecar, exec, direct", _matching("auto|sidecar|exec|direct"))
+OPTIONAL_URL = Kind(
+    "a URL that begins with postgresql:// and has no password in it (that goes into a passfile), or empty",
+    _or_nothing(_url, ""),
+    shown=False,
+)
+OPTIONAL_HEALTH_URL = Kind(
+    "a URL that begins with https:// or http://, or empty", _or_nothing(_health_url, ""), shown=False
+)

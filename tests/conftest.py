@@ -1,0 +1,53 @@
+"""How often a fault is tried, and the table of what was survived."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+FULL = os.environ.get("PGBACKUP_FAULTS") == "full"
+
+_TALLY: dict[tuple[int, str], list[int]] = {}
+
+
+@pytest.fixture
+def tries() -> Callable[[int, int], int]:
+    """A function: (number in `make test`, number in `make faults`) -> how often to try a fault now."""
+    return lambda short, full: full if FULL else short
+
+
+@pytest.fixture
+def survived() -> Callable[..., None]:
+    """A function to call after each try that was survived: survived(row, fault, count=1).
+
+    row: the fault's number in the table that `make faults` prints. A try that is not survived fails its test, and
+    `expected(row, fault, count)` has said before how many there should have been.
+    """
+
+    def note(row: int, fault: str, count: int = 1) -> None:
+        _TALLY.setdefault((row, fault), [0, 0])[1] += count
+
+    return note
+
+
+@pytest.fixture
+def expected() -> Callable[[int, str, int], None]:
+    """A function to call before the tries: expected(row, fault, count)."""
+
+    def note(row: int, fault: str, count: int) -> None:
+        _TALLY.setdefault((row, fault), [0, 0])[0] += count
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table of faults, if any was tried."""
+    if not _TALLY:
+        return
+    terminalreporter.section("faults")
+    terminalreporter.write_line(f"{'row':>3}  {'fault':70} {'tries':>7} {'survived':>9}")
+    for (row, fault), (tried, lived) in sorted(_TALLY.items()):
+        mark = "" if tried == lived else "  <- NOT ALL"
+        terminalreporter.write_line(f"{row:3}  {fault[:70]:70} {tried:7,} {lived:9,}{mark}")

@@ -1,0 +1,141 @@
+"""Opens the library's clients on the servers of tests, and looks for what they might leave behind."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pgbackup import config, proc
+from pgbackup.config import Settings, Target
+from pgbackup.database import client, connect, facts, sidecar
+from pgbackup.database.client import Client, Run
+
+from tests.support import images
+from tests.support.servers import Server, docker
+
+SHORT = {"WAIT_SECONDS": "20", "COMMAND_SECONDS": "20"}
+
+
+@dataclass(frozen=True)
+class Work:
+    """An open client with all that its functions want; told: what `auto` said."""
+
+    client: Client
+    run: Run
+    target: Target
+    settings: Settings
+    told: list[str] = field(default_factory=list)
+
+    def query(self, sql: str) -> str:
+        return client.query(self.client, self.run, self.target, sql, self.settings)
+
+    def gather(self) -> facts.Facts:
+        return facts.gather(self.client, self.run, self.target, self.settings)
+
+    def pg_dump(self, *arguments: str) -> list[str]:
+        where = client.conninfo(self.client.connection, self.target.database, self.run.application_name)
+        return ["pg_dump", "-w", *arguments, "-d", where]
+
+    def dump(self, stall_seconds: float = 20) -> bytes:
+        """A whole dump; fails the test if pg_dump does."""
+        with self.client.reading(self.pg_dump()) as stream:
+            dumped = b"".join(stream.chunks(stall_seconds))
+            assert stream.program.wait(10) == 0, stream.program.stderr
+            return dumped
+
+
+def fresh_run(owner: str = "") -> Run:
+    return Run(owner or secrets.token_hex(4), secrets.token_hex(8))
+
+
+def settings(container: str, user: str, database: str, **values: str) -> Settings:
+    """Settings with one target `lab`; values: more of them, LAB_… for the target's own."""
+    known = {"DATABASES": "lab", "LAB_CONTAINER": container, "LAB_USER": user, "LAB_DATABASE": database, **SHORT}
+    return config.load({}, Path("/nonexistent/.env"), {**known, **values})
+
+
+@contextmanager
+def opened(
+    server: Server,
+    kind: str = "auto",
+    *,
+    database: str | None = None,
+    user: str | None = None,
+    run: Run | None = None,
+    environment: Mapping[str, str] | None = None,
+    pipes: Path | None = None,
+    **values: str,
+) -> Iterator[Work]:
+    """Open a client of that kind on a server. environment: of children, instead of what proc makes of ours."""
+    chosen = settings(server.name, user or server.user, database or server.database, LAB_CLIENT=kind, **values)
+    (target,) = chosen.targets
+    told: list[str] = []
+    run = run or fresh_run()
+    with tempfile.TemporaryDirectory() as directory:
+        given = proc.environment(os.environ) if environment is None else environment
+        with connect.opened(target, chosen, run, given, pipes or Path(directory), told.append) as made:
+            yield Work(made, run, target, chosen, told)
+
+
+@contextmanager
+def direct(server: Server, major: int | None = None, **options: str) -> Iterator[Work]:
+    """Open the direct client on a server, with programs of `major` (16 or 18, default the newest) on this host."""
+    environment = proc.environment(os.environ)
+    environment["PATH"] = f"{images.wheel_tree(major or 18) / 'bin'}:{environment['PATH']}"
+    with passfile(server) as file:
+        url = f"postgresql://{server.user}@{server.address}:5432/"
+        with opened(server, "direct", environment=environment, LAB_URL=url, LAB_PASSFILE=file, **options) as work:
+            yield work
+
+
+@contextmanager
+def passfile(server: Server) -> Iterator[str]:
+    """A .pgpass file that opens the server from anywhere."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, "pass, file")
+        file.touch(0o600)
+        file.write_text(f"*:*:*:{server.user}:{server.password}\n")
+        yield str(file)
+
+
+def of_kind(server: Server, kind: str, **options: str):
+    """`opened`, or `direct` for that kind."""
+    return direct(server, **options) if kind == "direct" else opened(server, kind, **options)
+
+
+def soon(condition: Callable[[], bool], seconds: float = 10) -> bool:
+    """Whether it becomes true within the limit."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def left_behind(server: Server, run: Run) -> list[str]:
+    """What is there of a run: sessions on the server, processes on this machine, containers."""
+    sessions = server.sql(
+        f"SELECT 'session ' || pid || ' ' || state FROM pg_stat_activity WHERE application_name LIKE '%{run.token}'"
+    )
+    containers = docker("ps", "-aq", "--filter", f"label={sidecar.LABEL}={run.owner}").stdout.split()
+    return [row[0] for row in sessions] + processes(run) + [f"container {name}" for name in containers]
+
+
+def processes(run: Run, program: str = "") -> list[str]:
+    """The processes on this machine, in containers too, that have the run's name in their arguments."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if run.token in " ".join(words) and Path(words[0]).name.startswith(program):
+            found.append(f"process {entry.name} {words[0]}")
+    return found

@@ -1,0 +1,297 @@
+"""Settings: where they come from, which values are refused, and what does not fit together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pgbackup import config
+from pgbackup.config import GLOBAL_SETTINGS, TARGET_SETTINGS
+from pgbackup.errors import ConfigurationError, UsageError
+
+from tests.support.settings import load, refusal
+
+ROOT = Path(__file__).resolve().parents[2]
+KEYS = [row.key for row in GLOBAL_SETTINGS] + [f"AUTH_{row.key}" for row in TARGET_SETTINGS]
+
+
+# --- where a setting comes from
+
+
+def test_without_any_setting_it_is_the_guide(tmp_path: Path) -> None:
+    found = load(tmp_path)
+    assert (found.backup_dir, found.retention_days, found.min_backups) == (Path("/opt/backups"), 7, 7)
+    auth, payment = found.targets
+    assert (auth.container, auth.database, auth.user, auth.directory) == (
+        "postgres-a",
+        "auth_db",
+        "auth_user",
+        "postgres-a",
+    )
+    assert (payment.container, payment.database, payment.user, payment.directory) == (
+        "postgres-b",
+        "payment_db",
+        "payment_user",
+        "postgres-b",
+    )
+    assert (auth.services, payment.services) == (("service-a-1", "service-a-2"), ("service-b-1", "service-b-2"))
+    assert auth.health_url == "https://localhost/auth/health"
+    assert payment.health_url == "https://localhost/payments/health/check"
+    assert (auth.client, auth.url, auth.passfile) == ("auto", "", None)
+
+
+def test_command_line_before_environment_before_file_before_default(tmp_path: Path) -> None:
+    env, environment = "RETENTION_DAYS=3\n", {"RETENTION_DAYS": "4"}
+    assert load(tmp_path, env, environment, RETENTION_DAYS="5").retention_days == 5
+    assert load(tmp_path, env, environment).retention_days == 4
+    assert load(tmp_path, env).retention_days == 3
+    assert load(tmp_path, "").retention_days == 7
+
+
+def test_a_third_database_is_three_lines(tmp_path: Path) -> None:
+    found = load(
+        tmp_path, 'DATABASES="auth payment shop"\nSHOP_CONTAINER=pg-c\nSHOP_DATABASE=webshop\nSHOP_USER=owner\n'
+    )
+    shop = found.targets[2]
+    assert (shop.name, shop.container, shop.database, shop.user, shop.directory) == (
+        "shop",
+        "pg-c",
+        "webshop",
+        "owner",
+        "pg-c",
+    )
+    assert found.targets[:2] == load(tmp_path, "").targets
+
+
+def test_the_directory_follows_the_container_unless_it_is_set(tmp_path: Path) -> None:
+    assert load(tmp_path, "AUTH_CONTAINER=pg\n").targets[0].directory == "pg"
+    assert load(tmp_path, "AUTH_CONTAINER=pg\nAUTH_DIR=\n").targets[0].directory == "pg"
+    assert load(tmp_path, "AUTH_CONTAINER=pg\nAUTH_DIR=here\n").targets[0].directory == "here"
+
+
+def test_of_the_environment_only_known_keys_are_read(tmp_path: Path) -> None:
+    foreign = {"RETENTION_DAY": "0", "AUTH_PASSWORD": "x", "DATABASE": "y", "PATH": "/bin", "LC_ALL": "tr_TR"}
+    assert load(tmp_path, "", foreign) == load(tmp_path, "")
+
+
+def test_the_environment_may_narrow_the_databases_for_one_run(tmp_path: Path) -> None:
+    env = 'DATABASES="auth shop"\nSHOP_USER=owner\nAUTH_USER=a\n'
+    assert [target.name for target in load(tmp_path, env, {"DATABASES": "auth"}).targets] == ["auth"]
+    assert [target.name for target in load(tmp_path, "PAYMENT_USER=p\n", {"DATABASES": "auth"}).targets] == ["auth"]
+
+
+def test_chosen_are_the_named_ones_each_once_or_all(tmp_path: Path) -> None:
+    found = load(tmp_path, "")
+    auth, payment = found.targets
+    assert found.chosen(()) == (auth, payment)
+    assert found.chosen(("payment", "auth", "payment")) == (payment, auth)
+    with pytest.raises(UsageError, match="'paymant'") as caught:
+        found.chosen(("paymant",))
+    assert caught.value.hint == "choose from: auth, payment"
+
+
+# --- what values are refused
+
+DIGITS_OF_OTHER_SCRIPTS = "７", "٧", "७", "⁷"
+BAD_NUMBERS = ("0", "-1", "7d", "1e9", "1000000000", "36501", "", "+7", "7.0", "0x7", "7 8", "seven", "1_0", "7\n")
+
+
+@pytest.mark.parametrize("value", [*BAD_NUMBERS, *DIGITS_OF_OTHER_SCRIPTS, " 7", "7\t", "9" * 5000])
+def test_a_number_of_days_that_is_none_is_refused(tmp_path: Path, value: str) -> None:
+    in_file = '\nRETENTION_DAYS="' + value.replace("\n", "\\n") + '"\n'
+    for said, place in (
+        (refusal(tmp_path, in_file), f"{tmp_path / '.env'}:2: "),
+        (refusal(tmp_path, "", {"RETENTION_DAYS": value}), "the environment: "),
+    ):
+        assert said.startswith(place)
+        assert "RETENTION_DAYS=" in said and "must be a whole number from 1 to 36500" in said
+        assert len(said) < 300
+
+
+@pytest.mark.parametrize("value", ["1", "7", "007", "36500"])
+def test_a_number_of_days_is_taken(tmp_path: Path, value: str) -> None:
+    assert load(tmp_path, f"RETENTION_DAYS={value}\n").retention_days == int(value)
+    assert load(tmp_path, f"RETENTION_DAYS= {value} \n").retention_days == int(value), (
+        "unquoted blanks are not of the value"
+    )
+
+
+REFUSED = [
+    ("BACKUP_DIR", "/"),
+    ("BACKUP_DIR", "//"),
+    ("BACKUP_DIR", "/."),
+    ("BACKUP_DIR", "backups"),
+    ("BACKUP_DIR", "./backups"),
+    ("BACKUP_DIR", "~/backups"),
+    ("BACKUP_DIR", "/opt/../etc"),
+    ("BACKUP_DIR", "/opt/backups/.."),
+    ("BACKUP_DIR", ""),
+    ("BACKUP_DIR", "/opt/a\nb"),
+    ("BACKUP_MOUNT", "opt"),
+    ("MIN_BACKUPS", "0"),
+    ("DOCKER", ""),
+    ("DOCKER", "docker '"),
+    ("DOCKER", "''"),
+    ("AUTH_CONTAINER", ""),
+    ("AUTH_CONTAINER", "--help"),
+    ("AUTH_CONTAINER", "a/b"),
+    ("AUTH_CONTAINER", "a b"),
+    ("AUTH_CONTAINER", "../x"),
+    ("AUTH_DATABASE", ""),
+    ("AUTH_DATABASE", "x" * 64),
+    ("AUTH_DATABASE", "ä" * 32),
+    ("AUTH_USER", ""),
+    ("AUTH_DIR", ".."),
+    ("AUTH_DIR", ".hidden"),
+    ("AUTH_DIR", "a/b"),
+    ("AUTH_DIR", "/a"),
+    ("AUTH_CLIENT", "ssh"),
+    ("AUTH_CLIENT", ""),
+    ("AUTH_CLIENT", "Auto"),
+    ("AUTH_PASSFILE", "pgpass"),
+    ("AUTH_SERVICES", "a --force"),
+    ("AUTH_HEALTH_URL", "file:///etc/passwd"),
+    ("AUTH_HEALTH_URL", "https://[::1/"),
+    ("AUTH_HEALTH_URL", "https:///health"),
+    ("AUTH_URL", "mysql://h/auth_db"),
+    ("AUTH_URL", "postgresql://u@h:port/auth_db"),
+    ("AUTH_URL", "postgresql://[h/auth_db"),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), REFUSED)
+def test_a_value_that_is_not_allowed_is_refused(tmp_path: Path, key: str, value: str) -> None:
+    assert f"{key}" in refusal(tmp_path, "", {key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("BACKUP_DIR", "/b"),
+        ("BACKUP_DIR", "/mnt/my backups/ünï..code"),
+        ("BACKUP_MOUNT", "/"),
+        ("BACKUP_MOUNT", ""),
+        ("DOCKER", "docker --host 'unix:///run/my docker.sock'"),
+        ("AUTH_CONTAINER", "0123456789ab"),
+        ("AUTH_CONTAINER", "project_postgres.1-a"),
+        ("AUTH_DATABASE", "x" * 63),
+        ("AUTH_DATABASE", "../x; $(id)\n`'\""),
+        ("AUTH_DIR", "my dir"),
+        ("AUTH_SERVICES", ""),
+        ("AUTH_HEALTH_URL", ""),
+        ("AUTH_URL", "postgresql:///auth_db?host=/run/postgresql"),
+        ("AUTH_URL", "postgresql://u@[::1]:5432/auth_db"),
+        ("AUTH_URL", "postgresql://u@h"),
+    ],
+)
+def test_an_odd_value_that_is_allowed_is_taken(tmp_path: Path, key: str, value: str) -> None:
+    load(tmp_path, "", {key: value})
+
+
+def test_a_doubled_slash_is_the_same_directory(tmp_path: Path) -> None:
+    assert load(tmp_path, "BACKUP_DIR=//opt//backups/\n").backup_dir == Path("/opt/backups")
+
+
+SECRETS = [
+    "postgresql://u:hunter2@h/auth_db",
+    "postgresql://u:hunter2@h:port/auth_db",
+    "postgresql://:hunter2@h/auth_db",
+    "postgresql://u@h/auth_db?password=hunter2",
+    "postgresql://u@h/auth_db?sslmode=require&sslpassword=hunter2",
+    "postgresql://u@h/auth_db?%70assword=hunter2",
+    "u:hunter2@h",
+]
+
+
+@pytest.mark.parametrize("url", SECRETS)
+def test_a_password_in_a_url_is_refused_and_not_repeated(tmp_path: Path, url: str) -> None:
+    for said in (refusal(tmp_path, f"AUTH_URL='{url}'\n"), refusal(tmp_path, "", {"AUTH_URL": url})):
+        assert "AUTH_URL" in said and "password" in said
+        assert "hunter2" not in said
+
+
+def test_a_password_in_a_health_url_is_not_repeated(tmp_path: Path) -> None:
+    assert "hunter2" not in refusal(tmp_path, "AUTH_HEALTH_URL=ftp://u:hunter2@h/\n")
+
+
+# --- what does not fit together
+
+
+@pytest.mark.parametrize(
+    "value", ["", " ", "auth auth", "Auth", "1auth", "auth,payment", "auth-db", "a" * 32, "ａuth", "auth/../x"]
+)
+def test_names_that_are_none_are_refused(tmp_path: Path, value: str) -> None:
+    assert "DATABASES=" in refusal(tmp_path, f"DATABASES='{value}'\n")
+
+
+@pytest.mark.parametrize(
+    ("names", "key"),
+    [
+        ("auth auth_health", "AUTH_HEALTH_URL"),
+        ("auth_health auth", "AUTH_HEALTH_URL"),
+        ("backup", "BACKUP_DIR"),
+    ],
+)
+def test_two_owners_of_one_key_are_refused(tmp_path: Path, names: str, key: str) -> None:
+    assert key in refusal(tmp_path, f'DATABASES="{names}"\n')
+
+
+@pytest.mark.parametrize("names", ["auth auth_db", "a a_url a_user", "auth auth_1 auth_health_1"])
+def test_names_that_only_begin_alike_are_fine(tmp_path: Path, names: str) -> None:
+    found = load(tmp_path, f'DATABASES="{names}"\n{names.split()[-1].upper()}_USER=me\n')
+    assert [target.name for target in found.targets] == names.split()
+    assert [target.user for target in found.targets].count("me") == 1
+
+
+def test_two_databases_with_the_same_files_are_refused(tmp_path: Path) -> None:
+    same = "AUTH_DIR=d\nPAYMENT_DIR=d\n"
+    assert "'d/auth_db_*'" in refusal(tmp_path, same + "PAYMENT_DATABASE=auth_db\n")
+    load(tmp_path, same)
+    load(tmp_path, "PAYMENT_DATABASE=auth_db\n")
+
+
+@pytest.mark.parametrize("names", [("app", "app_manual"), ("app_manual", "app")])
+def test_a_database_whose_files_look_handmade_is_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    lines = f"AUTH_DATABASE={names[0]}\nPAYMENT_DATABASE={names[1]}\n"
+    assert "app_manual_*" in refusal(tmp_path, "AUTH_DIR=d\nPAYMENT_DIR=d\n" + lines)
+    load(tmp_path, lines)
+
+
+def test_a_direct_client_needs_a_url(tmp_path: Path) -> None:
+    assert "AUTH_CLIENT=direct needs AUTH_URL" in refusal(tmp_path, "AUTH_CLIENT=direct\n")
+    load(tmp_path, "AUTH_CLIENT=direct\nAUTH_URL=postgresql://auth_user@h/auth_db\n")
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u@h/other", "postgresql://u@h/?dbname=other", "postgresql://u@h/o%74her"]
+)
+def test_a_url_that_names_another_database_is_refused(tmp_path: Path, url: str) -> None:
+    assert "'other'" in refusal(tmp_path, f"AUTH_URL={url}\n")
+    assert load(tmp_path, f"AUTH_URL={url}\nAUTH_DATABASE=other\n").targets[0].url == url
+
+
+def test_a_dump_that_waits_for_a_lock_is_not_stalled(tmp_path: Path) -> None:
+    assert "STALL_SECONDS=300 must exceed LOCK_WAIT_SECONDS=300" in refusal(tmp_path, "STALL_SECONDS=300\n")
+
+
+def test_the_client_of_the_command_line_is_for_all(tmp_path: Path) -> None:
+    found = load(tmp_path, "")
+    assert config.with_client(found, None) == found
+    assert {target.client for target in config.with_client(found, "exec").targets} == {"exec"}
+    for kind in ("ssh", "", "direct"):
+        with pytest.raises(ConfigurationError):
+            config.with_client(found, kind)
+
+
+# --- whatever is written
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(key=st.sampled_from(KEYS), value=st.text(max_size=100))
+def test_any_text_in_any_key_is_taken_or_refused(tmp_path: Path, key: str, value: str) -> None:
+    try:
+        load(tmp_path, "", {key: value})
+    except ConfigurationError as error:
+        assert key in error.message or "DATABASES" in error.message

@@ -1,0 +1,156 @@
+"""The pages and `.env.example` say what the code does, because they are written from it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pgbackup import config
+from pgbackup.archive import dumpfile
+from pgbackup.config import GLOBAL_SETTINGS, TARGET_SETTINGS
+from pgbackup.errors import EXIT_STATUSES
+
+from docs import generate
+
+ROOT = Path(__file__).resolve().parents[2]
+WRITTEN = (".env.example", "docs/configuration.md", "docs/exit-codes.md")
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), *(path for path in ROOT.glob("*.md"))]
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    (tmp_path / "docs").mkdir()
+    for name in WRITTEN:
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def test_the_pages_are_as_the_code_says() -> None:
+    assert "".join(generate.differences(ROOT)) == "", "run: make docs"
+
+
+def drop_a_line(text: str) -> str:
+    return (
+        text.replace("| `MIN_BACKUPS`", "| `MAX_BACKUPS`")
+        .replace("MIN_BACKUPS=7\n", "")
+        .replace("| `75` |", "| `76` |")
+    )
+
+
+def change_a_default(text: str) -> str:
+    return text.replace("36500", "36501").replace("`128+n`", "`129+n`")
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("damage", [drop_a_line, change_a_default])
+def test_a_page_that_differs_is_found_shown_and_mended(
+    copy: Path, name: str, damage: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = (copy / name).read_text()
+    (copy / name).write_text(damage(right))
+    assert (copy / name).read_text() != right
+    assert generate.main(["--check"], copy) == 1
+    assert name in capsys.readouterr().out
+    assert (copy / name).read_text() == damage(right), "--check has written"
+    assert generate.main([], copy) == 0
+    assert (copy / name).read_text() == right
+    assert generate.main(["--check"], copy) == 0
+
+
+def test_what_people_wrote_around_a_table_is_kept(copy: Path) -> None:
+    page = copy / "docs/exit-codes.md"
+    page.write_text("before\n" + generate.BEGIN + "old\n" + generate.END + "after\n")
+    generate.main([], copy)
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text and "`78`" in text
+
+
+def test_a_page_without_its_marks_is_an_error() -> None:
+    with pytest.raises(ValueError, match="one pair"):
+        generate.with_table("no marks here\n", "table")
+
+
+def test_env_example_loads_to_exactly_the_defaults(tmp_path: Path) -> None:
+    defaults = config.load({}, tmp_path / "absent", {})
+    assert config.load({}, ROOT / ".env.example", {}) == defaults
+
+
+def test_env_example_with_every_line_in_force_is_still_read_key_by_key(tmp_path: Path) -> None:
+    """A test of the test above: one changed value of `.env.example` is seen."""
+    for key in ("RETENTION_DAYS=7", "AUTH_CONTAINER=postgres-a", "PAYMENT_USER=payment_user"):
+        text = (ROOT / ".env.example").read_text()
+        assert f"\n{key}\n" in text
+        changed = tmp_path / "changed"
+        changed.write_text(text.replace(f"\n{key}\n", f"\n{key}1\n"))
+        assert config.load({}, changed, {}) != config.load({}, tmp_path / "absent", {})
+
+
+def test_env_example_has_every_setting_of_every_default_database() -> None:
+    keys = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    expected = {row.key for row in GLOBAL_SETTINGS}
+    expected |= {f"{name}_{row.key}" for name in ("AUTH", "PAYMENT") for row in TARGET_SETTINGS}
+    assert keys == expected
+
+
+def test_the_third_database_of_env_example_works_as_it_stands(tmp_path: Path) -> None:
+    text = (ROOT / ".env.example").read_text().replace("# SHOP_", "SHOP_")
+    mine = tmp_path / ".env"
+    mine.write_text(text.replace('DATABASES="auth payment"', 'DATABASES="auth payment shop"'))
+    shop = config.load({}, mine, {}).targets[-1]
+    assert (shop.name, shop.container, shop.database, shop.user) == ("shop", "postgres-c", "shop_db", "shop_user")
+    assert shop.directory == "postgres-c"
+
+
+@pytest.mark.parametrize("row", [*GLOBAL_SETTINGS, *TARGET_SETTINGS], ids=lambda row: row.key)
+def test_every_setting_has_meaning_unit_allowed_values_and_default(row: config.Setting) -> None:
+    key = row.key if row in GLOBAL_SETTINGS else f"<NAME>_{row.key}"
+    (line,) = (
+        line for line in (ROOT / "docs/configuration.md").read_text().splitlines() if line.startswith(f"| `{key}` |")
+    )
+    cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+    assert len(cells) == 5 and all(cells)
+    assert row.meaning and row.kind.allowed and row.kind.unit
+    row.kind.parse(row.default_for("auth"))
+    if "whole number" in row.kind.allowed:
+        assert row.kind.unit != "none"
+
+
+def test_every_exit_status_is_explained_with_what_to_do() -> None:
+    text = (ROOT / "docs/exit-codes.md").read_text()
+    advised = set(re.findall(r"^\| ([0-9]+(?:\+n)?) \|", text, re.MULTILINE))
+    assert advised == {status for status, _ in EXIT_STATUSES} - {"0"}
+
+
+@pytest.mark.parametrize("tables", [1, 9000])
+def test_the_commands_of_file_layout_read_a_backup(tmp_path: Path, tables: int) -> None:
+    rows = {f"public.table_{number}": number for number in range(tables)}
+    digest = write_backup(tmp_path / "auth_db_20240115_020000.sql.gz", rows)
+    (tmp_path / "auth_db_LATEST.sql.gz").symlink_to("auth_db_20240115_020000.sql.gz")
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/file-layout.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    shown, checked = (
+        subprocess.run(["sh", "-ec", block], cwd=tmp_path, capture_output=True, check=True).stdout for block in blocks
+    )
+    assert f'"public.table_{tables - 1}": {tables - 1}\n'.encode() in shown
+    assert checked.count(digest.encode()) == 2, "once counted, once from the manifest"
+    assert json.loads((tmp_path / "manifest.json").read_text())["rows"] == rows
+
+
+def write_backup(path: Path, rows: dict[str, int]) -> str:
+    """A backup file as far as its form goes, of a dump with one table; return the hash in its manifest."""
+    with path.open("xb") as file:
+        written = dumpfile.write_dump(file.fileno(), [b"CREATE TABLE public.t (a integer);\n"], lambda _bytes: None)
+        facts = {"format": 1, "gzip_bytes": written.gzip_bytes, "sha256": written.sha256, "rows": rows}
+        dumpfile.append_manifest(file.fileno(), facts)
+    return written.sha256
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
