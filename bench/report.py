@@ -14,6 +14,8 @@ from typing import Any
 import targets
 from contenders import Row, Table, table_from
 
+_QUIET = 0.1
+_LEAST_BYTES = 1e9  # what the targets are meant for
 _RESULTS = "results.json"
 
 
@@ -82,14 +84,18 @@ def targets_table(tables: Mapping[str, Table]) -> str:
         measured = "–" if one["measured"] is None else f"{one['measured']:.2f} {one['unit']}"
         meaning = str(one["meaning"]).replace("|", r"\|")
         lines.append(f"| {meaning} | {one['wanted']} | {measured} | {said} |")
+    backup = tables.get("backup")
+    if backup and backup.facts["database_bytes"] < _LEAST_BYTES:
+        lines += ["", "The targets are meant for a database of 1 GB or more; this one was smaller."]
     return "\n".join(lines)
 
 
 def _table(table: Table) -> str:
-    rounds = table.facts.get("rounds", 1)
+    rounds, idle = table.facts.get("rounds", 1), table.facts.get("idle_cpu", 0.0)
+    warning = " (**something else was at work on this machine**)" if idle > _QUIET else ""
     lines = [
         f"## {table.title}",
-        f"{rounds} round{'s' if rounds != 1 else ''}; idle load {table.facts.get('idle_cpu', 0):.2f} CPU.",
+        f"{rounds} round{'s' if rounds != 1 else ''}; idle load {idle:.2f} of {os.cpu_count()} cores{warning}.",
         _columns(table, [row for row in table.rows if row.runs]),
     ]
     lines += [f"Left out: {who}: {why}" for who, why in table.left_out.items()]

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
 
-from tests.support import engine, images, servers  # noqa: E402  the line above decides where this comes from
+from pgbackup.archive import manifest  # noqa: E402  the line above decides where this comes from
 
+from tests.support import engine, images, servers  # noqa: E402  likewise
+
+__all__ = ["NO_SERVER", "ROOT", "USER", "Scene", "built", "engine_is_there", "manifest", "missing_tools"]
 # What says in one sentence that there is nothing to measure with.
 NO_SERVER = (images.NoImage, servers.ServerFailed)
 PREFIX = "pgbackup-bench-"
@@ -101,8 +104,9 @@ class Scene:
                 timeout=_LOAD_SECONDS,
                 check=True,
             )
+        # Not in parallel: that wants more shared memory than Docker gives.
         # So that no autovacuum, hint bit or checkpoint falls into a measurement; and everybody reads from a warm cache.
-        for statement in ("VACUUM (ANALYZE)", "CHECKPOINT"):
+        for statement in ("VACUUM (ANALYZE, PARALLEL 0)", "CHECKPOINT"):
             self.server.psql("-c", statement, database=database)
         self.server.exec(["sh", "-c", 'pg_dump -U "$0" "$1" >/dev/null', USER, database])
 

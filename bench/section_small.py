@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import contenders
 import ways
 from contenders import OURS, Contender, Table
+from measure import MeasuredFailed
 from measure import run as run_once
-from scene import Scene
+from scene import Scene, manifest
 
 EMPTY_DATABASE = "payment_db"
 
@@ -89,12 +89,21 @@ def _expiring(scene: Scene, crowded: Path, many: int) -> Table:
 
 
 def fill(scene: Scene, folder: Path, many: int) -> None:
-    """Put `many` copies of one good backup into the directory, one for every twelve hours before now."""
-    run_once(f"{ways.BACKUP}", scene.settings(EMPTY_DATABASE, folder, "auto"), 0.0)
+    """Put `many` good backups into the directory, one for every twelve hours before now.
+
+    They are one real backup over and over, each with a manifest that names its own time, as its file name does.
+    """
+    run_once(ways.BACKUP, scene.settings(EMPTY_DATABASE, folder, "auto"), 0.0)
     original = next(file for file in (folder / "payment").glob("*.sql.gz") if not file.is_symlink())
+    with original.open("rb") as file:
+        found = manifest.read(file.fileno(), contenders.size(original))
+    if found is None:
+        raise MeasuredFailed(f"'{original.name}' has no manifest")
+    dump, raw = original.read_bytes()[: -found[1]], found[0].raw
     now = datetime.now().astimezone()
     for number in range(1, many):
         then = now - number * timedelta(hours=12)
+        told = f"{then.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
         copy = original.with_name(f"{EMPTY_DATABASE}_{then:%Y%m%d_%H%M%S}.sql.gz")
-        shutil.copyfile(original, copy)
-        copy.chmod(0o600)
+        copy.touch(0o600)
+        copy.write_bytes(dump + manifest.encoded({**raw, "started": told, "ended": told}))

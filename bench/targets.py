@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from contenders import OURS, Table
 
 Tables = Mapping[str, Table]
+MANY = 10_000
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def _ratio(table: str, above: str, below: str, field: str = "seconds") -> Callab
 
 def _difference(table: str, more: str, less: str) -> Callable[[Tables], float | None]:
     def value(tables: Tables) -> float | None:
-        if table not in tables:
+        if table not in tables or tables[table].facts.get("backups", MANY) < MANY:
             return None
         upper, lower = (tables[table].median(key) for key in (more, less))
         return upper - lower if upper is not None and lower is not None else None
@@ -115,7 +116,7 @@ TARGETS = (
     ),
     Target(
         "crowded",
-        "10,000 backups in the directory: more than an empty one",
+        f"{MANY:,} backups in the directory: more than an empty one",
         _difference("crowded", "crowded", "alone"),
         1.0,
         "s",

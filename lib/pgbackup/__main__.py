@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+HERE = Path(__file__).resolve().parent
+
 
 def _open_the_standard_descriptors() -> None:
     """Give a run started with `<&- >&- 2>&-` something harmless there, or a backup might become its stdout."""
@@ -12,11 +14,30 @@ def _open_the_standard_descriptors() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        # Python has None for one that it found closed.
+        stream = getattr(sys, name) or os.fdopen(descriptor, "w", closefd=False)
+        stream.reconfigure(errors="backslashreplace")  # a name that the locale cannot write must not end the run
+        setattr(sys, name, stream)
+
+
+def _run() -> int:
+    try:
+        from pgbackup.cli import main
+    except ModuleNotFoundError as error:
+        venv = HERE.parent.parent / ".venv"
+        sys.stderr.write(f"pgbackup: the suite's Python environment '{venv}' lacks the module '{error.name}'\n")
+        sys.stderr.write(f"Hint: make -C '{venv.parent}' setup\n")
+        return 78
+    return main(sys.argv[1:])
 
 
 _open_the_standard_descriptors()
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
-from pgbackup.cli import main  # noqa: E402  the line above decides where this comes from
-
-sys.exit(main(sys.argv[1:]))
+sys.path[0] = str(HERE.parent)
+status = _run()
+try:
+    sys.stderr.flush()
+except OSError:
+    # What a full disk did not take Python would try again when it exits, and end with a status of its own.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+sys.exit(status)

@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,9 +21,17 @@ from pgbackup.log import say
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
+class _StdoutFailed(IoFailed):
+    """There is no use in writing to stdout that it failed, as --json would."""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"{self.prog} --help")
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        """--help and --version go the way of every result: argparse itself would not notice a full disk."""
+        _print(message.rstrip("\n"))
 
 
 def _exit_status_section() -> str:
@@ -36,13 +45,15 @@ def _parser(script: str, what: str, examples: Sequence[tuple[str, str]]) -> _Par
         prog=script,
         description=what,
         epilog=f"examples:\n{shown}\n\n{_exit_status_section()}\n\nsettings: docs/configuration.md, .env.example",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=28),
         allow_abbrev=False,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="databases by their names in DATABASES; default: all")
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but warnings and errors")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout instead of lines")
-    parser.add_argument("--version", action="version", version=f"{script} {__version__}")
+    parser.add_argument(
+        "--version", action="version", version=f"{script} {__version__}", help="show the version and exit"
+    )
     return parser
 
 
@@ -93,31 +104,31 @@ def main(arguments: Sequence[str]) -> int:
         if verb == "verify":
             return _verify(verify_parser().parse_args(rest))
         raise UsageError(f"unknown verb '{verb}'", "use the scripts in scripts/")
-    except SuiteError as error:
-        say_error(script, error)
-        if "--json" in rest:
-            failed = document(verb, error.status, error=error.message, hint=error.hint)
-            _print(json.dumps(failed, indent=2))
+    except _StdoutFailed as error:
+        _say_error(script, error)
         return error.status
-    except BrokenPipeError:
-        return _stdout_closed()
+    except SuiteError as error:
+        return _failed(script, verb, error, as_json="--json" in rest)
     except Exception:  # noqa: BLE001  the last line of defence: a bug must still end with its own status
         traceback.print_exc()
-        say(f"{script}: internal error, please report it with the lines above")
-        return SuiteError.status
+        bug = SuiteError("internal error", "please report it with the lines above")
+        return _failed(script, verb, bug, as_json="--json" in rest)
 
 
-def say_error(script: str, error: SuiteError) -> None:
-    """Print `script: message` and the hint, as every failure is told."""
-    say(f"{script}: {error.message}")
-    if error.hint:
-        say(f"Hint: {error.hint}")
+def _failed(script: str, verb: str, error: SuiteError, *, as_json: bool) -> int:
+    """Tell what stopped the run before it had a result, on stderr and for --json on stdout; return its status."""
+    _say_error(script, error)
+    if as_json:
+        try:
+            _print(json.dumps(document(verb, error.status, error=error.message, hint=error.hint), indent=2))
+        except _StdoutFailed as second:
+            _say_error(script, second)
+    return error.status
 
 
-def _stdout_closed() -> int:
-    """The reader of stdout went away (`… | head`). Keep Python from complaining about it again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return 0
+def _say_error(script: str, error: SuiteError) -> None:
+    """Print `script: message` and the hint, as every failure is told, in one piece."""
+    say(f"{script}: {error.message}" + (f"\nHint: {error.hint}" if error.hint else ""))
 
 
 def _settings(overrides: Mapping[str, str | None]) -> config.Settings:
@@ -160,10 +171,12 @@ def _show(result: Result, options: argparse.Namespace) -> int:
 
 
 def _print(text: str) -> None:
+    """Write to stdout. A reader that went away (`… | head`) has seen enough; it does not change the exit status."""
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        raise IoFailed(f"cannot write the result to stdout: {error.strerror}") from None
+        # Python would try to write the rest when it exits, and end with a status of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if not isinstance(error, BrokenPipeError):
+            raise _StdoutFailed(f"cannot write the result to stdout: {error.strerror}") from None

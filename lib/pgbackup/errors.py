@@ -6,6 +6,7 @@ knows them: the EXIT STATUS section of every `--help` and docs/exit-codes.md are
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 
 
@@ -76,7 +77,7 @@ class Interrupted(SuiteError):
     meaning = "stopped by a signal: 129 SIGHUP, 130 SIGINT, 143 SIGTERM"
 
     def __init__(self, signal_number: int) -> None:
-        super().__init__(f"stopped by signal {signal_number}")
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
         self.status = 128 + signal_number
 
 

@@ -171,8 +171,8 @@ class Program:
         poll.poll(max(1, int(seconds * 1000)))
 
     def stop(self) -> None:
-        """End it: SIGTERM, after two seconds SIGKILL. Nothing happens when it has ended already."""
-        for number, patience in ((signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
+        """End it: SIGTERM, after a second SIGKILL. Nothing happens when it has ended already."""
+        for number, patience in ((signal.SIGTERM, 1.0), (signal.SIGKILL, 5.0)):
             if self.status is not None:
                 return
             try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,20 +12,30 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Column
 
 from pgbackup.log import say
+
+# Below this width a bar would have its numbers cut off.
+_NARROW_COLUMNS = 70
 
 
 @dataclass(frozen=True)
 class Reporter:
-    """What a command tells people while it works. tell(text): one line; bar(label, total) gives advance(bytes)."""
+    """What a command tells people while it works.
+
+    tell(text): news, not if quiet; warn(text): what must be seen; bar(label, total) gives advance(bytes).
+    A text of several lines stays in one piece, whatever else is told at the same time.
+    """
 
     tell: Callable[[str], None]
+    warn: Callable[[str], None]
     _bars: Progress | None
 
     @contextmanager
@@ -59,26 +68,29 @@ def _advancer(bars: Progress, task: TaskID, total_bytes: int | None) -> Callable
 
 @contextmanager
 def reporting(quiet: bool) -> Iterator[Reporter]:
-    """Give the Reporter of this run: bars if stderr is a terminal, lines if not, silence if quiet."""
+    """Give the Reporter of this run: bars if stderr is a terminal that can move its cursor, else lines."""
     if quiet:
-        yield Reporter(lambda _text: None, None)
-        return
-    if not sys.stderr or not sys.stderr.isatty():
-        lock = threading.Lock()
-
-        def tell(text: str) -> None:
-            with lock:
-                say(text)
-
-        yield Reporter(tell, None)
+        yield Reporter(lambda _text: None, say, None)
         return
     console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bars:
-        yield Reporter(lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True), bars)
+    # Not console.is_terminal: FORCE_COLOR alone makes that true.
+    if not sys.stderr.isatty() or console.is_dumb_terminal:
+        yield Reporter(say, say, None)
+        return
+
+    def tell(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    with Progress(*_columns(console.width), console=console, transient=True) as bars:
+        yield Reporter(tell, tell, bars)
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    def whole() -> Column:
+        return Column(no_wrap=True)
+
+    label = TextColumn("{task.description}", table_column=whole())
+    numbers = [DownloadColumn(table_column=whole()), TransferSpeedColumn(table_column=whole())]
+    if width < _NARROW_COLUMNS:
+        return [label, *numbers]
+    return [label, BarColumn(bar_width=min(40, width - 60)), *numbers, TimeRemainingColumn(table_column=whole())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from pgbackup import config
 from pgbackup.archive import dumpfile
+from pgbackup.commands import one_backup
 from pgbackup.config import GLOBAL_SETTINGS, TARGET_SETTINGS
 from pgbackup.errors import EXIT_STATUSES
 
@@ -148,6 +150,15 @@ def write_backup(path: Path, rows: dict[str, int]) -> str:
         facts = {"format": 1, "gzip_bytes": written.gzip_bytes, "sha256": written.sha256, "rows": rows}
         dumpfile.append_manifest(file.fileno(), facts)
     return written.sha256
+
+
+def test_every_field_of_the_manifest_is_explained() -> None:
+    code = inspect.getsource(one_backup._manifest)
+    fields = re.findall(r'^ +"(\w+)":', code, re.MULTILINE)
+    text = (ROOT / "docs/file-layout.md").read_text().partition("## The manifest")[2].partition("In `server`")[0]
+    cells = re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE)
+    assert sorted(fields) == sorted(re.findall(r"`(\w+)`", " ".join(cells)))
+    assert "rows" in fields
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

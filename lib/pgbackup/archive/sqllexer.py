@@ -9,7 +9,6 @@ of a literal, a name or a comment: nothing is kept but the position and the firs
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 
 # Enough bytes behind a token's first one to decide what it is; a longer dollar quote's tag is `odd`.
@@ -24,8 +23,11 @@ _OTHER_TOKENS = (
     + rb"|::|:[" + _START + rb"0-9]+|\r(?!\n)"
 )  # fmt: skip
 _TOKEN = re.compile(_WORD + _OTHER_TOKENS)
-# Where the words do not matter, many at once; group 1 is the last of them.
-_TOKEN_OR_WORDS = re.compile(_WORD + rb"(?:[ \t\n,.0-9=]+(" + _WORD + rb")){0,50}" + _OTHER_TOKENS)
+# Where words do not matter, many at once, together with such strings as are the same with and without escapes;
+# group 1 is the last of them.
+_PLAIN = rb"(?:" + _WORD + rb"|'[^'\\]*(?:''[^'\\]*){0,20}'(?!'))"
+_TOKEN_OR_MANY = re.compile(_PLAIN + rb"(?:[ \t\n,.0-9=]*(" + _PLAIN + rb")){0,50}" + _OTHER_TOKENS)
+_STRING = re.compile(rb"'[^']*'")
 _GLUED = re.compile(rb"[0-9][" + _START + rb"][" + _START + rb"0-9]*\$")
 # How many words of a statement are worth remembering, by the first one.
 _WORDS_OF = {b"copy": 8, b"insert": 12, b"create": 5}
@@ -61,8 +63,8 @@ class Lexer:
 
     The handler may set `stopped` to end the walk behind the mark.
 
-    words: the statement's first words outside parentheses in lower case, with `'`, `"`, `$` and `(` standing
-        for a string, a quoted name, a dollar quote and a pair of parentheses.
+    words: the statement's first words outside parentheses in lower case, as many as its kind needs, with `'`,
+        `"`, `$` and `(` standing for strings, quoted names, a dollar quote and a pair of parentheses.
     text: the first 1024 bytes of the statement. tuples: pairs of parentheses right after the word VALUES.
     escapes: standard_conforming_strings is off, so a backslash escapes in every string.
     """
@@ -119,20 +121,18 @@ class Lexer:
 
     def _at_top(self, data: bytes, position: int, limit: int, end: int) -> int:
         while position < limit and not self._inside and not self.stopped:
-            words_matter = not self._parentheses and (self._counting or len(self.words) < self._wanted)
-            found = (_TOKEN if words_matter else _TOKEN_OR_WORDS).search(data, position, end)
+            words_matter = not self._parentheses and (self._counting or self._routine or len(self.words) < self._wanted)
+            found = (_TOKEN if words_matter else _TOKEN_OR_MANY).search(data, position, end)
             if found is None or found.start() >= limit:
                 return limit
             at, position = found.span()
             first = data[at]
-            if first == 0x27 and not self.escapes:  # the two most frequent ones, with no further ado
-                self._note(b"'", at)
+            if first in _LETTERS or (first == 0x27 and position > at + 1):
+                position = self._words(found, data, end, words_matter)
+            elif first == 0x27 and not self.escapes:
                 position = self._skip(b"'", "string", data, position, limit)
             elif first == 0x22:
-                self._note(b'"', at)
                 position = self._skip(b'"', "quoted name", data, position, limit)
-            elif first in _LETTERS:
-                position = self._words(found, data, end, words_matter)
             elif first == 0x28:  # (
                 if not self._parentheses:
                     self._note(b"(", at)
@@ -152,6 +152,8 @@ class Lexer:
         return position
 
     def _skip(self, quote: bytes, inside: str, data: bytes, position: int, limit: int) -> int:
+        """Skip a string or a quoted name, which are too many to go through `_within` for each."""
+        self._note(quote, position - 1)
         at = data.find(quote, position, limit)
         if at < 0:
             self._inside = inside
@@ -163,11 +165,15 @@ class Lexer:
         start, position = found.span()
         last = found.start(1) if found.re.groups and found[1] else start
         if position == end and last > start:
-            # The last word may go on in the next piece.
-            return last
+            return last  # it may go on in the next piece
+        if data[last] == 0x27:
+            if position < end:
+                return position
+            self._inside = "escape string" if self.escapes else "string"
+            return last + 1
         if position - last > _LONGEST_TAG and self._previous(data, last) == b"$":
             self.on_mark("odd", data, last, position)
-        if found[0].find(b"$") >= 0 and _GLUED.search(self._previous(data, start) + found[0]):
+        if found[0].find(b"$") >= 0 and self._is_glued(data, start, found[0]):
             self.on_mark("odd", data, start, position)
         if matter:
             self._word(data, start, position)
@@ -279,15 +285,18 @@ class Lexer:
             return
         if not self.words:
             self._text, self._text_from = b"", at
+        elif word in (b'"', b"'") and self.words[-1] == word:
+            return  # most likely a doubled quote inside of it
         self.words.append(word)
-        if tuple(self.words) in _ROUTINES:
-            # BEGIN and END are counted up to the end of the statement.
-            self._routine, self._wanted = True, sys.maxsize
+        self._routine = self._routine or tuple(self.words) in _ROUTINES
 
     def _keep_text(self, data: bytes, until: int) -> None:
         if self._text_from >= 0:
             self._text += data[self._text_from : min(until, self._text_from + _TEXT_BYTES - len(self._text))]
             self._text_from = until
+
+    def _is_glued(self, data: bytes, at: int, words: bytes) -> bool:
+        return _GLUED.search(self._previous(data, at) + _STRING.sub(b"'", words)) is not None
 
     def _previous(self, data: bytes, at: int) -> bytes:
         return data[at - 1 : at] if at else self._before

@@ -17,7 +17,7 @@ from pgbackup.commands.one_backup import back_up
 from pgbackup.commands.result import Result, document, instant, size, table
 from pgbackup.config import Settings, Target
 from pgbackup.errors import IoFailed, SuiteError, overall_status
-from pgbackup.log import EventLog, say
+from pgbackup.log import EventLog
 from pgbackup.progress import Reporter, reporting
 
 _SCRIPT = "backup-postgres.sh"
@@ -67,23 +67,28 @@ def _each(
                 job = Job(target, settings, place, identity(target, place), environment, log, reporter)
                 back_up(job, outcome)
         except SuiteError as error:
-            _failed(outcome, log, error)
+            _failed(outcome, log, reporter, error)
         except OSError as error:
-            _failed(outcome, log, folder.explained(error, top.path / target.directory))
+            _failed(outcome, log, reporter, folder.explained(error, top.path / target.directory))
         except Exception as error:  # noqa: BLE001  one database's bug must not stop the other's backup
             traceback.print_exc()
-            _failed(outcome, log, SuiteError(f"internal error: {error!r}", "please report it with the lines above"))
+            _failed(
+                outcome,
+                log,
+                reporter,
+                SuiteError(f"internal error: {error!r}", "please report it with the lines above"),
+            )
         return outcome
 
     with ThreadPoolExecutor(settings.backup_jobs) as pool:
         return list(pool.map(one, targets))
 
 
-def _failed(outcome: Outcome, log: EventLog, error: SuiteError) -> None:
-    """Tell a failure everywhere: result, log and stderr."""
+def _failed(outcome: Outcome, log: EventLog, reporter: Reporter, error: SuiteError) -> None:
+    """Tell a failure everywhere: result, log and stderr, there in one piece with its hint."""
     outcome.status, outcome.error, outcome.hint = error.status, error.message, error.hint
     log.error(outcome.target, "backup.failed", status=error.status, reason=error.message)
-    say(f"{_SCRIPT}: {outcome.target}: {error.message}" + (f"\nHint: {error.hint}" if error.hint else ""))
+    reporter.warn(f"{_SCRIPT}: {outcome.target}: {error.message}" + (f"\nHint: {error.hint}" if error.hint else ""))
 
 
 def _path(settings: Settings, target: Target, outcome: Outcome) -> str:
@@ -93,7 +98,8 @@ def _path(settings: Settings, target: Target, outcome: Outcome) -> str:
 def _lines(settings: Settings, targets: Sequence[Target], outcomes: Sequence[Outcome]) -> list[str]:
     rows = []
     for target, outcome in zip(targets, outcomes, strict=True):
-        state = f"failed ({outcome.status})" if outcome.status else "published"
+        ended = "stopped" if outcome.status > 128 else "failed"
+        state = f"{ended} ({outcome.status})" if outcome.status else "published"
         told = [
             target.name,
             state,

@@ -13,7 +13,7 @@ from pgbackup.archive import catalog, expiry, folder, names, retention
 from pgbackup.archive.catalog import Backup
 from pgbackup.archive.folder import Folder
 from pgbackup.commands.job import identity
-from pgbackup.commands.result import Result, document, size
+from pgbackup.commands.result import Result, document, short_version, size
 from pgbackup.config import Settings, Target
 from pgbackup.database import container
 from pgbackup.database.client import Client
@@ -90,9 +90,10 @@ def _lines(entry: dict[str, Any]) -> list[str]:
         first = f"{name}: would fail ({entry['status']}): {entry['error']}"
         lines = [first, *([f"  Hint: {entry['hint']}"] if entry["hint"] else [])]
     else:
-        server = f"PostgreSQL {entry['server_version']}, {size(entry['size_bytes'])}, {entry['tables']} tables"
         lines = [
-            f"{name}: would write '{entry['file']}' from '{entry['database']}' ({server}; client {entry['client']})"
+            f"{name}: would write '{entry['file']}'",
+            f"  from '{entry['database']}', {size(entry['size_bytes'])} in {entry['tables']} tables,"
+            f" PostgreSQL {short_version(entry['server_version'])}, client {entry['client']}",
         ]
     for decision in entry["retention"]:
         lines.append(f"  {'keep  ' if decision['keep'] else 'expire'} {decision['file']}: {decision['reason']}")

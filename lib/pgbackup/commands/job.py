@@ -33,7 +33,7 @@ class Job:
         """Tell a warning everywhere: it does not change the exit status."""
         outcome.warnings.append(message)
         self.log.warning(self.target.name, event, reason=message)
-        self.reporter.tell(f"{self.target.name}: warning: {message}")
+        self.reporter.warn(f"{self.target.name}: warning: {message}")
 
 
 @dataclass

@@ -14,7 +14,7 @@ from pgbackup.archive.catalog import Backup
 from pgbackup.archive.dumpfile import Contents, Written
 from pgbackup.archive.manifest import FORMAT
 from pgbackup.commands.job import Job, Outcome
-from pgbackup.commands.result import instant, size
+from pgbackup.commands.result import instant, short_version, size
 from pgbackup.database import connect, container, failures, pg_dump, sidecar
 from pgbackup.database.client import Client
 from pgbackup.database.facts import Facts, gather
@@ -97,8 +97,8 @@ def _dump(job: Job, outcome: Outcome, descriptor: int, started: datetime, last: 
             outcome.client = client.kind
             facts = gather(client, job.run, job.target, job.settings)
         job.reporter.tell(
-            f"{job.target.name}: dumping '{job.target.database}', {size(facts.size_bytes)} on the server,"
-            f" PostgreSQL {facts.server_version}, client {client.kind}"
+            f"{job.target.name}: dumping '{job.target.database}' ({size(facts.size_bytes)},"
+            f" PostgreSQL {short_version(facts.server_version)}, client {client.kind})"
         )
         with outcome.timed("dump"):
             written = _stream(job, client, descriptor, last)

@@ -62,3 +62,8 @@ def age(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86400:.1f} d"
+
+
+def short_version(server_version: str) -> str:
+    """Given what a server calls its version, return it without the packager's: 15.20 (Debian 15.20-1) is 15.20."""
+    return server_version.partition(" ")[0]

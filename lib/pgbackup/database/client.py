@@ -21,7 +21,7 @@ _PIPE_BYTES = 1 << 20  # what an unprivileged process may ask for, pipe(7)
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ; the module fcntl names it from Python 3.10 on, but not everywhere
 _TICK_SECONDS = 0.2
 _FILL_SECONDS = 0.002
-_ENDING_SECONDS = 4.0
+_ENDING_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ _END_OWN = (
 def end_own_backends(client: Client, run: Run, target: Target, settings: Settings) -> None:
     """End what this run left on the server and see it gone: stopping `docker exec` does not stop pg_dump.
 
-    Takes four seconds at most, also after a signal. Nothing is raised: where the server cannot be reached, the next
+    Takes two seconds at most, also after a signal. Nothing is raised: where the server cannot be reached, the next
     run's facts.gather() ends it.
     """
     deadline = time.monotonic() + _ENDING_SECONDS

@@ -27,7 +27,7 @@ LABEL = "pgbackup.owner"
 _INSIDE = "/pipes"
 _PASSFILE = "/passfile"
 _START_SECONDS = 15.0
-_END_SECONDS = 3.0
+_END_SECONDS = 1.5
 # PID 1 says through a FIFO that it is there, then lasts until our end of its standard input closes.
 _FIRST_PROGRAM = f"echo ready >{_INSIDE}/ready && exec cat >/dev/null"
 

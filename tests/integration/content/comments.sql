@@ -36,4 +36,3 @@ CREATE STATISTICS st ON id, v FROM t;
 COMMENT ON STATISTICS st IS 'statistics';
 CREATE TEXT SEARCH CONFIGURATION ts (COPY = simple);
 COMMENT ON TEXT SEARCH CONFIGURATION ts IS 'text search';
-COMMENT ON EXTENSION plpgsql IS 'not the usual comment either';

@@ -6,7 +6,7 @@ CREATE EXTENSION citext SCHEMA public;
 CREATE EXTENSION btree_gist SCHEMA public VERSION '1.7';
 CREATE SCHEMA shop;
 CREATE EXTENSION shop_settings SCHEMA shop;
-COMMENT ON EXTENSION hstore IS NULL;
+COMMENT ON EXTENSION hstore IS 'not the usual comment';
 INSERT INTO shop.options VALUES ('mine', 'yes', false), ('also mine', E'two\nlines', false);
 SELECT setval('shop.option_number', 33);
 GRANT SELECT ON shop.options TO PUBLIC;

@@ -5,3 +5,4 @@ INSERT INTO mixed VALUES ('latin1', E'caf\351'), ('utf8', E'caf\303\251'), ('sji
 CREATE INDEX ON mixed (v);
 DO $$BEGIN EXECUTE format('CREATE TABLE %I (%I text)', E'caf\351', E'\377'); EXECUTE format('INSERT INTO %I VALUES (1)', E'caf\351'); END$$;
 COMMENT ON TABLE mixed IS E'na\357ve';
+DO $$BEGIN EXECUTE format('COMMENT ON DATABASE in_sql_ascii IS %L', E'na\357ve'); END$$;

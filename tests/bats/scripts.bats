@@ -1,0 +1,328 @@
+#!/usr/bin/env bats
+# What holds for every script.
+
+setup() {
+	load common
+	fresh_place
+	scripts=("$SUITE"/scripts/*.sh)
+}
+
+# Runs the function $1 with the path of each script.
+each() {
+	for script in "${scripts[@]}"; do
+		"$1" "$script" || fail "with $script"
+	done
+}
+
+# $@: a way to call verify-backups.sh. It has to work, and to find the library that lies beside the real script.
+expect_found() {
+	run -0 --separate-stderr "$@" --version
+	expect_equal "$output" "verify-backups.sh $(version)"
+	expect_equal "$stderr" ""
+}
+
+version() {
+	sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$SUITE/lib/pgbackup/__init__.py"
+}
+
+@test "a failing test fails the suite" {
+	cat >fails.bats <<-'END'
+		@test "passes" { true; }
+		@test "fails in mid-test" { false; true; }
+	END
+	run -1 env -i PATH="$PATH" HOME=/ "$ROOT/.venv/bin/bats" --tap fails.bats
+	expect_line "$output" "ok 1 passes"
+	expect_line "$output" "not ok 2 fails in mid-test"
+}
+
+@test "a test of these tests: each of the checks can fail" {
+	! expect_line $'one\ntwo' tw || fail "expect_line"
+	! expect_part abc ac || fail "expect_part"
+	! expect_equal a b || fail "expect_equal"
+	! json '{}{}' 2>/dev/null || fail "json took two documents"
+	! json '' 2>/dev/null || fail "json took none"
+	: >file
+	before=$(snapshot .)
+	touch -d '1 hour ago' file
+	! expect_equal "$before" "$(snapshot .)" || fail "snapshot"
+	! expect_found false
+	! each false
+}
+
+@test "tests/all fails when one of its two parts fails" {
+	mkdir -p tests .venv/bin
+	cp "$ROOT/tests/all" tests
+	for statuses in "0 0 0" "1 0 1" "0 5 5" "1 5 5"; do
+		read -r of_bats of_pytest expected <<<"$statuses"
+		printf '#!/bin/sh\nexit %s\n' "$of_bats" >.venv/bin/bats
+		printf '#!/bin/sh\necho pytest; exit %s\n' "$of_pytest" >.venv/bin/python
+		chmod +x .venv/bin/*
+		run "-$expected" tests/all
+		expect_equal "$output" pytest
+	done
+}
+
+@test "the scripts are doorbells: the same but for header and verb" {
+	body() {
+		sed -e '/^#/d' -e 's,lib/run" [a-z-]* ,lib/run" VERB ,' "$1"
+	}
+	doorbell() {
+		expect_equal "$(head -n 1 "$1")" "#!/bin/sh"
+		[ "$(wc -l <"$1")" -le 12 ] || fail "it has opinions"
+		expect_line "$(cat "$1")" "# Usage: ${1##*/} --help"
+		expect_equal "$(body "$1")" "$(body "${scripts[0]}")"
+	}
+	each doorbell
+	[ "${#scripts[@]}" -ge 2 ]
+	sed 's/^set -eu$/set -u/' "${scripts[0]}" >other.sh
+	! doorbell other.sh || fail "a difference is not seen"
+}
+
+@test "a script works from any directory and through PATH" {
+	for place in / "$SUITE" "$SUITE/scripts" "$BATS_TEST_TMPDIR"; do
+		cd "$place"
+		expect_found "$SUITE/scripts/verify-backups.sh"
+	done
+	cd "$SUITE"
+	expect_found scripts/verify-backups.sh
+	cd scripts
+	expect_found ./verify-backups.sh
+	expect_found sh verify-backups.sh
+	cd ..//scripts/../lib
+	expect_found ../scripts/verify-backups.sh
+	cd /
+	PATH="$SUITE/scripts:$PATH" expect_found verify-backups.sh
+}
+
+@test "a script works through symbolic links" {
+	ln -s "$SUITE/scripts/verify-backups.sh" absolute
+	expect_found ./absolute
+	mkdir -p a/b
+	ln -s ../../absolute a/b/relative
+	expect_found a/b/relative
+	(cd a && expect_found b/relative)
+	ln -s a/b/relative chain1
+	ln -s chain1 chain2
+	ln -s "$PWD/chain2" 'chain 3'
+	expect_found './chain 3'
+	ln -s "$SUITE/scripts" directory
+	expect_found directory/verify-backups.sh
+	ln -s directory directory2
+	expect_found ./directory2/verify-backups.sh
+	ln -s "$SUITE" current
+	expect_found current/scripts/verify-backups.sh
+	PATH="$PWD/a:$PATH"
+	ln -s b/relative a/verify
+	expect_found verify
+}
+
+@test "a script works from a path with anything in it" {
+	before=suite
+	copy_suite "$before"
+	for name in ' two  blanks ' $'new\nline' '$(touch evil);`touch evil`' "it's \"quoted\"" '*?[a]' -n %s ü '\n'; do
+		mv -- "$before" "$name"
+		expect_found "./$name/scripts/verify-backups.sh"
+		before=$name
+	done
+	cd -- "$name"
+	expect_found scripts/verify-backups.sh
+	[ ! -e evil ] && [ ! -e ../evil ]
+}
+
+@test "a script works under cron's bare environment" {
+	cron=(env -i HOME=/ SHELL=/bin/sh LOGNAME=deployer PATH=/usr/bin:/bin)
+	expect_found "${cron[@]}" "$SUITE/scripts/verify-backups.sh"
+	expect_found env -i "$SUITE/scripts/verify-backups.sh"
+	expect_found env -u HOME LC_ALL=xx_XX LANG=nonsense "$SUITE/scripts/verify-backups.sh"
+}
+
+@test "nothing in the environment or the current directory changes what runs" {
+	mkdir evil
+	for module in json argparse sh rich dotenv isal pgbackup os sitecustomize usercustomize; do
+		echo 'open(__file__.rsplit("/", 1)[0] + "/../imported", "a").write(__name__)' >"evil/$module.py"
+	done
+	echo "echo ran >'$PWD/sourced'" | tee evil/sh evil/rc >/dev/null
+	cd evil
+	echo 'RETENTION_DAYS=nonsense' >.env
+	hostile=(IFS=/ BASH_ENV="$PWD/rc" ENV="$PWD/rc" CDPATH=/:/usr PYTHONPATH="$PWD" PYTHONSTARTUP="$PWD/json.py"
+		PYTHONHOME=/nonexistent PYTHONINSPECT=1 PYTHONUSERBASE="$PWD" PYTHONWARNINGS=error PYTHONVERBOSE=1)
+	expect_found env "${hostile[@]}" "$SUITE/scripts/verify-backups.sh"
+	expect_found env "${hostile[@]}" ../evil/../evil/../"$(realpath --relative-to .. "$SUITE")/scripts/verify-backups.sh"
+	[ ! -e ../imported ] && [ ! -e ../sourced ]
+	PYTHONPATH=$PWD "$python" -c 'import rich'
+	[ -e ../imported ] || fail "the trap does not work"
+	env BASH_ENV="$PWD/rc" bash -c :
+	[ -e ../sourced ] || fail "that trap does not work"
+}
+
+@test "a script works with standard descriptors closed" {
+	closed() {
+		run -0 bash -c '"$0" --version <&-' "$1"
+		expect_equal "$output" "${1##*/} $(version)"
+		run -0 bash -c '"$0" --version 2>&-' "$1"
+		run -0 bash -c '"$0" --version >&-' "$1"
+		expect_equal "$output" ""
+		run -64 bash -c '"$0" --no-such-option >&-' "$1"
+		expect_part "$output" "--no-such-option"
+		run -64 bash -c '"$0" --no-such-option 2>&-' "$1"
+		run -64 bash -c '"$0" --no-such-option <&- >&- 2>&-' "$1"
+	}
+	each closed
+}
+
+@test "a stdout that is full is status 74, a stderr that is full changes nothing" {
+	full() {
+		for option in --help --version; do
+			run -74 bash -c '"$0" "$1" >/dev/full' "$1" "$option"
+			expect_equal "$output" "${1##*/}: cannot write the result to stdout: No space left on device"
+		done
+		run -64 bash -c '"$0" --no-such-option --json >/dev/full' "$1"
+		run -64 bash -c '"$0" --no-such-option 2>/dev/full' "$1"
+		run -74 bash -c '"$0" --version >/dev/full 2>&1' "$1"
+	}
+	each full
+}
+
+@test "a reader of stdout that goes away is no failure" {
+	piped() {
+		run -0 --separate-stderr bash -c 'set -o pipefail; "$0" --help | head -n 1' "$1"
+		expect_part "$output" "usage: ${1##*/}"
+		expect_equal "$stderr" ""
+		run -0 bash -c 'set -o pipefail; "$0" --help | true' "$1"
+		expect_equal "$output" ""
+		run -64 bash -c 'set -o pipefail; "$0" --json --no-such-option 2>/dev/null | true' "$1"
+	}
+	each piped
+}
+
+@test "a script works in a directory that is gone" {
+	mkdir gone
+	cd gone
+	rmdir ../gone
+	gone() {
+		run -0 --separate-stderr "$1" --version # the shell itself may complain on stderr
+		expect_equal "$output" "${1##*/} $(version)"
+	}
+	each gone
+}
+
+@test "without its .venv a script says so and what to type, status 78" {
+	copy_suite 'no venv'
+	rm 'no venv/.venv'
+	missing() {
+		run -78 --separate-stderr "no venv/scripts/${1##*/}"
+		expect_equal "$output" ""
+		expect_equal "$stderr" "pgbackup: the suite's Python environment '$PWD/no venv/.venv' is missing
+Hint: make -C '$PWD/no venv' setup"
+	}
+	each missing
+	ln -s /nonexistent 'no venv/.venv'
+	each missing
+}
+
+@test "with a half-made .venv a script says so and what to type, status 78" {
+	copy_suite 'half venv'
+	rm 'half venv/.venv'
+	"$python" -m venv --without-pip 'half venv/.venv'
+	half() {
+		run -78 --separate-stderr "half venv/scripts/${1##*/}"
+		expect_equal "$output" ""
+		expect_part "$stderr" "pgbackup: the suite's Python environment '$PWD/half venv/.venv' lacks the module '"
+		expect_line "$stderr" "Hint: make -C '$PWD/half venv' setup"
+		[ "${#stderr_lines[@]}" -eq 2 ]
+	}
+	each half
+}
+
+@test "--help has usage, two examples and every exit status as documented" {
+	documented=$(sed -n '/ begin -->/,/ end -->/s/^| `\([^`]*\)` | \(.*\) |$/\1 \2/p' "$ROOT/docs/exit-codes.md")
+	[ "$(wc -l <<<"$documented")" -ge 12 ]
+	helpful() {
+		run -0 --separate-stderr "$1" --help
+		expect_equal "$stderr" ""
+		expect_part "${lines[0]}" "usage: ${1##*/}"
+		examples=$(sed -n '/^examples:$/,/^$/p' <<<"$output" | grep -c "^  [^ ].*${1##*/}")
+		expect_equal "$examples" 2
+		expect_equal "$(sed -n '/^exit status:$/,/^$/s/^  \([^ ]*\)  */\1 /p' <<<"$output")" "$documented"
+		expect_equal "$(grep -oE -- '--[a-z-]+' <<<"${output%%$'\n\n'*}" | sort)" "$(options_of "$output" | grep -vx -- --help | sort)"
+		for option in --help --version --json --quiet; do
+			expect_line "$(options_of "$output")" "$option"
+		done
+		run -0 --separate-stderr "$1" -h
+	}
+	each helpful
+}
+
+@test "--version is one line: the script and its version" {
+	versioned() {
+		run -0 --separate-stderr "$1" --version
+		expect_equal "$output" "${1##*/} $(version)"
+		expect_equal "$stderr" ""
+	}
+	[ -n "$(version)" ]
+	each versioned
+}
+
+@test "an unknown option is named, with a hint, status 64, and nothing is touched" {
+	before=$(snapshot .)
+	refused() {
+		for option in --no-such-option --no-such-option=1 -Z --jso --qui; do
+			run -64 --separate-stderr "$1" "$option"
+			expect_equal "$output" ""
+			expect_part "${stderr_lines[0]}" "${1##*/}: unrecognized arguments: $option"
+			expect_equal "${stderr_lines[1]}" "Hint: ${1##*/} --help"
+			[ "${#stderr_lines[@]}" -eq 2 ]
+		done
+	}
+	each refused
+	expect_equal "$(snapshot .)" "$before"
+}
+
+@test "an unknown database is named, with those that are known, status 64" {
+	unknown() {
+		for name in nosuch '' '../auth' '$(id)' $'new\nline'; do
+			run -64 --separate-stderr "$1" "$name"
+			expect_equal "$output" ""
+			expect_part "${stderr_lines[0]}" "${1##*/}: there is no database "
+			expect_equal "${stderr_lines[1]}" "Hint: choose from: auth, payment"
+			[ "${#stderr_lines[@]}" -eq 2 ]
+		done
+		run -64 "$1" auth nosuch
+		DATABASES='auth shop' run -64 "$1" payment
+		expect_line "$output" "Hint: choose from: auth, shop"
+	}
+	each unknown
+	expect_equal "$(ls "$BACKUP_DIR")" ""
+}
+
+@test "--json is one document on stdout, and the talk is on stderr, for errors too" {
+	documented() {
+		for wrong in --no-such-option nosuch; do
+			run -64 --separate-stderr "$1" --json "$wrong"
+			expect_equal "$(json "$output" 'it["status"]')" 64
+			expect_part "$stderr" "$(json "$output" 'it["error"]')"
+			expect_part "$stderr" "Hint: $(json "$output" 'it["hint"]')"
+		done
+		RETENTION_DAYS=7d run -78 --separate-stderr "$1" --json
+		expect_equal "$(json "$output" 'it["status"]')" 78
+		expect_part "$(json "$output" 'it["error"]')" RETENTION_DAYS
+		BACKUP_DIR=/nonexistent/backups run -73 --separate-stderr "$1" --json
+		expect_equal "$(json "$output" 'it["status"]')" 73
+	}
+	each documented
+}
+
+@test "a .env that is wrong is status 78 with file, line and key, and nothing is touched" {
+	copy_suite suite
+	printf 'RETENTION_DAYS=7\nMIN_BACKUP=7\n' >suite/.env
+	before=$(snapshot .)
+	wrong() {
+		run -78 --separate-stderr "suite/scripts/${1##*/}"
+		expect_equal "$output" ""
+		expect_part "$stderr" "suite/.env"
+		expect_part "$stderr" "MIN_BACKUP"
+		expect_line "$stderr" "Hint: did you mean MIN_BACKUPS?"
+	}
+	each wrong
+	expect_equal "$(snapshot . | grep -v pycache)" "$(grep -v pycache <<<"$before")"
+}
