@@ -5,8 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.installed
+SHELL_SCRIPTS := lib/run $(wildcard scripts/*.sh tests/bats/*.bats tests/bats/*.bash) \
+	.ci/run tests/all tests/faults tests/support/entrypoint.sh
+
+# The interpreter of .venv may be gone, after an upgrade of the host: then all is installed anew.
+STALE := $(shell [ -x $(BIN)/python ] || rm -rf $(STAMPS))
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help setup demo test unit lint format docs bench faults clean
 
 help: ## list the targets
@@ -28,6 +34,7 @@ $(STAMPS)/%: pyproject.toml constraints.txt | $(STAMPS)/pip
 	@touch $@
 
 setup: $(STAMPS)/runtime ## what the scripts need, into .venv
+	@echo "ready: scripts/backup-postgres.sh --help"
 
 demo: $(STAMPS)/runtime $(STAMPS)/demo ## two throwaway databases, backed up and verified, without Docker
 	@$(BIN)/python demo/demo.py
@@ -36,18 +43,18 @@ test: $(STAMPS)/runtime $(STAMPS)/demo $(STAMPS)/test ## all tests, on real Post
 	@$(BIN)/python tests/support/engine.py run -- tests/all
 
 unit: $(STAMPS)/runtime $(STAMPS)/demo $(STAMPS)/test ## the tests that need no Docker
-	@$(BIN)/python -m pytest tests/unit
+	@tests/all tests/unit
 
 lint: $(STAMPS)/runtime $(STAMPS)/test $(STAMPS)/lint ## ruff, mypy, shellcheck, shfmt
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/shellcheck lib/run scripts/*.sh .ci/run tests/all
-	$(BIN)/shfmt -d lib/run scripts/*.sh .ci/run tests/all
+	$(BIN)/shellcheck $(SHELL_SCRIPTS)
+	$(BIN)/shfmt -d $(SHELL_SCRIPTS)
 
 format: $(STAMPS)/lint ## put the sources into their standard form
 	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
-	$(BIN)/shfmt -w lib/run scripts/*.sh .ci/run tests/all
+	$(BIN)/shfmt -w $(SHELL_SCRIPTS)
 
 docs: $(STAMPS)/runtime ## write .env.example and the generated pages of docs/ anew
 	$(BIN)/python docs/generate.py

@@ -31,7 +31,7 @@ class Measured:
 
     seconds: wall time. cpu_seconds: of everything on the machine (containers and the Docker daemon too), less
     what the idle machine uses in the same time. host_memory: most bytes resident at one moment in the processes
-    that the line started on the host, Docker clients included. python_memory: the peak of its Python processes alone.
+    that the line started on the host, Docker clients included. python_memory: the peak of its largest Python process.
     """
 
     seconds: float
@@ -134,20 +134,17 @@ class _Memory:
 
     def __init__(self, pid: int) -> None:
         self.pid, self.host, self.python = pid, 0, 0
-        self._known: set[int] = set()
+        self._programs: dict[int, Path] = {}
 
     def look(self) -> None:
-        resident = peaks = 0
-        pythons = set()
-        for pid in _tree(self.pid):
-            now, peak = _memory_of(pid)
-            resident += now
-            if _is_python(pid):
-                pythons.add(pid)
-                # Between fork and exec a child looks like a second Python: count it from the second look on.
-                peaks += peak if pid in self._known else 0
-        self._known = pythons
-        self.host, self.python = max(self.host, resident), max(self.python, peaks)
+        programs = {pid: _program(pid) for pid in _tree(self.pid)}
+        # Between fork and exec a child looks like a second one of its parent: it counts from the second look on.
+        settled = [pid for pid, program in programs.items() if self._programs.get(pid) == program]
+        self._programs = programs
+        memory = {pid: _memory_of(pid) for pid in settled}
+        self.host = max(self.host, sum(now for now, _ in memory.values()))
+        peaks = [peak for pid, (_, peak) in memory.items() if programs[pid] == _PYTHON]
+        self.python = max([self.python, *peaks])
 
 
 def _tree(pid: int) -> list[int]:
@@ -170,8 +167,8 @@ def _memory_of(pid: int) -> tuple[int, int]:
     return now, peak
 
 
-def _is_python(pid: int) -> bool:
+def _program(pid: int) -> Path:
     try:
-        return Path(f"/proc/{pid}/exe").readlink() == _PYTHON
+        return Path(f"/proc/{pid}/exe").readlink()
     except OSError:
-        return False
+        return Path()

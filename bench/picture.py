@@ -26,8 +26,9 @@ def draw(tables: Mapping[str, Table], about: Mapping[str, Any], path: Path) -> N
     """Write one picture of everything in `tables`; a part that was not measured is not there."""
     growth = [table for key, table in tables.items() if key.startswith("growth_")]
     parts = [
-        (2.2, lambda axes: _bars(axes, tables["backup"], "Backup"), "backup" in tables),
-        (1.0, lambda axes: _bars(axes, tables["verify"], "Verification"), "verify" in tables),
+        (2.2, lambda axes: _bars(axes, tables["backup"]), "backup" in tables),
+        (1.0, lambda axes: _bars(axes, tables["bodies"]), "bodies" in tables),
+        (1.0, lambda axes: _bars(axes, tables["verify"]), "verify" in tables),
         (1.4, lambda axes: _growth_of_time(axes, growth), bool(growth)),
         (1.4, lambda axes: _growth_of_memory(axes, growth), bool(growth)),
     ]
@@ -55,7 +56,7 @@ def draw(tables: Mapping[str, Table], about: Mapping[str, Any], path: Path) -> N
     pyplot.close(figure)
 
 
-def _bars(axes: Axes, table: Table, what: str) -> None:
+def _bars(axes: Axes, table: Table) -> None:
     """One bar for each contender; ours with the read-back as a lighter part."""
     rows = [row for row in table.rows if row.runs and not row.key.endswith("_published")]
     longest = max(_seconds(row) for row in rows)
@@ -67,12 +68,12 @@ def _bars(axes: Axes, table: Table, what: str) -> None:
         if read_back:
             words += f", {read_back:.{1 if total >= 1 else 2}f} s of it reading back"
         if row.median("file_bytes"):
-            words += f"   {(row.median('file_bytes') or 0) / 1e6:,.0f} MB"
+            words += f"   file: {(row.median('file_bytes') or 0) / 1e6:,.0f} MB"
         axes.text(total + longest * 0.008, place, words, va="center", fontsize=8.5)
     axes.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=8.5)
     axes.invert_yaxis()
-    axes.set_xlim(0, longest * (1.35 if table.median("ours_sidecar") else 1.12))
-    axes.set_xlabel(f"seconds, median of {table.facts['rounds']} rounds")
+    axes.set_xlim(0, longest * (1.42 if table.median("ours_sidecar") else 1.12))
+    axes.set_xlabel(f"seconds (median of rounds: {table.facts['rounds']})")
     axes.set_title(table.title, loc="left", fontsize=11, fontweight="bold")
 
 

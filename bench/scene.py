@@ -23,6 +23,7 @@ __all__ = ["NO_SERVER", "ROOT", "USER", "Scene", "built", "engine_is_there", "ma
 NO_SERVER = (images.NoImage, servers.ServerFailed)
 PREFIX = "pgbackup-bench-"
 USER = "payment_user"
+DEMO, BODIES = ROOT / "demo/payment_db.sql", ROOT / "bench/webhook_bodies.sql"
 # What the commands keep of the caller's environment; settings and PG* of a real installation stay out.
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "DOCKER_HOST")
 _LOAD_SECONDS = 3600
@@ -87,15 +88,23 @@ class Scene:
     def payments(self, rows: int) -> str:
         """The name of a payment database with so many payments, made at its first use."""
         if rows not in self.databases:
-            name = f"payment_db_{rows}"
-            self.server.sql(f'CREATE DATABASE "{name}"', "postgres")
-            print(f"\nloading {rows:,} payments into '{name}' …", flush=True)
-            self._load(name, rows)
-            self.databases[rows] = name
+            self.databases[rows] = self._made(f"payment_db_{rows}", rows, DEMO)
         return self.databases[rows]
 
-    def _load(self, database: str, rows: int) -> None:
-        with (ROOT / "demo/payment_db.sql").open("rb") as text:
+    def payments_with_bodies(self, rows: int) -> str:
+        """The name of a new payment database whose webhooks keep what they were sent."""
+        return self._made(f"payment_db_bodies_{rows}", rows, DEMO, BODIES)
+
+    def _made(self, name: str, rows: int, *files: Path) -> str:
+        self.server.sql(f'CREATE DATABASE "{name}"', "postgres")
+        print(f"\nloading {rows:,} payments into '{name}' …", flush=True)
+        for file in files:
+            self._load(name, rows, file)
+        self._settle(name)
+        return name
+
+    def _load(self, database: str, rows: int, file: Path) -> None:
+        with file.open("rb") as text:
             psql = ["psql", "-X", "-q", "-U", USER, "-d", database, "-v", f"rows={rows}", "-f", "-"]
             subprocess.run(
                 ["docker", "exec", "-i", self.server.id, *psql],
@@ -104,15 +113,17 @@ class Scene:
                 timeout=_LOAD_SECONDS,
                 check=True,
             )
-        # Not in parallel: that wants more shared memory than Docker gives.
+
+    def _settle(self, database: str) -> None:
         # So that no autovacuum, hint bit or checkpoint falls into a measurement; and everybody reads from a warm cache.
-        for statement in ("VACUUM (ANALYZE, PARALLEL 0)", "CHECKPOINT"):
+        for statement in ("VACUUM (ANALYZE)", "CHECKPOINT"):
             self.server.psql("-c", statement, database=database)
         self.server.exec(["sh", "-c", 'pg_dump -U "$0" "$1" >/dev/null', USER, database])
 
-    def drop(self, rows: int) -> None:
-        """Drop a payment database that payments() made, to give its space back."""
-        self.server.sql(f'DROP DATABASE "{self.databases.pop(rows)}"', "postgres")
+    def drop(self, database: str) -> None:
+        """Drop a database, to give its space back."""
+        self.server.sql(f'DROP DATABASE "{database}"', "postgres")
+        self.databases = {rows: name for rows, name in self.databases.items() if name != database}
 
     def database_bytes(self, database: str) -> int:
         return int(self.server.sql("SELECT pg_database_size(current_database())", database)[0][0])
@@ -134,6 +145,7 @@ def built(base: Path) -> Iterator[Scene]:
                 database="payment_db",
                 user=USER,
                 settings={"max_wal_size": "8GB", "checkpoint_timeout": "1h"},
+                shm_size="1g",  # Docker's 64 MB are too few to load gigabytes
             )
         )
         yield Scene(server, place)

@@ -33,5 +33,5 @@ def measure(scene: Scene, megabytes: list[int], keep: int, rounds: int) -> list[
         table.facts |= {"payments": rows, "database_bytes": found}
         tables.append(table)
         if rows != keep:
-            scene.drop(rows)
+            scene.drop(database)
     return tables

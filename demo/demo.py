@@ -149,10 +149,10 @@ def look_inside(stage: Stage) -> None:
     file = f'"$BACKUP_DIR"/{stage.databases[1].container}/{stage.latest(stage.databases[1]).name}'
     stage.story.run('ls -l "$BACKUP_DIR"/*/')
     stage.story.run('gunzip -t "$BACKUP_DIR"/*/*_LATEST.sql.gz && echo "good gzip"')
-    stage.story.run(f"gunzip -c {file} | grep -v '^$' | head -n 12")
+    stage.story.run(f"gunzip -c {file} | grep -v '^$' | head -n 7")
     stage.story.run(f"gunzip -c {file} | grep -A 2 '^COPY public.payments ' | cut -c -110")
-    # Whatever follows pg_dump's last line is the manifest, as SQL comments.
-    stage.story.run(f"gunzip -c {file} | sed '1,/dump complete/d' | head -n 16 | cut -c -110")
+    # SQL comments behind pg_dump's last line.
+    stage.story.run(f"gunzip -c {file} | sed -n '/^-- pgbackup manifest/,$p' | head -n 14 | cut -c -110")
     stage.story.tell()
     stage.story.tell(f"   {'rows':30} {'in the file':>12} {'in the database':>16}")
     for database in stage.databases:
@@ -192,6 +192,9 @@ def attempt() -> int:
         with workspace.workspace(shared=servers.runs_as_root()) as place:
             play(telling, place)
         telling.heading("Both servers stopped, the temporary directory removed")
+        telling.tell(
+            "   On a real host: cp .env.example .env, change what differs, scripts/backup-postgres.sh --dry-run"
+        )
     except story.Stopped:
         return 128 + story.noted()
     except story.CommandFailed as failed:

@@ -5,106 +5,32 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import traceback
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from pgbackup import __version__, config, interrupt
-from pgbackup.commands import backup, backup_plan, verify
+from pgbackup import arguments, config, interrupt
+from pgbackup.commands import backup, backup_plan, restore, restore_list, restore_old, restore_run, verify
+from pgbackup.commands.job import Job
+from pgbackup.commands.restore_record import Record
 from pgbackup.commands.result import Result, document
-from pgbackup.errors import EXIT_STATUSES, IoFailed, SuiteError, UsageError
+from pgbackup.errors import SuiteError, UsageError
 from pgbackup.log import say
+from pgbackup.stdout import StdoutFailed, show
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-class _StdoutFailed(IoFailed):
-    """There is no use in writing to stdout that it failed, as --json would."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, f"{self.prog} --help")
-
-    def _print_message(self, message: str, file: object = None) -> None:
-        """--help and --version go the way of every result: argparse itself would not notice a full disk."""
-        _print(message.rstrip("\n"))
-
-
-def _exit_status_section() -> str:
-    rows = "\n".join(f"  {status:<6} {meaning}" for status, meaning in EXIT_STATUSES)
-    return f"exit status:\n{rows}"
-
-
-def _parser(script: str, what: str, examples: Sequence[tuple[str, str]]) -> _Parser:
-    shown = "\n".join(f"  {command}\n      {meaning}" for command, meaning in examples)
-    parser = _Parser(
-        prog=script,
-        description=what,
-        epilog=f"examples:\n{shown}\n\n{_exit_status_section()}\n\nsettings: docs/configuration.md, .env.example",
-        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=28),
-        allow_abbrev=False,
-    )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="databases by their names in DATABASES; default: all")
-    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but warnings and errors")
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout instead of lines")
-    parser.add_argument(
-        "--version", action="version", version=f"{script} {__version__}", help="show the version and exit"
-    )
-    return parser
-
-
-def backup_parser() -> argparse.ArgumentParser:
-    parser = _parser(
-        "backup-postgres.sh",
-        "Back up the databases: dump, compress, read back from disk and check, publish, expire old backups.\n"
-        "A file under its final name is complete and proven; a failure never leaves one.",
-        [
-            ("sudo -u deployer backup-postgres.sh", "all databases, as cron does it every night"),
-            ("backup-postgres.sh --dry-run payment", "what would be written and expired, changing nothing"),
-        ],
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="show the plan and the retention decisions; change nothing"
-    )
-    parser.add_argument("--retention-days", metavar="DAYS", help="instead of RETENTION_DAYS")
-    parser.add_argument("--min-backups", metavar="COUNT", help="instead of MIN_BACKUPS")
-    parser.add_argument("--jobs", metavar="COUNT", help="instead of BACKUP_JOBS")
-    parser.add_argument("--client", metavar="KIND", help="auto, sidecar, exec or direct, instead of each <NAME>_CLIENT")
-    return parser
-
-
-def verify_parser() -> argparse.ArgumentParser:
-    parser = _parser(
-        "verify-backups.sh",
-        "Read every backup from its first to its last byte and compare it with its manifest.\n"
-        "Checks files, changes nothing. It cannot tell what only a restore can.",
-        [
-            ("verify-backups.sh", "every backup of every database, as a table"),
-            ("verify-backups.sh --max-age 26 --json payment", "for monitoring: fails without a good one from 26 hours"),
-        ],
-    )
-    parser.add_argument(
-        "--max-age", metavar="HOURS", default="24", help="how old the newest good backup may be; default 24"
-    )
-    return parser
-
-
-def main(arguments: Sequence[str]) -> int:
+def main(words: Sequence[str]) -> int:
     """Run one verb and return the exit status."""
     interrupt.install()
-    verb, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    script = {"backup": "backup-postgres.sh", "verify": "verify-backups.sh"}.get(verb, "pgbackup")
+    verb, rest = (words[0], words[1:]) if words else ("", [])
+    script, parser, run = _VERBS.get(verb, ("pgbackup", None, None))
     try:
-        if verb == "backup":
-            return _backup(backup_parser().parse_args(rest))
-        if verb == "verify":
-            return _verify(verify_parser().parse_args(rest))
-        raise UsageError(f"unknown verb '{verb}'", "use the scripts in scripts/")
-    except _StdoutFailed as error:
+        if parser is None or run is None:
+            raise UsageError(f"unknown verb '{verb}'", "use the scripts in scripts/")
+        return _show_result(*run(parser().parse_intermixed_args(rest)))
+    except StdoutFailed as error:
         _say_error(script, error)
         return error.status
     except SuiteError as error:
@@ -120,8 +46,8 @@ def _failed(script: str, verb: str, error: SuiteError, *, as_json: bool) -> int:
     _say_error(script, error)
     if as_json:
         try:
-            _print(json.dumps(document(verb, error.status, error=error.message, hint=error.hint), indent=2))
-        except _StdoutFailed as second:
+            show(json.dumps(document(verb, error.status, error=error.message, hint=error.hint), indent=2))
+        except StdoutFailed as second:
             _say_error(script, second)
     return error.status
 
@@ -136,7 +62,7 @@ def _settings(overrides: Mapping[str, str | None]) -> config.Settings:
     return config.load(os.environ, ROOT / ".env", given)
 
 
-def _backup(options: argparse.Namespace) -> int:
+def _backup(options: argparse.Namespace) -> tuple[Result, argparse.Namespace]:
     overrides: dict[str, str | None] = {
         "RETENTION_DAYS": options.retention_days,
         "MIN_BACKUPS": options.min_backups,
@@ -145,11 +71,11 @@ def _backup(options: argparse.Namespace) -> int:
     settings = config.with_client(_settings(overrides), options.client)
     targets = settings.chosen(tuple(options.names))
     if options.dry_run:
-        return _show(backup_plan.plan(settings, targets), options)
-    return _show(backup.run(settings, targets, quiet=options.quiet), options)
+        return backup_plan.plan(settings, targets), options
+    return backup.run(settings, targets, quiet=options.quiet), options
 
 
-def _verify(options: argparse.Namespace) -> int:
+def _verify(options: argparse.Namespace) -> tuple[Result, argparse.Namespace]:
     try:
         hours = float(options.max_age)
     except ValueError:
@@ -158,25 +84,65 @@ def _verify(options: argparse.Namespace) -> int:
         raise UsageError(f"--max-age {options.max_age!r} must be a number of hours above 0", "for example --max-age 26")
     settings = _settings({})
     targets = settings.chosen(tuple(options.names))
-    return _show(verify.run(settings, targets, max_age_hours=hours, quiet=options.quiet), options)
+    return verify.run(settings, targets, max_age_hours=hours, quiet=options.quiet), options
 
 
-def _show(result: Result, options: argparse.Namespace) -> int:
+def _restore(options: argparse.Namespace) -> tuple[Result, argparse.Namespace]:
+    action = _restore_action(options)
+    settings = config.with_client(_settings({}), options.client)
+    (target,) = settings.chosen((options.target,))
+    if action == "list":
+        return restore_list.listing(settings, target), options
+    if action == "history":
+        return restore_list.past(settings, target), options
+    chosen = restore.Options(
+        yes=options.yes,
+        into=options.into,
+        online=options.online,
+        create_roles=options.create_roles,
+        keep_failed=options.keep_failed,
+        in_place=options.in_place,
+        dry_run=options.dry_run,
+    )
+    work: dict[str, Callable[[Job, Record], object]] = {
+        "restore": lambda job, record: restore.restore(job, options.file, chosen, record),
+        "rollback": lambda job, record: restore_old.rollback(job, record, yes=options.yes, dry_run=options.dry_run),
+        "drop-old": lambda job, record: restore_old.drop_old(job, record, yes=options.yes, dry_run=options.dry_run),
+    }
+    return restore_run.run(settings, target, action, work[action], quiet=options.quiet, dry=options.dry_run), options
+
+
+def _restore_action(options: argparse.Namespace) -> str:
+    """The one thing that is to be done. Raise UsageError where the command line asks for none or for several."""
+    asked = [word for word in ("list", "history", "rollback", "drop_old") if getattr(options, word)]
+    asked += ["restore"] if options.file is not None else []
+    if len(asked) != 1:
+        raise UsageError(
+            "name one FILE, or one of --list, --history, --rollback, --drop-old",
+            f"see what there is: restore-postgres.sh {options.target} --list",
+        )
+    ways = [word for word in ("into", "online", "in_place") if getattr(options, word)]
+    if len(ways) > 1 or (ways and asked != ["restore"]):
+        raise UsageError("--into, --online and --in-place exclude each other and go with a FILE")
+    return asked[0].replace("_", "-")
+
+
+_VERBS = {
+    "backup": ("backup-postgres.sh", arguments.backup_parser, _backup),
+    "verify": ("verify-backups.sh", arguments.verify_parser, _verify),
+    "restore": ("restore-postgres.sh", arguments.restore_parser, _restore),
+}
+
+
+def _show_result(result: Result, options: argparse.Namespace) -> int:
     """Write the result to stdout, as one JSON document or as lines, and return the exit status."""
-    if options.json:
-        _print(json.dumps(result.document, indent=2))
-    elif not options.quiet:
-        _print("\n".join(result.lines))
-    return result.status
-
-
-def _print(text: str) -> None:
-    """Write to stdout. A reader that went away (`… | head`) has seen enough; it does not change the exit status."""
     try:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-    except OSError as error:
-        # Python would try to write the rest when it exits, and end with a status of its own.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        if not isinstance(error, BrokenPipeError):
-            raise _StdoutFailed(f"cannot write the result to stdout: {error.strerror}") from None
+        if options.json:
+            show(json.dumps(result.document, indent=2))
+        elif not options.quiet and result.lines:
+            show("\n".join(result.lines))
+    except StdoutFailed as error:
+        if not result.status:
+            raise
+        say(error.message)  # what failed before tells more than this: a hung-up terminal takes stdout along
+    return result.status

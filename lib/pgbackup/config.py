@@ -77,6 +77,21 @@ GLOBAL_SETTINGS = (
         "60",
         "how long one answer of Docker or of a query may take",
     ),
+    Setting(
+        "LOAD_STALL_SECONDS",
+        whole_number(1, 86400, "seconds"),
+        "3600",
+        "how long one statement of a restore may take: the building of an index, a check of all rows",
+    ),
+    Setting(
+        "HEALTH_SECONDS", whole_number(1, 3600, "seconds"), "60", "how long to wait until the services are well again"
+    ),
+    Setting(
+        "HEALTH_CA",
+        values.OPTIONAL_PATH,
+        "",
+        "certificates (PEM) to check the health URLs against; empty takes any, as the guide's `curl -k`",
+    ),
 )
 
 # What the operator's guide calls things; every other name gets the pattern.
@@ -152,6 +167,9 @@ class Settings:
     lock_wait_seconds: int
     stall_seconds: int
     command_seconds: int
+    load_stall_seconds: int
+    health_seconds: int
+    health_ca: Path | None
     targets: tuple[Target, ...]
 
     def chosen(self, names: tuple[str, ...]) -> tuple[Target, ...]:

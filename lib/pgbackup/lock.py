@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -39,6 +40,8 @@ def _open(place: folder.Folder, file_name: str) -> int:
     try:
         descriptor = os.open(file_name, flags, 0o600, dir_fd=place.fd)
     except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise folder.explained(error, place.path / file_name) from None  # the disk's fault, not the file's
         raise CannotCreate(
             f"cannot open the lock file '{place.path / file_name}': {error.strerror}",
             f"look at it: ls -l '{place.path / file_name}'",

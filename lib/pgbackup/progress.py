@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import IO, Any, TextIO, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -66,13 +68,41 @@ def _advancer(bars: Progress, task: TaskID, total_bytes: int | None) -> Callable
     return advance
 
 
+class _Screen:
+    """stderr as rich writes to it: a terminal that hung up must not change what the run does, or how it ends."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with _whatever_comes():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with _whatever_comes():
+            self._stream.flush()
+
+
+@contextmanager
+def _whatever_comes() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        # Python would try to write the rest when it exits, and end with a status of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 2)
+
+
 @contextmanager
 def reporting(quiet: bool) -> Iterator[Reporter]:
     """Give the Reporter of this run: bars if stderr is a terminal that can move its cursor, else lines."""
     if quiet:
         yield Reporter(lambda _text: None, say, None)
         return
-    console = Console(stderr=True)
+    console = Console(file=cast(IO[str], _Screen(sys.stderr)))
     # Not console.is_terminal: FORCE_COLOR alone makes that true.
     if not sys.stderr.isatty() or console.is_dumb_terminal:
         yield Reporter(say, say, None)

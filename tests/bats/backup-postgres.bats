@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # backup-postgres.sh, as whoever types it sees it. What it does to files and databases: tests/integration.
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # scripts for bash -c; every test is a subshell; bats and common.bash set them
 
 setup() {
 	load common
@@ -38,11 +39,14 @@ backups() {
 @test "-q still prints warnings and errors" {
 	"$backup" -q auth
 	expect_equal "$(backups | wc -l)" 1
-	printf garbage >"$BACKUP_DIR/postgres-a/auth_db_20200101_000000.sql.gz"
+	# Something is old enough to expire, and what is to protect it is bad.
+	bad=auth_db_$(date -d '1 day ago' +%Y%m%d_%H%M%S).sql.gz
+	printf garbage | tee "$BACKUP_DIR/postgres-a/$bad" >"$BACKUP_DIR/postgres-a/auth_db_20200101_000000.sql.gz"
 	run -0 --separate-stderr "$backup" -q auth
 	expect_equal "$output" ""
-	expect_part "$stderr" "auth: warning: 'auth_db_20200101_000000.sql.gz' is bad"
-	AUTH_DATABASE=nosuch AUTH_URL= AUTH_URL=${AUTH_URL/auth_db/nosuch} run -69 --separate-stderr "$backup" -q auth
+	expect_part "$stderr" "auth: warning: '$bad' is bad"
+	export AUTH_DATABASE=nosuch AUTH_URL=${AUTH_URL/auth_db/nosuch}
+	run -69 --separate-stderr "$backup" -q auth
 	expect_equal "$output" ""
 	expect_part "$stderr" "backup-postgres.sh: auth: "
 }
@@ -103,20 +107,21 @@ backups() {
 @test "the settings can stand in .env, and cron's environment is enough" {
 	copy_suite 'a suite'
 	write_env 'a suite'
-	(unset AUTH_URL && run -0 env -i HOME=/ SHELL=/bin/sh PATH="$PROGRAMS:/usr/bin:/bin" 'a suite/scripts/backup-postgres.sh' -q)
+	run -0 env -i HOME=/ SHELL=/bin/sh PATH="$PROGRAMS:/usr/bin:/bin" 'a suite/scripts/backup-postgres.sh' -q
+	expect_equal "$output" ""
 	expect_equal "$(find backups -name '*.sql.gz' -type f | wc -l)" 2
 }
 
 @test "one database's failure is status 1, both failing is theirs; each message keeps its hint" {
 	export AUTH_URL=${AUTH_URL/auth_db/nosuch} AUTH_DATABASE=nosuch
 	run -1 --separate-stderr "$backup"
-	expect_equal "$(awk 'NR > 1 { print $1, $2, $3 }' <<<"$output" | sed 's/ [^ ]* *$//')" "$(printf 'auth failed\npayment published')"
+	expect_equal "$(awk 'NR > 1 { print $1, $2 }' <<<"$output")" $'auth failed\npayment published'
 	expect_equal "$(backups | wc -l)" 1
 	export PAYMENT_URL=${PAYMENT_URL/payment_db/nosuch2} PAYMENT_DATABASE=nosuch2
-	for _ in 1 2 3 4 5; do
+	for run in 1 2 3 4 5; do
 		run -69 --separate-stderr "$backup"
-		expect_equal "$(sed 's/:.*//' <<<"$stderr")" $'backup-postgres.sh\nHint\nbackup-postgres.sh\nHint'
-		expect_equal "$(grep -c ERROR "$BACKUP_DIR/backup.log")" "$((2 + 3 * ++runs))"
+		expect_equal "$(cut -d : -f 1 <<<"$stderr")" $'backup-postgres.sh\nHint\nbackup-postgres.sh\nHint'
+		expect_equal "$(grep -c ERROR "$BACKUP_DIR/backup.log")" "$((2 + 3 * run))"
 	done
 }
 
@@ -145,9 +150,8 @@ backups() {
 @test "another run on the same database is status 75, and says how to find it" {
 	"$backup" -q
 	before=$(backups)
-	for name in auth payment; do
-		eval "lock=('$BACKUP_DIR'/postgres-*/.${name}_db.lock)"
-		run -75 --separate-stderr flock "${lock[0]}" "$backup" "$name"
+	for name in a/auth b/payment; do
+		run -75 --separate-stderr flock "$BACKUP_DIR/postgres-${name/'/'/'/.'}_db.lock" "$backup" "${name#*/}"
 		expect_part "$stderr" "another run is working on"
 		expect_part "$stderr" "Hint: "
 	done
@@ -160,12 +164,12 @@ backups() {
 	}
 	escape=$(printf '\033')
 	bars=$(on_terminal 100 TERM=xterm-256color)
-	expect_part "$bars" "$escape[?25l" # the cursor is hidden while a bar moves …
-	expect_part "$bars" "$escape[?25h" # … and shown again
-	expect_part "$bars" "$escape[38;5;"
+	expect_part "$bars" "${escape}[?25l" # the cursor is hidden while a bar moves …
+	expect_part "$bars" "${escape}[?25h" # … and shown again
+	expect_part "$bars" "${escape}[38;5;"
 	plain=$(on_terminal 100 TERM=xterm-256color NO_COLOR=1)
-	expect_part "$plain" "$escape[?25l"
-	! grep -qE "$escape\[([0-9;]*;)?(3[0-7]|38|9[0-7])[;m]" <<<"$plain" || fail "colour in:" "$(cat -v <<<"$plain")"
+	expect_part "$plain" "${escape}[?25l"
+	! grep -qE "${escape}\[([0-9;]*;)?(3[0-7]|38|9[0-7])[;m]" <<<"$plain" || fail "colour in:" "$(cat -v <<<"$plain")"
 	dumb=$(on_terminal 100 TERM=dumb)
 	! grep -qF "$escape" <<<"$dumb" || fail "escapes in:" "$(cat -v <<<"$dumb")"
 	expect_part "$dumb" "auth: dumping 'auth_db'"

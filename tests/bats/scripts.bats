@@ -1,16 +1,20 @@
 #!/usr/bin/env bats
 # What holds for every script.
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # scripts for bash -c; every test is a subshell; bats and common.bash set them
 
 setup() {
 	load common
 	fresh_place
 	scripts=("$SUITE"/scripts/*.sh)
+	of_any_number=("$SUITE"/scripts/{backup-postgres,verify-backups}.sh) # take names of databases, all by default
 }
 
-# Runs the function $1 with the path of each script.
+# Runs the function $1 with the path of each script, or of those that are named.
 each() {
-	for script in "${scripts[@]}"; do
-		"$1" "$script" || fail "with $script"
+	local all=("${@:2}")
+	[ $# -gt 1 ] || all=("${scripts[@]}")
+	for script in "${all[@]}"; do
+		"$1" "$script" # not `… || fail`: all but the last command of the function could fail unseen
 	done
 }
 
@@ -25,28 +29,46 @@ version() {
 	sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$SUITE/lib/pgbackup/__init__.py"
 }
 
-@test "a failing test fails the suite" {
-	cat >fails.bats <<-'END'
-		@test "passes" { true; }
-		@test "fails in mid-test" { false; true; }
-	END
-	run -1 env -i PATH="$PATH" HOME=/ "$ROOT/.venv/bin/bats" --tap fails.bats
-	expect_line "$output" "ok 1 passes"
-	expect_line "$output" "not ok 2 fails in mid-test"
+# Runs a file of tests that stands on stdin.
+run_bats() {
+	cat >nested.bats
+	run "$@" env -i PATH="$PATH" HOME=/ SUITE="$SUITE" ROOT="$ROOT" "$ROOT/.venv/bin/bats" --tap nested.bats
 }
 
-@test "a test of these tests: each of the checks can fail" {
-	! expect_line $'one\ntwo' tw || fail "expect_line"
-	! expect_part abc ac || fail "expect_part"
-	! expect_equal a b || fail "expect_equal"
-	! json '{}{}' 2>/dev/null || fail "json took two documents"
-	! json '' 2>/dev/null || fail "json took none"
-	: >file
-	before=$(snapshot .)
-	touch -d '1 hour ago' file
-	! expect_equal "$before" "$(snapshot .)" || fail "snapshot"
-	! expect_found false
-	! each false
+@test "a failing test fails the suite" {
+	run_bats -1 <<-'END'
+		@test "passes" { true; }
+		@test "fails in its middle" { false; true; }
+	END
+	expect_line "$output" "ok 1 passes"
+	expect_line "$output" "not ok 2 fails in its middle"
+	run_bats -0 <<-'END'
+		@test "passes" { true; }
+	END
+}
+
+@test "a test of these tests: each check can fail, and what fails in the middle of a function is seen" {
+	run_bats -1 <<-'END'
+		setup() {
+			load "$ROOT/tests/bats/common"
+			fresh_place
+		}
+		@test "a" { expect_line $'one\ntwo' tw; true; }
+		@test "b" { expect_part abc ac; true; }
+		@test "c" { expect_equal a b; true; }
+		@test "d" { json '{}{}'; true; }
+		@test "e" { json ''; true; }
+		@test "f" { run -0 false; true; }
+		@test "g" { before=$(snapshot .); touch file; expect_equal "$before" "$(snapshot .)"; true; }
+		@test "h" { : >file; before=$(snapshot .); touch -d yesterday file; expect_equal "$before" "$(snapshot .)"; true; }
+		@test "i" {
+			each() { for one in 1 2; do "$1" "$one"; done; }
+			wrong() { false; true; }
+			each wrong
+			true
+		}
+	END
+	expect_equal "$(grep -c '^not ok' <<<"$output")" 9
 }
 
 @test "tests/all fails when one of its two parts fails" {
@@ -74,8 +96,8 @@ version() {
 	}
 	each doorbell
 	[ "${#scripts[@]}" -ge 2 ]
-	sed 's/^set -eu$/set -u/' "${scripts[0]}" >other.sh
-	! doorbell other.sh || fail "a difference is not seen"
+	sed -e 's/^set -eu$/set -u/' -e '3s/.*/# Usage: other.sh --help/' "${scripts[0]}" >other.sh
+	run ! expect_equal "$(body other.sh)" "$(body "${scripts[0]}")"
 }
 
 @test "a script works from any directory and through PATH" {
@@ -162,10 +184,10 @@ version() {
 		run -0 bash -c '"$0" --version 2>&-' "$1"
 		run -0 bash -c '"$0" --version >&-' "$1"
 		expect_equal "$output" ""
-		run -64 bash -c '"$0" --no-such-option >&-' "$1"
+		run -64 bash -c '"$0" auth --no-such-option >&-' "$1"
 		expect_part "$output" "--no-such-option"
-		run -64 bash -c '"$0" --no-such-option 2>&-' "$1"
-		run -64 bash -c '"$0" --no-such-option <&- >&- 2>&-' "$1"
+		run -64 bash -c '"$0" auth --no-such-option 2>&-' "$1"
+		run -64 bash -c '"$0" auth --no-such-option <&- >&- 2>&-' "$1"
 	}
 	each closed
 }
@@ -176,8 +198,8 @@ version() {
 			run -74 bash -c '"$0" "$1" >/dev/full' "$1" "$option"
 			expect_equal "$output" "${1##*/}: cannot write the result to stdout: No space left on device"
 		done
-		run -64 bash -c '"$0" --no-such-option --json >/dev/full' "$1"
-		run -64 bash -c '"$0" --no-such-option 2>/dev/full' "$1"
+		run -64 bash -c '"$0" auth --no-such-option --json >/dev/full' "$1"
+		run -64 bash -c '"$0" auth --no-such-option 2>/dev/full' "$1"
 		run -74 bash -c '"$0" --version >/dev/full 2>&1' "$1"
 	}
 	each full
@@ -190,7 +212,7 @@ version() {
 		expect_equal "$stderr" ""
 		run -0 bash -c 'set -o pipefail; "$0" --help | true' "$1"
 		expect_equal "$output" ""
-		run -64 bash -c 'set -o pipefail; "$0" --json --no-such-option 2>/dev/null | true' "$1"
+		run -64 bash -c 'set -o pipefail; "$0" auth --json --no-such-option 2>/dev/null | true' "$1"
 	}
 	each piped
 }
@@ -241,10 +263,12 @@ Hint: make -C '$PWD/no venv' setup"
 		run -0 --separate-stderr "$1" --help
 		expect_equal "$stderr" ""
 		expect_part "${lines[0]}" "usage: ${1##*/}"
-		examples=$(sed -n '/^examples:$/,/^$/p' <<<"$output" | grep -c "^  [^ ].*${1##*/}")
-		expect_equal "$examples" 2
+		examples=$(sed -n "/^examples:$/,/^$/p" <<<"$output" | grep -c "^  [^ ]")
+		[ "$examples" -ge 2 ]
 		expect_equal "$(sed -n '/^exit status:$/,/^$/s/^  \([^ ]*\)  */\1 /p' <<<"$output")" "$documented"
-		expect_equal "$(grep -oE -- '--[a-z-]+' <<<"${output%%$'\n\n'*}" | sort)" "$(options_of "$output" | grep -vx -- --help | sort)"
+		# What the usage in front names is what is explained below it.
+		expect_equal "$(grep -oE '\[-[a-z-]+' <<<"${output%%$'\n\n'*}" | tr -d '[' | sort)" \
+			"$(sed -n 's/^  \(-[a-z-]*\).*/\1/p' <<<"$output" | sort)"
 		for option in --help --version --json --quiet; do
 			expect_line "$(options_of "$output")" "$option"
 		done
@@ -267,7 +291,7 @@ Hint: make -C '$PWD/no venv' setup"
 	before=$(snapshot .)
 	refused() {
 		for option in --no-such-option --no-such-option=1 -Z --jso --qui; do
-			run -64 --separate-stderr "$1" "$option"
+			run -64 --separate-stderr "$1" auth "$option"
 			expect_equal "$output" ""
 			expect_part "${stderr_lines[0]}" "${1##*/}: unrecognized arguments: $option"
 			expect_equal "${stderr_lines[1]}" "Hint: ${1##*/} --help"
@@ -291,7 +315,7 @@ Hint: make -C '$PWD/no venv' setup"
 		DATABASES='auth shop' run -64 "$1" payment
 		expect_line "$output" "Hint: choose from: auth, shop"
 	}
-	each unknown
+	each unknown "${of_any_number[@]}"
 	expect_equal "$(ls "$BACKUP_DIR")" ""
 }
 
@@ -309,7 +333,7 @@ Hint: make -C '$PWD/no venv' setup"
 		BACKUP_DIR=/nonexistent/backups run -73 --separate-stderr "$1" --json
 		expect_equal "$(json "$output" 'it["status"]')" 73
 	}
-	each documented
+	each documented "${of_any_number[@]}"
 }
 
 @test "a .env that is wrong is status 78 with file, line and key, and nothing is touched" {
@@ -323,6 +347,6 @@ Hint: make -C '$PWD/no venv' setup"
 		expect_part "$stderr" "MIN_BACKUP"
 		expect_line "$stderr" "Hint: did you mean MIN_BACKUPS?"
 	}
-	each wrong
+	each wrong "${of_any_number[@]}"
 	expect_equal "$(snapshot . | grep -v pycache)" "$(grep -v pycache <<<"$before")"
 }

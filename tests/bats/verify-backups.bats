@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # verify-backups.sh, as whoever types it sees it. What it finds in damaged files: tests/integration.
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # scripts for bash -c; every test is a subshell; bats and common.bash set them
 
 setup_file() {
 	load common
@@ -71,11 +72,12 @@ damage() {
 
 @test "no fresh backup is status 66, none at all too" {
 	run -0 "$verify" --max-age 1
-	run -1 "$verify" auth payment --max-age 0.0000001 || run -66 "$verify" --max-age 0.0000001
+	run -66 "$verify" --max-age 0.0000001
 	rm -r "$BACKUP_DIR/postgres-b"
 	run -66 --separate-stderr "$verify" payment
 	expect_part "$stderr" "there is no good backup of 'payment_db'"
-	run -1 "$verify"
+	run -66 "$verify"
+	run -0 "$verify" auth
 }
 
 @test "--max-age takes hours above 0, status 64 else" {
@@ -113,11 +115,22 @@ damage() {
 }
 
 @test "someone who may not read the files is told what to type, status 77" {
-	[ "$(id -u)" -eq 0 ] || skip "only root can become somebody else"
-	copy_suite "$BATS_TEST_TMPDIR/suite"
-	chmod 755 "$BATS_RUN_TMPDIR" "$BATS_SUITE_TMPDIR" "$BATS_TEST_TMPDIR" "$BATS_TEST_TMPDIR/.." .
-	setpriv --reuid=nobody --regid=nogroup --clear-groups test -x "$python" || skip "nobody cannot reach $python"
-	run -77 --separate-stderr setpriv --reuid=nobody --regid=nogroup --clear-groups \
-		env HOME=/ BACKUP_DIR="$BACKUP_DIR" "$BATS_TEST_TMPDIR/suite/scripts/verify-backups.sh"
-	expect_part "$stderr" "Hint: run it as the owner of the backups: sudo -u root "
+	if [ "$(id -u)" -eq 0 ]; then
+		# The interpreter may lie where only root can reach it: become somebody else when all is imported.
+		chmod 755 "$BATS_RUN_TMPDIR" "$BATS_SUITE_TMPDIR" "$BATS_TEST_TMPDIR/.." "$BATS_TEST_TMPDIR" .
+		someone=("$python" -I -c 'import os, sys
+sys.path.insert(0, sys.argv[1])
+from pgbackup import cli
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+sys.exit(cli.main(["verify"]))' "$SUITE/lib")
+	else
+		chmod 000 "$BACKUP_DIR/postgres-a" "$BACKUP_DIR/postgres-b"
+		someone=("$verify")
+	fi
+	run -77 --separate-stderr "${someone[@]}"
+	chmod 700 "$BACKUP_DIR"/postgres-?
+	expect_equal "$output" ""
+	expect_part "$stderr" "Hint: run it as the owner of the backups: sudo -u $(stat -c %U "$BACKUP_DIR/postgres-a") "
 }

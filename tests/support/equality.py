@@ -29,11 +29,14 @@ SHOWN_CHARACTERS = 300
 
 # A database may have settings of its own, which its copy lacks: nothing may depend on them.
 _SETTINGS = """
-SET statement_timeout = 0; SET search_path = ''; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres';
+SET statement_timeout = 0; SET search_path = ''; SET TimeZone = 'UTC'; SET DateStyle = 'ISO';
+SET IntervalStyle = 'postgres'; SET standard_conforming_strings = on;
 SET extra_float_digits = 3; SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET row_security = off;
 SET default_transaction_read_only = off; SET jit = off
 """
 
+# The same for what pg_dump does not set by itself.
+_DUMP_OPTIONS = "-c standard_conforming_strings=on -c bytea_output=hex -c TimeZone=UTC -c lc_monetary=C"
 _CATALOGS = Path(__file__).with_name("equality.sql")
 _USERS = "n.nspname !~ '^pg_(toast|temp)' AND n.nspname NOT IN ('pg_catalog', 'information_schema')"
 
@@ -90,7 +93,19 @@ def _dump(place: Place, file: Path) -> None:
     server, database = place
     with connected(place) as session:
         encoding = str(session.info.parameter_status("server_encoding"))
-    command = ["docker", "exec", server.id, "pg_dump", "-U", server.user, "-E", encoding, "-d", _conninfo(database)]
+    command = [
+        "docker",
+        "exec",
+        "-e",
+        f"PGOPTIONS={_DUMP_OPTIONS}",
+        server.id,
+        "pg_dump",
+        "-U",
+        server.user,
+        "-E",
+        encoding,
+    ]
+    command += ["-d", _conninfo(database)]
     with file.open("wb") as output:
         subprocess.run(command, stdout=output, check=True)
 

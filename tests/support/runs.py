@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from pgbackup.config import Settings, Target
 from pgbackup.database import client, connect, facts, sidecar
 from pgbackup.database.client import Client, Run
 
-from tests.support import images
+from tests.support import images, servers
 from tests.support.servers import Server, docker
 
 SHORT = {"WAIT_SECONDS": "20", "COMMAND_SECONDS": "20"}
@@ -139,3 +141,58 @@ def processes(run: Run, program: str = "") -> list[str]:
         if run.token in " ".join(words) and Path(words[0]).name.startswith(program):
             found.append(f"process {entry.name} {words[0]}")
     return found
+
+
+def crashed(server: Server) -> bool:
+    """Whether PostgreSQL ever restarted itself after a crash of one of its processes."""
+    return "terminating any other active server processes" in server.logs()
+
+
+@contextmanager
+def lab(rows: int = 60000) -> Iterator[Server]:
+    """PostgreSQL 15 with a table of 650 bytes a row. When it is given back it must never have crashed or restarted."""
+    with servers.running(15, name="pgbackup-test-lab-", database="shop", user="keeper") as server:
+        started = server.sql("SELECT pg_postmaster_start_time()")
+        server.sql(f"CREATE TABLE goods AS SELECT i AS id, repeat(md5(i::text), 20) FROM generate_series(1, {rows}) i")
+        yield server
+        assert server.sql("SELECT pg_postmaster_start_time()") == started
+        assert not crashed(server)
+
+
+def target_of(server: Server, **values: str) -> tuple[Target, Settings]:
+    """What container.find() and others want."""
+    chosen = settings(server.name, server.user, server.database, **values)
+    return chosen.targets[0], chosen
+
+
+@contextmanager
+def relayed(listener: socket.socket, host: str) -> Iterator[threading.Event]:
+    """Pass what comes to a listening socket on to the engine, as long as the event that is given is set."""
+    engine_socket = host.removeprefix("unix://") or "/var/run/docker.sock"
+    flows = threading.Event()
+    flows.set()
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                flows.wait()
+                sink.sendall(data)
+            flows.wait()
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def serve() -> None:
+        while True:
+            try:
+                outside, _ = listener.accept()
+            except OSError:
+                return
+            flows.wait()
+            inside = socket.socket(socket.AF_UNIX)
+            inside.connect(engine_socket)
+            for pair in ((outside, inside), (inside, outside)):
+                threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield flows

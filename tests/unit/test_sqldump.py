@@ -72,6 +72,7 @@ def test_every_row_is_counted(rows: int, newline: bytes) -> None:
     body = b"COPY public.users (id) FROM stdin;\n" + b"1\n" * rows + b"\\.\n\n\n"
     dump = (HEAD + body + END + UNRESTRICT).replace(b"\n", newline)
     scanner = scan([dump])
+    assert facts(scanner) == facts(scan(pieces(dump, 1)))
     assert scanner.rows == {"public.users": rows}
     assert scanner.complete
     assert scanner.sql_bytes == len(dump)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pgbackup.archive import dumpfile, manifest, names
-from pgbackup.archive.folder import Folder, explained
+from pgbackup.archive.folder import Folder
 from pgbackup.errors import BackupBad, IoFailed
 
 
@@ -16,7 +17,8 @@ from pgbackup.errors import BackupBad, IoFailed
 class Backup:
     """One backup file. taken: an instant in UTC; manual: made by hand under a `_manual_` name; bytes: of the file.
 
-    manifest: None without one. problem: what can be seen to be wrong without reading it through, or "".
+    manifest: without its rows and raw, which would add up; None without one. problem: what can be seen to be
+    wrong without reading it through, or "". denied: this user may not read it, and that is its problem.
     """
 
     name: str
@@ -25,43 +27,63 @@ class Backup:
     bytes: int
     manifest: manifest.Manifest | None
     problem: str
+    denied: bool = False
 
 
-def listing(folder: Folder, database: str) -> list[Backup]:
+def listing(folder: Folder, database: str, *, strangers: bool = False) -> list[Backup]:
     """Return the backups of exactly this database, newest first. Other files are passed over in silence.
 
-    A file whose manifest names another database is not one of them. Raise IoFailed when the directory cannot
-    be read.
+    What is no regular file, or names another database in its manifest, is not one of them, whatever its own name
+    is. strangers: list these too, with that as their problem. Raise IoFailed when the directory cannot be read.
     """
-    try:
-        entries = os.listdir(folder.fd)
-    except OSError as error:
-        raise IoFailed(f"cannot list '{folder.path}': {error.strerror}") from None
-    found = [_look(folder, database, name) for name in entries]
+    found = [_look(folder, database, name, strangers) for name in _entries(folder)]
     return sorted((backup for backup in found if backup), key=lambda backup: (backup.taken, backup.name), reverse=True)
 
 
-def _look(folder: Folder, database: str, name: str) -> Backup | None:
+def last_good(folder: Folder, database: str) -> Backup | None:
+    """Return the newest backup, by name, whose manifest fits its file; the others are not looked at."""
+    for name in sorted(_entries(folder), reverse=True):
+        found = _look(folder, database, name, strangers=False)
+        if found and found.manifest and not found.problem and not found.manual:
+            return found
+    return None
+
+
+def _entries(folder: Folder) -> list[str]:
+    try:
+        return os.listdir(folder.fd)
+    except OSError as error:
+        raise IoFailed(f"cannot list '{folder.path}': {error.strerror}") from None
+
+
+def _look(folder: Folder, database: str, name: str, strangers: bool) -> Backup | None:
     said = names.parse(database, name)
     if said is None:
         return None
     try:
         descriptor = open_file(folder, name)
     except BackupBad as bad:
-        return Backup(name, said.taken, said.manual, 0, None, bad.message)
+        return Backup(name, said.taken, said.manual, 0, None, bad.message) if strangers else None
     except FileNotFoundError:
         return None  # removed in this moment
-    except PermissionError as error:
-        raise explained(error, folder.path / name) from None
+    except PermissionError:
+        # A file of root's, made by hand, must not keep tonight's backup from being made.
+        return Backup(name, said.taken, said.manual, 0, None, "this user may not read it", denied=True)
     except OSError as error:
         return Backup(name, said.taken, said.manual, 0, None, f"it cannot be opened: {error.strerror}")
     try:
-        return _from_end(descriptor, database, name, said)
+        found = _from_end(descriptor, name, said)
     finally:
         os.close(descriptor)
+    if found.manifest is None or found.manifest.database == database:
+        return found
+    # What app_manual's own backups are called looks made by hand to app.
+    others_own = said.manual and found.manifest.database == f"{database}_manual"
+    problem = f"its manifest says that it is of the database {found.manifest.database!r}"
+    return replace(found, problem=problem) if strangers and not others_own else None
 
 
-def _from_end(descriptor: int, database: str, name: str, said: names.Named) -> Backup | None:
+def _from_end(descriptor: int, name: str, said: names.Named) -> Backup:
     size = os.fstat(descriptor).st_size
     try:
         found = manifest.read(descriptor, size)
@@ -74,8 +96,7 @@ def _from_end(descriptor: int, database: str, name: str, said: names.Named) -> B
         problem = "it is empty" if size == 0 else "it is cut off: its manifest is missing" if cut else ""
         return Backup(name, said.taken, said.manual, size, None, problem)
     held, member_bytes = found
-    if held.database != database:
-        return None
+    held = replace(held, rows={}, raw={})
     problem = "" if held.gzip_bytes + member_bytes == size else "it is not as long as its manifest says"
     return Backup(name, held.started, said.manual, size, held, problem)
 
@@ -83,9 +104,12 @@ def _from_end(descriptor: int, database: str, name: str, said: names.Named) -> B
 def open_file(folder: Folder, name: str) -> int:
     """Open a backup for reading: never through a link, never a FIFO or device. Raise BackupBad or OSError."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    if stat.S_ISLNK(os.lstat(name, dir_fd=folder.fd).st_mode):
-        raise BackupBad("it is a symbolic link, not a file")
-    descriptor = os.open(name, flags, dir_fd=folder.fd)
+    try:
+        descriptor = os.open(name, flags, dir_fd=folder.fd)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise BackupBad("it is a symbolic link, not a file") from None
+        raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise BackupBad("it is not a regular file")

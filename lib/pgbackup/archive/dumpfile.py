@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ _PROMISE = b"pgbackup: a manifest follows\0"
 _HEADER = b"\x1f\x8b\x08\x10\x00\x00\x00\x00\x00\xff" + _PROMISE
 _READ_BYTES = 256 << 10
 # Deflate can make a thousand bytes of one: what comes out at once is limited too.
-_INFLATED_BYTES = 4 << 20
+_INFLATED_BYTES = 1 << 20
 _RAW_DEFLATE, _GZIP = -15, 31
 
 
@@ -89,13 +89,78 @@ def promises_manifest(descriptor: int) -> bool:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file was found to hold when it was read to its last byte. manifest: None for one made by hand."""
+    """What a file was found to hold when it was read to its last byte.
+
+    manifest: None for one made by hand. sha256: of the compressed dump.
+    """
 
     manifest: manifest.Manifest | None
+    sha256: str
     sql_bytes: int
     statements: int
     tables: int
     rows: dict[str, int]
+
+
+class Reader:
+    """Reads one open backup: pieces() to the end, each fed to the scanner by whoever takes it, then finished()."""
+
+    def __init__(self, descriptor: int, advance: Callable[[int], None] = lambda _bytes: None) -> None:
+        """Read the manifest. advance: takes bytes of the file read. Raise BackupBad or OSError."""
+        file_bytes = os.fstat(descriptor).st_size
+        found = manifest.read(descriptor, file_bytes)
+        if not found and promises_manifest(descriptor):
+            raise BackupBad("it is cut off or damaged: the manifest that it promises is not at its end")
+        self.manifest = found[0] if found else None
+        self.scanner = DumpScanner()
+        self._descriptor, self._advance = descriptor, advance
+        self._dump_bytes = file_bytes - found[1] if found else file_bytes
+        self._digest = hashlib.sha256()
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the dump in pieces of at most 1 MiB. Raise BackupBad at damage, Interrupted on a signal."""
+        inflater, position, inflated = deflate.decompressobj(wbits=_GZIP), 0, 0
+        while position < self._dump_bytes:
+            data = os.pread(self._descriptor, min(_READ_BYTES, self._dump_bytes - position), position)
+            if not data:
+                raise BackupBad("it became shorter while it was read")
+            position += len(data)
+            self._digest.update(data)
+            self._advance(len(data))
+            while data:
+                interrupt.check()
+                if inflater.eof:
+                    if self.manifest:
+                        raise BackupBad(f"something else stands behind the dump, before byte {position:,}")
+                    inflater = deflate.decompressobj(wbits=_GZIP)
+                try:
+                    piece = inflater.decompress(data, _INFLATED_BYTES)
+                except _Damaged:
+                    what = "it is damaged" if inflated else "it is not gzip data, or damaged"
+                    raise BackupBad(f"{what}, before byte {position:,}") from None
+                inflated += len(piece)
+                if self.manifest and inflated > self.manifest.sql_bytes:
+                    raise BackupBad(f"more comes out of it than the {self.manifest.sql_bytes:,} bytes of its manifest")
+                yield piece
+                data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+        if not inflater.eof:
+            raise BackupBad("it is cut off in the middle of the compressed dump" if self._dump_bytes else "it is empty")
+
+    def finished(self) -> Contents:
+        """Return what the file holds. Raise BackupBad unless it is what its manifest says, and the dump is whole."""
+        self.scanner.finish()
+        if self.manifest:
+            _compare(self.manifest, self.scanner, self._dump_bytes, self._digest.hexdigest())
+        if not self.scanner.complete:
+            raise BackupBad(f"the dump in it is not whole: it ends {self.scanner.state} without pg_dump's last lines")
+        return Contents(
+            manifest=self.manifest,
+            sha256=self._digest.hexdigest(),
+            sql_bytes=self.scanner.sql_bytes,
+            statements=self.scanner.statements,
+            tables=self.scanner.tables,
+            rows=dict(self.scanner.rows),
+        )
 
 
 def check(descriptor: int, advance: Callable[[int], None] = lambda _bytes: None) -> Contents:
@@ -104,59 +169,10 @@ def check(descriptor: int, advance: Callable[[int], None] = lambda _bytes: None)
     advance: takes bytes of the file read. Raise BackupBad, saying what is wrong, unless every byte is as it was
     written and the dump in it is whole; OSError when it cannot be read; Interrupted on a signal.
     """
-    file_bytes = os.fstat(descriptor).st_size
-    found = manifest.read(descriptor, file_bytes)
-    scanner, digest = DumpScanner(), hashlib.sha256()
-    dump_bytes = file_bytes - found[1] if found else file_bytes
-    limit = found[0].sql_bytes if found else None
-    if not found and promises_manifest(descriptor):
-        raise BackupBad("it is cut off or damaged: the manifest that it promises is not at its end")
-    _inflate(descriptor, dump_bytes, scanner, digest.update, limit, one_member=found is not None, advance=advance)
-    scanner.finish()
-    if found:
-        _compare(found[0], scanner, dump_bytes, digest.hexdigest())
-    if not scanner.complete:
-        raise BackupBad(f"the dump in it is not whole: it ends {scanner.state} without pg_dump's last lines")
-    return Contents(
-        found[0] if found else None, scanner.sql_bytes, scanner.statements, scanner.tables, dict(scanner.rows)
-    )
-
-
-def _inflate(
-    descriptor: int,
-    dump_bytes: int,
-    scanner: DumpScanner,
-    hashed: Callable[[bytes], None],
-    limit: int | None,
-    *,
-    one_member: bool,
-    advance: Callable[[int], None],
-) -> None:
-    """Decompress the file's first dump_bytes into the scanner; at most `limit` bytes of SQL may come out."""
-    inflater, position = deflate.decompressobj(wbits=_GZIP), 0
-    while position < dump_bytes:
-        interrupt.check()
-        data = os.pread(descriptor, min(_READ_BYTES, dump_bytes - position), position)
-        if not data:
-            raise BackupBad("it became shorter while it was read")
-        position += len(data)
-        hashed(data)
-        advance(len(data))
-        while data:
-            if inflater.eof:
-                if one_member:
-                    raise BackupBad(f"something else stands behind the dump, before byte {position:,}")
-                inflater = deflate.decompressobj(wbits=_GZIP)
-            try:
-                scanner.feed(inflater.decompress(data, _INFLATED_BYTES))
-            except _Damaged:
-                what = "it is damaged" if scanner.sql_bytes else "it is not gzip data, or damaged"
-                raise BackupBad(f"{what}, before byte {position:,}") from None
-            data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
-            if limit is not None and scanner.sql_bytes > limit:
-                raise BackupBad(f"more comes out of it than the {limit:,} bytes that its manifest names")
-    if not inflater.eof:
-        raise BackupBad("it is empty" if not dump_bytes else "it is cut off in the middle of the compressed dump")
+    reader = Reader(descriptor, advance)
+    for piece in reader.pieces():
+        reader.scanner.feed(piece)
+    return reader.finished()
 
 
 def _compare(said: manifest.Manifest, scanner: DumpScanner, dump_bytes: int, sha256: str) -> None:

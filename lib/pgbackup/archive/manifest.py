@@ -78,10 +78,11 @@ def read(descriptor: int, file_bytes: int) -> tuple[Manifest, int] | None:
     member_bytes = _member_bytes(text_bytes)
     if text_bytes > LONGEST_BYTES or member_bytes > file_bytes:
         return None
-    member = os.pread(descriptor, member_bytes, file_bytes - member_bytes)
-    text = _text(member, text_bytes)
-    if not text.startswith(_FIRST_LINE):
+    begin = file_bytes - member_bytes
+    if os.pread(descriptor, len(_FIRST_LINE), begin + len(_HEADER) + _BLOCK_HEAD_BYTES) != _FIRST_LINE:
         return None
+    member = os.pread(descriptor, member_bytes, begin)
+    text = _text(member, text_bytes)
     if member != _stored(text):
         raise BackupBad("its manifest is damaged")
     return parsed(text), member_bytes
@@ -98,11 +99,11 @@ def parsed(text: bytes) -> Manifest:
     """Given the text of the member, return the Manifest. Raise BackupBad naming what is wrong with it."""
     if not text.startswith(_FIRST_LINE) or not text.endswith(b"\n" + _LAST_LINE):
         raise BackupBad("its manifest is cut off or has text around it")
-    lines = text[len(_FIRST_LINE) : -len(_LAST_LINE)].splitlines()
-    if not all(line.startswith(b"-- ") for line in lines):
+    lines = text[len(_FIRST_LINE) - 1 : -len(_LAST_LINE) - 1]
+    if lines.count(b"\n-- ") != lines.count(b"\n") or b"\r" in lines:
         raise BackupBad("its manifest has lines that are not comments")
     try:
-        raw = json.loads(b"\n".join(line[3:] for line in lines), object_pairs_hook=_once, parse_constant=_no_constant)
+        raw = json.loads(lines.replace(b"\n-- ", b"\n"), object_pairs_hook=_once, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise BackupBad(f"its manifest is not JSON: {error}") from None
     if not isinstance(raw, dict):
@@ -155,8 +156,8 @@ _MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 def _checked(raw: dict[str, Any]) -> Manifest:
     version = raw.get("format")
-    if version != FORMAT or isinstance(version, bool):
-        raise BackupBad(f"its manifest has format {version!r}, and this suite reads format {FORMAT}")
+    if not _is_count(version) or version != FORMAT:
+        raise BackupBad(f"its manifest has format {json.dumps(version)[:60]}, and this suite reads format {FORMAT}")
     for key, (fits, what) in _MUST_BE.items():
         if key not in raw or not fits(raw[key]):
             raise BackupBad(f"its manifest has {key} {json.dumps(raw.get(key))[:60]}, which must be {what}")
@@ -174,6 +175,6 @@ def _checked(raw: dict[str, Any]) -> Manifest:
 
 def _instant(text: str) -> datetime:
     try:
-        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+        return datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=timezone.utc)
     except ValueError:
         raise BackupBad(f"its manifest names the instant {text!r}, which does not exist") from None

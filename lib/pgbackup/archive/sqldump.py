@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from pgbackup.archive.sqllexer import Lexer
 
 _TAIL_BYTES = 1024
 _HEADER_BYTES = 4096
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_EXCERPT_BYTES = 80
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NAME = rb'(?:(?:[Uu]&)?"(?:[^"]|"")*"|[^\s".(;]+)'
 _TABLE_OF = {
     kind: re.compile(start + rb"\s+(" + _NAME + rb"(?:\s*\.\s*" + _NAME + rb")*)", re.IGNORECASE)
@@ -39,6 +41,10 @@ class DumpScanner:
     sql_bytes: bytes fed. server_version, pg_dump_version: from pg_dump's header, "" without one.
     complete: after finish(): the text ends between statements with pg_dump's own last lines to the byte, and
         every `\restrict KEY` was followed by its `\unrestrict KEY`.
+    restricted: there is a `\restrict KEY`.
+    on_mark: what to call, if anything, with each mark of the lexer (see there): its kind, the position of its
+        first byte in the dump, and some of the text from there on. `words` and `text` then describe the statement
+        or the command.
     """
 
     def __init__(self) -> None:
@@ -49,6 +55,9 @@ class DumpScanner:
         self.complete = False
         self.server_version = ""
         self.pg_dump_version = ""
+        self.restricted = False
+        self.on_mark: Callable[[str, int, bytes], None] | None = None
+        self._base = 0  # where in the dump the data begins that the lexer walks over
         self._header = b""
         self._carry = b""
         self._tail = b""
@@ -61,6 +70,21 @@ class DumpScanner:
         self._restricted = b""
         self._commands_match = True
         self._lexer = Lexer(self._mark)
+
+    @property
+    def decided_bytes(self) -> int:
+        """How far from the beginning all is known: what comes next cannot change it."""
+        return self.sql_bytes - len(self._carry)
+
+    @property
+    def words(self) -> list[bytes]:
+        """The first words of the statement that has begun, as the lexer notes them; empty between statements."""
+        return self._lexer.words
+
+    @property
+    def text(self) -> bytes:
+        """The first bytes of the statement or the command that has begun."""
+        return self._lexer.text
 
     @property
     def state(self) -> str:
@@ -89,7 +113,8 @@ class DumpScanner:
     def _advance(self, data: bytes, *, final: bool) -> None:
         # Not all dumps come straight from pg_dump, and psql skips the mark, too.
         at_start = self.sql_bytes == len(data)
-        position = len(_BYTE_ORDER_MARK) if at_start and data.startswith(_BYTE_ORDER_MARK) else 0
+        position = len(BYTE_ORDER_MARK) if at_start and data.startswith(BYTE_ORDER_MARK) else 0
+        self._base = self.sql_bytes - len(data)
         self._last_dot = None
         while True:
             before = position, self._copying
@@ -119,7 +144,7 @@ class DumpScanner:
             at = data.find(b"\n\\.", at)
             if data.startswith((b"\n", b"\r\n"), at + 3):
                 self.rows[self._copying] += data.count(b"\n", position, at)
-                self._copying = self._copies.pop(0) if self._copies else None
+                self._copying = None
                 return at + 3
             at += 3
         unsure = _MAY_BE_COPY_END.search(data, max(position, len(data) - 4))
@@ -142,13 +167,16 @@ class DumpScanner:
         self._copying = self._copies.pop(0)
         return newline
 
-    def _mark(self, kind: str, _data: bytes, _start: int, _end: int) -> None:
+    def _mark(self, kind: str, data: bytes, start: int, _end: int) -> None:
+        if self.on_mark:
+            self.on_mark(kind, self._base + start, data[start : start + _EXCERPT_BYTES])
         if kind == "end":
             self._statement(self._lexer.words, self._lexer.text)
         elif kind == "command end" and (found := _RESTRICT.fullmatch(self._lexer.text)):
             ends, key = found.groups()
             self._commands_match = self._commands_match and self._restricted == (key if ends else b"")
             self._restricted = b"" if ends else key
+            self.restricted = True
 
     def _statement(self, words: list[bytes], text: bytes) -> None:
         self.statements += 1

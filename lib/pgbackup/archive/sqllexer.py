@@ -17,23 +17,34 @@ _LONGEST_TAG = 200
 _TEXT_BYTES = 1024
 _START = rb"A-Za-z_\x80-\xff"
 _WORD = rb"[" + _START + rb"][" + _START + rb"0-9$]*"
+_TAG = rb"[" + _START + rb"][" + _START + rb"0-9]"
 _OTHER_TOKENS = (
-    rb"|['\"();\\]|--|/\*"
-    rb"|\$(?:[" + _START + rb"][" + _START + rb"0-9]{0,%d})?\$" % (_LONGEST_TAG - 1)
-    + rb"|::|:[" + _START + rb"0-9]+|\r(?!\n)"
+    rb"|['\"();\\]|--|/\*|\$(?:%b{0,%d})?\$|\$%b{%d}" % (_TAG, _LONGEST_TAG - 1, _TAG, _LONGEST_TAG)
+    + rb"|::|:[" + _START + rb"0-9]+|:\{|\r(?!\n)"
 )  # fmt: skip
 _TOKEN = re.compile(_WORD + _OTHER_TOKENS)
-# Where words do not matter, many at once, together with such strings as are the same with and without escapes;
+# Where words do not matter, many at once, with strings that have no prefix and mean the same with escapes;
 # group 1 is the last of them.
-_PLAIN = rb"(?:" + _WORD + rb"|'[^'\\]*(?:''[^'\\]*){0,20}'(?!'))"
+_PLAIN = rb"(?:" + _WORD + rb"|(?<![" + _START + rb"])'[^'\\]*(?:''[^'\\]*){0,20}'(?!'))"
 _TOKEN_OR_MANY = re.compile(_PLAIN + rb"(?:[ \t\n,.0-9=]*(" + _PLAIN + rb")){0,50}" + _OTHER_TOKENS)
 _STRING = re.compile(rb"'[^']*'")
-_GLUED = re.compile(rb"[0-9][" + _START + rb"][" + _START + rb"0-9]*\$")
+_GLUED = re.compile(
+    rb"(?:(?:\A|(?<!["
+    + _START
+    + rb"0-9]))[0-9]+|[0-9]\.)"
+    + rb"(?:%b{0,%d}\$|%b{%d})" % (_TAG, _LONGEST_TAG - 1, _TAG, _LONGEST_TAG)
+)
+# A number that a word follows at once: releases differ in how much of the word they take for a part of it.
+_NUMBER = re.compile(rb"[0-9]\.?\Z")
+_EXPONENT = re.compile(rb"[eE][0-9]*")
+# Variables that psql has anyway and that hold names: their text would be read as SQL.
+_VARIABLES = {b":DBNAME", b":HOST", b":PORT", b":SERVICE", b":USER"}
 # How many words of a statement are worth remembering, by the first one.
-_WORDS_OF = {b"copy": 8, b"insert": 12, b"create": 5}
+_WORDS_OF = {b"copy": 8, b"insert": 12, b"create": 5, b"alter": 3, b"drop": 3, b"set": 3, b"reset": 2, b"prepare": 2}
 _LETTERS = frozenset(range(0x80, 0x100)) | frozenset(b"_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _END_OF = {
     "string": re.compile(rb"'"),
+    "bit string": re.compile(rb"'"),
     "escape string": re.compile(rb"\\.|'", re.DOTALL),
     "quoted name": re.compile(rb'"'),
     # A lone carriage return ends a comment for psql, too, and what follows may be a command.
@@ -47,6 +58,10 @@ _END_OF = {
 _ROUTINES = {
     (b"create", *replace, what) for replace in ((), (b"or", b"replace")) for what in (b"function", b"procedure")
 }
+# Behind these a token that is no plain word would have to be told from one exactly as each release of psql does.
+_BEGINNINGS = {(), (b"create",), (b"create", b"or"), (b"create", b"or", b"replace")}
+# What a statement in such a body begins with, if not with a parenthesis. All else does not belong into one.
+_IN_BODIES = {b"select", b"insert", b"update", b"delete", b"merge", b"with", b"values", b"table", b"return", b"end"}
 
 Handler = Callable[[str, bytes, int, int], None]
 
@@ -58,8 +73,9 @@ class Lexer:
     `command`: a backslash outside quotes and comments, where psql begins a command of its own.
     `command end`: the newline after it; `text` is the line from the backslash on.
     `odd`: text that releases of psql read differently, or that is not worth reading right. pg_dump never
-        writes it: a digit glued to E'…' or to a name with $, a lone carriage return, a very long dollar
-        quote's tag, COPY behind a semicolon that does not end the statement.
+        writes it: a number glued to a string or to a name with $, a lone carriage return, a very long dollar
+        quote's tag, a psql variable that exists, a statement that does not begin with a plain word, CREATE
+        without one behind it, and in a routine's body a number glued to a word, or other than a query.
 
     The handler may set `stopped` to end the walk behind the mark.
 
@@ -116,7 +132,7 @@ class Lexer:
                 position = self._at_top(data, position, limit, end)
         self._keep_text(data, position)
         if position > begin:
-            self._before = data[position - 1 : position]
+            self._before = self._previous(data, position)
         return position
 
     def _at_top(self, data: bytes, position: int, limit: int, end: int) -> int:
@@ -135,15 +151,18 @@ class Lexer:
                 position = self._skip(b'"', "quoted name", data, position, limit)
             elif first == 0x28:  # (
                 if not self._parentheses:
-                    self._note(b"(", at)
+                    self._note(b"(", data, at)
                     self.tuples += self._counting
+                    self._behind_inner_semicolon = False
                 self._parentheses += 1
             elif first == 0x29:  # )
                 self._parentheses = max(0, self._parentheses - 1)
             elif first == 0x3B:  # ;
                 self._semicolon(data, at)
             elif first == 0x3A:  # : and perhaps a variable's name, perhaps cut off
-                if position == end and end - at > LOOKAHEAD_BYTES:
+                if data[at:position] in _VARIABLES or data[position - 1] == 0x7B:
+                    self.on_mark("odd", data, at, position)
+                elif position == end and end - at > LOOKAHEAD_BYTES:
                     self._inside = "variable"
             elif first == 0x0D:
                 self.on_mark("odd", data, at, position)
@@ -153,7 +172,7 @@ class Lexer:
 
     def _skip(self, quote: bytes, inside: str, data: bytes, position: int, limit: int) -> int:
         """Skip a string or a quoted name, which are too many to go through `_within` for each."""
-        self._note(quote, position - 1)
+        self._note(quote, data, position - 1)
         at = data.find(quote, position, limit)
         if at < 0:
             self._inside = inside
@@ -164,21 +183,23 @@ class Lexer:
         """Take one word, or several that do not matter, and the quote that the last one is a prefix of."""
         start, position = found.span()
         last = found.start(1) if found.re.groups and found[1] else start
-        if position == end and last > start:
-            return last  # it may go on in the next piece
+        cut = position == end and last > start  # the last one may go on in the next piece
+        checked = last if cut else position
+        if data.find(b"$", start, checked) >= 0 or checked - start > _LONGEST_TAG:
+            self._find_glued(data, start, checked)
+        if cut:
+            return last
         if data[last] == 0x27:
             if position < end:
                 return position
             self._inside = "escape string" if self.escapes else "string"
             return last + 1
-        if position - last > _LONGEST_TAG and self._previous(data, last) == b"$":
-            self.on_mark("odd", data, last, position)
-        if found[0].find(b"$") >= 0 and self._is_glued(data, start, found[0]):
-            self.on_mark("odd", data, start, position)
         if matter:
             self._word(data, start, position)
         if position == end and end - last > LOOKAHEAD_BYTES:
             self._inside = "word"
+        elif _NUMBER.search(self._previous(data, last)) and data.startswith((b"'", b"&'"), position):
+            self.on_mark("odd", data, last, position)
         elif position - last == 1 and data[position : position + 1] in (b"'", b"&"):
             return self._prefixed(data, last, position)
         return position
@@ -187,7 +208,7 @@ class Lexer:
         token = data[at:end]
         if token == b"'":
             self._inside = "escape string"
-            self._note(token, at)
+            self._note(token, data, at)
         elif token == b"--":
             self._inside = "line comment"
         elif token == b"/*":
@@ -196,9 +217,11 @@ class Lexer:
             self._inside = "psql command"
             self._text, self._text_from = b"", at
             self.on_mark("command", data, at, end)
+        elif not token.endswith(b"$"):
+            self.on_mark("odd", data, at, end)
         else:
             self._inside, self._tag = "dollar quote", token
-            self._note(b"$", at)
+            self._note(b"$", data, at)
 
     def _within(self, data: bytes, position: int, limit: int, end: int) -> int:
         """Go to the end of what the text is inside of, or to the limit."""
@@ -213,11 +236,11 @@ class Lexer:
         if found is None or found.start() >= limit:
             return limit
         at, position = found.span()
-        if inside == "escape string":
+        if inside in ("string", "escape string"):
             if data[at] == 0x5C:
                 return position
             if data[position : min(position + 1, end)] == b"'":
-                return position + 1
+                return position + 1  # a doubled quote; a bit string has none
         elif inside == "block comment":
             self._comments += 1 if data[at] == 0x2F else -1
             if self._comments:
@@ -233,34 +256,35 @@ class Lexer:
         return position
 
     def _word(self, data: bytes, at: int, end: int) -> None:
-        word = data[at : min(end, at + _LONGEST_TAG)].lower()
+        word = data[at : min(end, at + LOOKAHEAD_BYTES)].lower()
         if not self.words:
             self._wanted = _WORDS_OF.get(word, 1)
         self._counting = word == b"values"
+        glued = _NUMBER.search(self._previous(data, at)) is not None
         if self._routine:
+            if glued and not _EXPONENT.fullmatch(word):
+                self.on_mark("odd", data, at, end)
             self._count_blocks(data, at, end, word)
-        self._note(word, at)
+        prefix = end - at == 1 and data.startswith((b"'", b"&"), end)
+        self._note(word, data, at, plain=not glued and not prefix)
 
     def _prefixed(self, data: bytes, at: int, end: int) -> int:
         """Open the string whose prefix the word is, if it is one."""
         word = data[at:end].lower()
-        if data[end : end + 2] == b"&'" and word == b"u":
-            self._inside = "string"
-            return end + 2
-        if data[end] != 0x27 or word not in (b"e", b"b", b"x"):
+        quote = end + 1 if word == b"u" and data[end] == 0x26 else end
+        if data[quote : quote + 1] != b"'" or word not in (b"e", b"b", b"x", b"u"):
             return end
-        if word == b"e" and self._previous(data, at).isdigit():
-            self.on_mark("odd", data, at, end)
+        if word == b"u" and quote == end:
             return end
-        self._inside = "escape string" if word == b"e" else "string"
-        return end + 1
+        self._inside = {b"e": "escape string", b"u": "string"}.get(word, "bit string")
+        return quote + 1
 
     def _count_blocks(self, data: bytes, at: int, end: int, word: bytes) -> None:
         if word == b"begin" or (word == b"case" and self._blocks):
             self._blocks += 1
         elif word == b"end":
             self._blocks = max(0, self._blocks - 1)
-        elif word == b"copy" and self._behind_inner_semicolon:
+        if self._behind_inner_semicolon and word not in _IN_BODIES:
             self.on_mark("odd", data, at, end)
         self._behind_inner_semicolon = False
 
@@ -279,10 +303,12 @@ class Lexer:
         self._counting = self._routine = self._behind_inner_semicolon = False
         self._text, self._text_from = b"", -1
 
-    def _note(self, word: bytes, at: int) -> None:
+    def _note(self, word: bytes, data: bytes, at: int, *, plain: bool = False) -> None:
         """Remember a word of the statement, and with the first one where the statement begins."""
         if self._parentheses or len(self.words) >= self._wanted:
             return
+        if not plain and tuple(self.words) in _BEGINNINGS:
+            self.on_mark("odd", data, at, at + 1)
         if not self.words:
             self._text, self._text_from = b"", at
         elif word in (b'"', b"'") and self.words[-1] == word:
@@ -295,8 +321,13 @@ class Lexer:
             self._text += data[self._text_from : min(until, self._text_from + _TEXT_BYTES - len(self._text))]
             self._text_from = until
 
-    def _is_glued(self, data: bytes, at: int, words: bytes) -> bool:
-        return _GLUED.search(self._previous(data, at) + _STRING.sub(b"'", words)) is not None
+    def _find_glued(self, data: bytes, start: int, end: int) -> None:
+        before = self._previous(data, start)
+        text = _STRING.sub(lambda string: b"'" * len(string[0]), data[start:end])
+        if found := _GLUED.search(before + text):
+            dollar = start + found.end() - 1 - len(before)
+            self.on_mark("odd", data, dollar, dollar + 1)
 
     def _previous(self, data: bytes, at: int) -> bytes:
-        return data[at - 1 : at] if at else self._before
+        """The two bytes before, which may lie in the piece before."""
+        return data[at - 2 : at] if at > 1 else (self._before + data[:at])[-2:]

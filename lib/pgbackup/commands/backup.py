@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
 from datetime import datetime, timezone
 
@@ -21,6 +21,7 @@ from pgbackup.log import EventLog
 from pgbackup.progress import Reporter, reporting
 
 _SCRIPT = "backup-postgres.sh"
+_TICK_SECONDS = 0.5
 
 
 def run(settings: Settings, targets: Sequence[Target], *, quiet: bool) -> Result:
@@ -81,7 +82,12 @@ def _each(
         return outcome
 
     with ThreadPoolExecutor(settings.backup_jobs) as pool:
-        return list(pool.map(one, targets))
+        work = [pool.submit(one, target) for target in targets]
+        # Awake often: Python runs signal handlers in this thread only, and a run that was stopped (Ctrl-Z) and
+        # goes on may get the signal in another one, which does not wake this thread.
+        while wait(work, _TICK_SECONDS).not_done:
+            pass
+        return [done.result() for done in work]
 
 
 def _failed(outcome: Outcome, log: EventLog, reporter: Reporter, error: SuiteError) -> None:

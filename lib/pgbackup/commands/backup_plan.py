@@ -15,10 +15,7 @@ from pgbackup.archive.folder import Folder
 from pgbackup.commands.job import identity
 from pgbackup.commands.result import Result, document, short_version, size
 from pgbackup.config import Settings, Target
-from pgbackup.database import container
-from pgbackup.database.client import Client
-from pgbackup.database.direct import Direct
-from pgbackup.database.docker_exec import DockerExec
+from pgbackup.database import connect
 from pgbackup.database.facts import gather
 from pgbackup.errors import CannotCreate, SuiteError, overall_status
 
@@ -75,11 +72,7 @@ def _decisions(
 def _server(target: Target, settings: Settings, environment: Mapping[str, str], place: Folder) -> dict[str, Any]:
     """Ask the server, in its own container: a sidecar would need files of its own here."""
     run = identity(target, place)
-    client: Client
-    if target.client == "direct":
-        client = Direct(target, settings, run, environment)
-    else:
-        client = DockerExec(target, settings, run, container.find(target, settings, environment), environment)
+    client = connect.in_place(target, settings, run, environment)
     facts = gather(client, run, target, settings)
     return {"server_version": facts.server_version, "size_bytes": facts.size_bytes, "tables": facts.tables}
 

@@ -10,9 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from pgbackup.archive import workfiles
 from pgbackup.archive.folder import Folder
 from pgbackup.config import Settings, Target
-from pgbackup.database.client import Run
+from pgbackup.database import connect, container
+from pgbackup.database.client import Client, Run
+from pgbackup.errors import SuiteError
 from pgbackup.log import EventLog
 from pgbackup.progress import Reporter
 
@@ -28,6 +31,27 @@ class Job:
     environment: Mapping[str, str]
     log: EventLog
     reporter: Reporter
+
+    def in_place(self) -> Client:
+        """A client for questions; see connect.in_place()."""
+        return connect.in_place(self.target, self.settings, self.run, self.environment)
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """A client for data, for the length of the block; why `auto` fell back is logged and told."""
+        with (
+            workfiles.pipes(self.place, self.run.owner, self.run.token) as pipes,
+            connect.opened(self.target, self.settings, self.run, self.environment, pipes, self._fell_back) as client,
+        ):
+            yield client
+
+    def blamed(self, error: SuiteError, client: Client) -> SuiteError:
+        """Given what a program next to the database failed of, return the container's own error if it is to blame."""
+        return container.blamed(error, client.container_id, self.target, self.settings, self.environment)
+
+    def _fell_back(self, text: str) -> None:
+        self.log.info(self.target.name, "client.fallback", reason=text)
+        self.reporter.tell(f"{self.target.name}: {text}")
 
     def warn(self, event: str, message: str, outcome: Outcome) -> None:
         """Tell a warning everywhere: it does not change the exit status."""

@@ -13,9 +13,10 @@ from pgbackup.archive import catalog, dumpfile, expiry, names, publish, retentio
 from pgbackup.archive.catalog import Backup
 from pgbackup.archive.dumpfile import Contents, Written
 from pgbackup.archive.manifest import FORMAT
+from pgbackup.commands import unfinished
 from pgbackup.commands.job import Job, Outcome
 from pgbackup.commands.result import instant, short_version, size
-from pgbackup.database import connect, container, failures, pg_dump, sidecar
+from pgbackup.database import container, failures, pg_dump, sidecar
 from pgbackup.database.client import Client
 from pgbackup.database.facts import Facts, gather
 from pgbackup.errors import BackupBad, IoFailed, Unavailable
@@ -28,39 +29,42 @@ _ENDING_SECONDS = 30.0
 def back_up(job: Job, outcome: Outcome) -> None:
     """Make, prove and publish one backup, then let old ones expire. Raise SuiteError or OSError."""
     with lock.held(job.place, names.stem(job.target.database)):
-        _sweep(job)
-        known = catalog.listing(job.place, job.target.database)
-        last = next((backup for backup in known if backup.manifest and not backup.problem), None)
-        _check_space(job, last)
-        started = datetime.now(timezone.utc)
-        with workfiles.partial(job.place, job.run.owner, job.run.token) as (partial_name, descriptor):
-            facts, written = _dump(job, outcome, descriptor, started, last)
-            _warn_if_shrunk(job, outcome, written, last)
-            with outcome.timed("sync"):
-                os.fsync(descriptor)
-            contents = _read_back(job, outcome, descriptor)
-            with outcome.timed("publish"):
-                _publish(job, outcome, partial_name, started)
-        outcome.sql_bytes, outcome.tables, outcome.rows = (
-            contents.sql_bytes,
-            contents.tables,
-            sum(contents.rows.values()),
-        )
-        outcome.file_bytes = os.stat(outcome.file, dir_fd=job.place.fd).st_size
-        job.log.info(
-            job.target.name,
-            "backup.published",
-            file=outcome.file,
-            bytes=outcome.file_bytes,
-            rows=outcome.rows,
-            client=outcome.client,
-            server=facts.server_version,
-        )
+        sweep(job)
+        unfinished.settle(job, job.in_place)
+        make(job, outcome)
         with outcome.timed("retention"):
             _expire(job, outcome)
 
 
-def _sweep(job: Job) -> None:
+def make(job: Job, outcome: Outcome) -> None:
+    """Make, prove and publish one backup; the lock is held. Raise SuiteError or OSError."""
+    last = catalog.last_good(job.place, job.target.database)
+    _check_space(job, last)
+    started = datetime.now(timezone.utc)
+    with workfiles.partial(job.place, job.run.owner, job.run.token) as (partial_name, descriptor):
+        facts, written = _dump(job, outcome, descriptor, started, last)
+        _warn_if_shrunk(job, outcome, written, last)
+        with outcome.timed("sync"):
+            os.fsync(descriptor)
+        contents = _read_back(job, outcome, descriptor)
+        outcome.sql_bytes, outcome.tables = contents.sql_bytes, contents.tables
+        outcome.rows = sum(contents.rows.values())
+        outcome.file_bytes = os.fstat(descriptor).st_size
+        with outcome.timed("publish"):
+            _publish(job, outcome, partial_name, started)
+    job.log.info(
+        job.target.name,
+        "backup.published",
+        file=outcome.file,
+        bytes=outcome.file_bytes,
+        rows=outcome.rows,
+        client=outcome.client,
+        server=facts.server_version,
+    )
+
+
+def sweep(job: Job) -> None:
+    """Remove the hidden files and sidecars that killed runs of this database left behind; the lock is held."""
     for name in workfiles.sweep(job.place, job.run.owner):
         job.log.warning(job.target.name, "sweep.removed", file=name, reason="an earlier run was killed")
     if job.target.client in ("auto", "sidecar"):
@@ -88,12 +92,7 @@ def _dump(job: Job, outcome: Outcome, descriptor: int, started: datetime, last: 
     """Write the whole file, manifest included, into `descriptor`. Raise unless the dump is complete."""
     with ExitStack() as stack:
         with outcome.timed("connect"):
-            pipes = stack.enter_context(workfiles.pipes(job.place, job.run.owner, job.run.token))
-            client = stack.enter_context(
-                connect.opened(
-                    job.target, job.settings, job.run, job.environment, pipes, lambda text: _fell_back(job, text)
-                )
-            )
+            client = stack.enter_context(job.client())
             outcome.client = client.kind
             facts = gather(client, job.run, job.target, job.settings)
         job.reporter.tell(
@@ -101,7 +100,10 @@ def _dump(job: Job, outcome: Outcome, descriptor: int, started: datetime, last: 
             f" PostgreSQL {short_version(facts.server_version)}, client {client.kind})"
         )
         with outcome.timed("dump"):
-            written = _stream(job, client, descriptor, last)
+            try:
+                written = _stream(job, client, descriptor, last, facts.details["encoding"])
+            except Unavailable as error:
+                raise job.blamed(error, client) from None
             _require_whole(job, written, facts)
             _require_same_container(job, client)
             manifest = _manifest(job, client, facts, written, started)
@@ -109,10 +111,10 @@ def _dump(job: Job, outcome: Outcome, descriptor: int, started: datetime, last: 
         return facts, written
 
 
-def _stream(job: Job, client: Client, descriptor: int, last: Backup | None) -> Written:
+def _stream(job: Job, client: Client, descriptor: int, last: Backup | None, encoding: str) -> Written:
     """Let pg_dump flow through the compressor into the file. Raise what its failure means."""
     estimate = last.manifest.sql_bytes if last and last.manifest else None
-    program = pg_dump.arguments(client, job.run, job.target, job.settings)
+    program = pg_dump.arguments(client, job.run, job.target, job.settings, encoding)
     with (
         job.reporter.bar(f"{job.target.name}: dump", estimate) as advance,
         client.reading(program) as stream,
@@ -174,11 +176,6 @@ def _manifest(job: Job, client: Client, facts: Facts, written: Written, started:
         "tables": written.scanner.tables,
         "rows": written.scanner.rows,
     }
-
-
-def _fell_back(job: Job, text: str) -> None:
-    job.log.info(job.target.name, "client.fallback", reason=text)
-    job.reporter.tell(f"{job.target.name}: {text}")
 
 
 def _warn_if_shrunk(job: Job, outcome: Outcome, written: Written, last: Backup | None) -> None:

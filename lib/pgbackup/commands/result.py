@@ -58,7 +58,9 @@ def size(count: int) -> str:
 
 
 def age(seconds: float) -> str:
-    """Given an age in seconds, return it for people: 35 min, 5.2 h, 12 d."""
+    """Given an age in seconds, return it for people: 12 s, 35 min, 5.2 h, 12.0 d."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86400:.1f} d"

@@ -17,7 +17,7 @@ from pgbackup.archive.dumpfile import Contents
 from pgbackup.archive.folder import Folder
 from pgbackup.commands.result import Result, age, document, instant, size, table
 from pgbackup.config import Settings, Target
-from pgbackup.errors import BackupBad, NoBackup, overall_status
+from pgbackup.errors import BackupBad, NoBackup, PermissionDenied, overall_status
 from pgbackup.log import say
 from pgbackup.progress import reporting
 
@@ -36,7 +36,7 @@ class Verdict:
     @property
     def state(self) -> str:
         if self.problem:
-            return f"BAD: {self.problem}"
+            return f"unknown: {self.problem}" if self.backup.denied else f"BAD: {self.problem}"
         notes = [] if self.backup.manifest else ["no manifest to compare with"]
         notes += ["under 1 kB"] if self.backup.bytes < _SMALL_BYTES else []
         return f"good ({', '.join(notes)})" if notes else "good"
@@ -53,15 +53,17 @@ class Checked:
 
     @property
     def status(self) -> int:
-        if any(verdict.problem for verdict in self.verdicts):
-            return BackupBad.status
+        problems = [verdict.backup for verdict in self.verdicts if verdict.problem]
+        if problems:
+            return PermissionDenied.status if all(backup.denied for backup in problems) else BackupBad.status
         return NoBackup.status if self.complaint else 0
 
 
 def run(settings: Settings, targets: Sequence[Target], *, max_age_hours: float, quiet: bool) -> Result:
     """Check all backups of the targets. Status 65: one is bad; 66: a database has no good one that is fresh.
 
-    Raise PermissionDenied when this user may not read them, CannotCreate when BACKUP_DIR is not there.
+    Status 77: this user may not read one of them, and all others are good. Raise PermissionDenied when not even
+    their directory may be read, CannotCreate when BACKUP_DIR is not there.
     """
     now = datetime.now(timezone.utc)
     with ExitStack() as stack:
@@ -69,7 +71,7 @@ def run(settings: Settings, targets: Sequence[Target], *, max_age_hours: float, 
         reporter = stack.enter_context(reporting(quiet))
         places = [_place(stack, settings, target) for target in targets]
         known = [
-            catalog.listing(place, target.database) if place else []
+            catalog.listing(place, target.database, strangers=True) if place else []
             for target, place in zip(targets, places, strict=True)
         ]
         with _pool() as pool, reporter.bar("verifying", sum(b.bytes for backups in known for b in backups)) as advance:
@@ -122,10 +124,15 @@ def _conclude(
     target: Target, place: Folder | None, verdicts: list[Verdict], now: datetime, max_age_hours: float
 ) -> Checked:
     good = [verdict.backup for verdict in verdicts if not verdict.problem]
+    past = [backup for backup in good if backup.taken <= now]
     if not good:
         complaint = f"there is no good backup of '{target.database}'"
-    elif now - good[0].taken > timedelta(hours=max_age_hours):
-        old = age((now - good[0].taken).total_seconds())
+    elif not past:
+        complaint = (
+            f"all good backups of '{target.database}' are dated later than now, and the clock says {now:%F %T} UTC"
+        )
+    elif now - past[0].taken > timedelta(hours=max_age_hours):
+        old = age((now - past[0].taken).total_seconds())
         complaint = f"the newest good backup of '{target.database}' is {old} old, more than {max_age_hours:g} h"
     else:
         complaint = ""
@@ -141,10 +148,10 @@ def _latest_warning(target: Target, place: Folder | None, good: list[Backup]) ->
         pointed = os.readlink(latest, dir_fd=place.fd)
     except OSError:
         return f"'{place.path / latest}' is not a link to the newest good backup; the next backup makes it anew"
-    if pointed not in {backup.name for backup in good}:
-        return (
-            f"'{place.path / latest}' leads to '{pointed}', which is not a good backup; newest good: '{good[0].name}'"
-        )
+    own = [backup.name for backup in good if not backup.manual] or [backup.name for backup in good]
+    if pointed not in own[:1]:
+        what = "an older one" if pointed in own else "not a good backup of the suite's"
+        return f"'{place.path / latest}' leads to '{pointed}', which is {what}; newest good: '{own[0]}'"
     return ""
 
 
@@ -153,12 +160,15 @@ def _tell(settings: Settings, checked: Sequence[Checked]) -> None:
         where = settings.backup_dir / one.target.directory
         for verdict in one.verdicts:
             if verdict.problem:
-                say(f"{_SCRIPT}: '{where / verdict.backup.name}' is bad: {verdict.problem}")
+                state = "unknown" if verdict.backup.denied else "bad"
+                say(f"{_SCRIPT}: '{where / verdict.backup.name}' is {state}: {verdict.problem}")
         if one.complaint:
             say(f"{_SCRIPT}: {one.target.name}: {one.complaint} in '{where}'")
         if one.warning:
             say(f"{_SCRIPT}: {one.target.name}: warning: {one.warning}")
-    if any(one.status for one in checked):
+    if any(one.status == PermissionDenied.status for one in checked):
+        say("Hint: run it as the owner of the backups, or as root: sudo verify-backups.sh")
+    elif any(one.status for one in checked):
         say("Hint: make a new backup now: backup-postgres.sh; then look at the bad files and at backup.log")
 
 
@@ -178,8 +188,10 @@ def _lines(checked: Sequence[Checked], now: datetime) -> list[str]:
                 ]
             )
     files = table(["file", "age", "size", "rows", "statements", "state"], rows, right=(1, 2, 3, 4)) if rows else []
-    bad = sum(bool(verdict.problem) for one in checked for verdict in one.verdicts)
-    return [*files, f"{len(rows)} backups: {len(rows) - bad} good, {bad} bad"]
+    failed = [verdict.backup.denied for one in checked for verdict in one.verdicts if verdict.problem]
+    unknown = f", {sum(failed)} unknown" if any(failed) else ""
+    good, bad = len(rows) - len(failed), len(failed) - sum(failed)
+    return [*files, f"{len(rows)} backups: {good} good, {bad} bad{unknown}"]
 
 
 def _entry(one: Checked) -> dict[str, Any]:
@@ -194,7 +206,7 @@ def _entry(one: Checked) -> dict[str, Any]:
                 "file": verdict.backup.name,
                 "taken": instant(verdict.backup.taken),
                 "file_bytes": verdict.backup.bytes,
-                "state": "bad" if verdict.problem else "good",
+                "state": ("unknown" if verdict.backup.denied else "bad") if verdict.problem else "good",
                 "problem": verdict.problem,
                 "manifest": verdict.backup.manifest is not None,
                 "sql_bytes": verdict.contents.sql_bytes if verdict.contents else None,

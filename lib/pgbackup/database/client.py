@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -88,6 +89,47 @@ class Stream:
         return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
+@dataclass
+class Sink:
+    """A program's input. fd: does not block, -1 when closed; program: ask for its status after close()."""
+
+    fd: int
+    program: proc.Program
+    database: str
+
+    def write(self, data: bytes, stall_seconds: float) -> None:
+        """Write all of it. Raise BrokenPipeError when the program is over, Unavailable when it has taken nothing
+        for `stall_seconds`, Interrupted on a signal.
+        """
+        view, deadline = memoryview(data), time.monotonic() + stall_seconds
+        while view:
+            interrupt.check()
+            try:
+                view = view[os.write(self.fd, view) :]
+                deadline = time.monotonic() + stall_seconds
+            except BlockingIOError:
+                if self.program.status is not None:
+                    raise BrokenPipeError(errno.EPIPE, "the program is over") from None
+                if time.monotonic() >= deadline:
+                    raise Unavailable(
+                        f"the load into '{self.database}' took nothing for {stall_seconds:g} s",
+                        "is a statement waiting for a lock? LOAD_STALL_SECONDS sets the limit",
+                    ) from None
+                _wait_writable(self.fd)
+
+    def close(self) -> None:
+        """Say that no more comes. Nothing happens the second time."""
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1
+
+
+def _wait_writable(fd: int) -> None:
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    poll.poll(int(_TICK_SECONDS * 1000))
+
+
 class Client(Protocol):
     """One way to run a program next to the database."""
 
@@ -103,6 +145,10 @@ class Client(Protocol):
 
     def reading(self, program: Sequence[str]) -> AbstractContextManager[Stream]:
         """Start it and give its output as a stream; leaving the block stops it for certain."""
+        ...
+
+    def writing(self, program: Sequence[str]) -> AbstractContextManager[Sink]:
+        """Start it and give its input; leaving the block stops it for certain."""
         ...
 
 
@@ -134,14 +180,26 @@ def query(
     database: another one than the target's. seconds: the limit, COMMAND_SECONDS if not given.
     Raise the SuiteError that failures.explained() finds, or Unavailable when no answer came in time.
     """
-    connection = {**client.connection, "client_encoding": "UTF8"}
-    program = ["psql", "-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1"]
-    program += ["-d", conninfo(connection, database or target.database, run.application_name), "-c", sql]
+    program = psql(client, run, database or target.database, sql)
     limit = settings.command_seconds if seconds is None else seconds
     finished = proc.run(client.command(program), environment=client.environment, seconds=limit)
     if finished.status != 0:
         raise failures.explained(finished.stderr, finished.status, "psql", target)
     return finished.stdout.decode("utf-8", "replace").strip("\n")
+
+
+# A database may have a limit of its own, and bytes that are no UTF-8: those of SQL_ASCII pass as they are.
+_SETTINGS = (
+    "SET statement_timeout = 0; SELECT 1 WHERE CASE WHEN getdatabaseencoding() = 'SQL_ASCII'"
+    " THEN set_config('client_encoding', 'SQL_ASCII', false) END = ''"
+)
+
+
+def psql(client: Client, run: Run, database: str, sql: str) -> list[str]:
+    """Return the argument list of psql that runs `sql` and prints unaligned rows only. Pure."""
+    connection = {**client.connection, "client_encoding": "UTF8"}
+    program = ["psql", "-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1"]
+    return [*program, "-d", conninfo(connection, database, run.application_name), "-c", _SETTINGS, "-c", sql]
 
 
 def widened(fd: int) -> int:
@@ -165,6 +223,26 @@ def piped(argv: Sequence[str], environment: Mapping[str, str], database: str) ->
             yield Stream(read_end, program, database)
     finally:
         os.close(read_end)
+
+
+@contextmanager
+def fed(argv: Sequence[str], environment: Mapping[str, str], database: str) -> Iterator[Sink]:
+    """Start argv with its input from an ordinary pipe: what the clients without a FIFO of their own use."""
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    try:
+        os.set_blocking(write_end, False)
+        program = proc.Program(argv, environment=environment, stdin=read_end)
+    except BaseException:
+        os.close(write_end)
+        raise
+    finally:
+        os.close(read_end)
+    sink = Sink(widened(write_end), program, database)
+    try:
+        with program:
+            yield sink
+    finally:
+        sink.close()
 
 
 _END_OWN = (

@@ -18,6 +18,17 @@ from pgbackup.database.docker_exec import DockerExec
 from pgbackup.errors import ConfigurationError, PermissionDenied, SuiteError, Unavailable
 
 
+def in_place(target: Target, settings: Settings, run: Run, environment: Mapping[str, str]) -> Client:
+    """Return the client that needs nothing of its own beside the database: for questions, not for data.
+
+    Raise as opened() does.
+    """
+    _check_passfile(target)
+    if target.client == "direct":
+        return Direct(target, settings, run, environment)
+    return DockerExec(target, settings, run, container.find(target, settings, environment), environment)
+
+
 @contextmanager
 def opened(
     target: Target,

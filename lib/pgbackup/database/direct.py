@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from urllib.parse import unquote, urlsplit
 
 from pgbackup.config import Settings, Target
-from pgbackup.database.client import Run, Stream, end_own_backends, piped
+from pgbackup.database.client import Run, Sink, Stream, end_own_backends, fed, piped
 
 
 def connection_of(url: str, user: str) -> dict[str, str]:
@@ -57,6 +57,17 @@ class Direct:
             with piped(program, self.environment, self._target.database) as stream:
                 yield stream
                 finished = stream.program.status == 0
+        finally:
+            if not finished:
+                end_own_backends(self, self._run, self._target, self._settings)
+
+    @contextmanager
+    def writing(self, program: Sequence[str]) -> Iterator[Sink]:
+        finished = False
+        try:
+            with fed(program, self.environment, self._target.database) as sink:
+                yield sink
+                finished = sink.program.status == 0
         finally:
             if not finished:
                 end_own_backends(self, self._run, self._target, self._settings)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from pgbackup.config import Settings, Target
-from pgbackup.database.client import Run, Stream, end_own_backends, piped
+from pgbackup.database.client import Run, Sink, Stream, end_own_backends, fed, piped
 from pgbackup.database.container import Container
 
 
@@ -41,6 +41,21 @@ class DockerExec:
             with piped(self.command(program), self.environment, self._target.database) as stream:
                 yield stream
                 finished = stream.program.status == 0
+        finally:
+            if not finished:
+                end_own_backends(self, self._run, self._target, self._settings)
+
+    @contextmanager
+    def writing(self, program: Sequence[str]) -> Iterator[Sink]:
+        finished = False
+        try:
+            with fed(
+                [*self._settings.docker, "exec", "--interactive", self.container_id, *program],
+                self.environment,
+                self._target.database,
+            ) as sink:
+                yield sink
+                finished = sink.program.status == 0
         finally:
             if not finished:
                 end_own_backends(self, self._run, self._target, self._settings)

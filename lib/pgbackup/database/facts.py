@@ -11,7 +11,7 @@ from pgbackup import interrupt
 from pgbackup.config import Settings, Target
 from pgbackup.database import container, failures
 from pgbackup.database.client import Client, Run, query
-from pgbackup.errors import SuiteError, Unavailable
+from pgbackup.errors import PermissionDenied, Unavailable
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def gather(client: Client, run: Run, target: Target, settings: Settings) -> Fact
         try:
             facts = parse(query(client, run, target, _SQL, settings))
             break
-        except SuiteError as error:
+        except (Unavailable, PermissionDenied) as error:
             cause = container.blamed(error, client.container_id, target, settings, client.environment)
             # A container that is paused or restarting may come back, one that is stopped will not.
             if not (failures.passing(error.message) and failures.passing(cause.message)):

@@ -6,15 +6,17 @@ from pgbackup.config import Settings, Target
 from pgbackup.database.client import Client, Run, conninfo
 
 
-def arguments(client: Client, run: Run, target: Target, settings: Settings) -> list[str]:
+def arguments(client: Client, run: Run, target: Target, settings: Settings, encoding: str) -> list[str]:
     """Return the argument list of the dump: plain SQL of everything, as the guide's own `pg_dump` makes it.
 
+    encoding: of the database, for it may have a client_encoding of its own into which not all of it fits.
     No password prompt, and no endless wait for a table that another session holds locked
     (PostgreSQL manual, pg_dump, --lock-wait-timeout).
     """
     return [
         "pg_dump",
         "--no-password",
+        f"--encoding={encoding}",
         f"--lock-wait-timeout={settings.lock_wait_seconds}s",
         f"--dbname={conninfo(client.connection, target.database, run.application_name)}",
     ]

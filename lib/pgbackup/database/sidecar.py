@@ -8,6 +8,7 @@ its PID 1 reads the end of that pipe and the kernel takes every program in the c
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
 import select
@@ -19,7 +20,7 @@ from pathlib import Path
 from pgbackup import interrupt, proc
 from pgbackup.config import Settings, Target
 from pgbackup.database import failures
-from pgbackup.database.client import Run, Stream, end_own_backends, widened
+from pgbackup.database.client import Run, Sink, Stream, end_own_backends, widened
 from pgbackup.database.container import Container
 from pgbackup.errors import SuiteError, Unavailable
 
@@ -29,7 +30,8 @@ _PASSFILE = "/passfile"
 _START_SECONDS = 15.0
 _END_SECONDS = 1.5
 # PID 1 says through a FIFO that it is there, then lasts until our end of its standard input closes.
-_FIRST_PROGRAM = f"echo ready >{_INSIDE}/ready && exec cat >/dev/null"
+# Opened for both ways: a FIFO whose reader was killed in this moment would otherwise hold it for ever.
+_FIRST_PROGRAM = f"echo ready 1<>{_INSIDE}/ready && exec cat >/dev/null"
 
 
 def run_arguments(
@@ -102,6 +104,41 @@ class Sidecar:
         finally:
             if not finished:
                 end_own_backends(self, self._run, self._target, self._settings)
+
+    @contextmanager
+    def writing(self, program: Sequence[str]) -> Iterator[Sink]:
+        redirected = ["sh", "-c", 'exec "$@" <"$0"', f"{_INSIDE}/input", *program]
+        fifo, finished = self._pipes / "input", False
+        os.mkfifo(fifo, 0o600)
+        try:
+            with proc.Program(self.command(redirected), environment=self.environment) as running:
+                sink = Sink(_open_for_writing(fifo, running, self._target), running, self._target.database)
+                try:
+                    yield sink
+                    finished = running.status == 0
+                finally:
+                    sink.close()
+        finally:
+            fifo.unlink(missing_ok=True)
+            if not finished:
+                end_own_backends(self, self._run, self._target, self._settings)
+
+
+def _open_for_writing(fifo: Path, program: proc.Program, target: Target) -> int:
+    """Open the FIFO when the program has opened its other end: what is written before that would be lost."""
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        interrupt.check()
+        try:
+            return widened(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+        if program.status is not None:
+            raise failures.explained(program.stderr, program.status, "psql", target)
+        if time.monotonic() > deadline:
+            raise Unavailable(f"psql in the sidecar of '{target.container}' did not start within {_START_SECONDS:g} s")
+        program.pause(0.01)
 
 
 @contextmanager

@@ -26,5 +26,8 @@ BEGIN
             EXECUTE format('ALTER LARGE OBJECT %s OWNER TO content_owner', one.picture);
             EXECUTE format('COMMENT ON LARGE OBJECT %s IS ''it''''s number %s''', one.picture, one.n);
         END IF;
+        IF one.n % 1000 = 0 THEN
+            COMMIT; -- each of them is locked until then
+        END IF;
     END LOOP;
 END$$;

@@ -1,0 +1,74 @@
+"""What a restore is about to do, on disk before it does it: whoever comes next finishes or undoes it."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+
+from pgbackup.archive.dumpfile import write_all
+from pgbackup.archive.folder import Folder
+from pgbackup.errors import CannotCreate
+
+_SUFFIX = ".journal"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """started: local time of the restore. scratch: the database being loaded. outgoing: what the live one is to be
+    called, "" where it is not replaced. stopped: services to start again, in stopping order. safety: the
+    backup that brings the live database back, where it was dropped to make room. swapping: the renaming has been
+    asked for, so that a scratch database that is gone is in its place.
+    """
+
+    started: str
+    file: str
+    scratch: str
+    outgoing: str
+    stopped: list[str]
+    safety: str = ""
+    swapping: bool = False
+
+
+def _name(owner: str) -> str:
+    return f".pgbackup-{owner}{_SUFFIX}"
+
+
+def write(folder: Folder, owner: str, entry: Entry) -> None:
+    """Replace the journal in one step and sync it. Raise OSError."""
+    hidden = _name(owner) + ".new"
+    with suppress(FileNotFoundError):
+        os.unlink(hidden, dir_fd=folder.fd)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(hidden, flags, 0o600, dir_fd=folder.fd)
+    try:
+        folder.adopt(descriptor)
+        write_all(descriptor, json.dumps(asdict(entry), indent=1).encode() + b"\n")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.rename(hidden, _name(owner), src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+    os.fsync(folder.fd)
+
+
+def read(folder: Folder, owner: str) -> Entry | None:
+    """Return the unfinished restore's entry, or None. Raise CannotCreate when it cannot be understood."""
+    try:
+        descriptor = os.open(_name(owner), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
+    except FileNotFoundError:
+        return None
+    with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor, not a path
+        try:
+            return Entry(**json.loads(file.read(1 << 20)))
+        except (ValueError, TypeError):
+            path = folder.path / _name(owner)
+            raise CannotCreate(f"the restore journal '{path}' cannot be understood", f"cat '{path}'") from None
+
+
+def close(folder: Folder, owner: str) -> None:
+    """Say that nothing is unfinished any more; one that was killed while it was written goes, too."""
+    for name in (_name(owner) + ".new", _name(owner)):
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder.fd)
+            os.fsync(folder.fd)

@@ -1,0 +1,120 @@
+"""The command lines of the scripts: their options, examples and exit statuses, as --help shows them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from typing import NoReturn
+
+from pgbackup import __version__
+from pgbackup.errors import EXIT_STATUSES, UsageError
+from pgbackup.stdout import show
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"{self.prog} --help")
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        """--help and --version go the way of every result: argparse itself would not notice a full disk."""
+        show(message.rstrip("\n"))
+
+
+def _exit_status_section() -> str:
+    rows = "\n".join(f"  {status:<6} {meaning}" for status, meaning in EXIT_STATUSES)
+    return f"exit status:\n{rows}"
+
+
+def _parser(script: str, what: str, examples: Sequence[tuple[str, str]]) -> _Parser:
+    shown = "\n".join(f"  {command}\n      {meaning}" for command, meaning in examples)
+    parser = _Parser(
+        prog=script,
+        description=what,
+        epilog=f"examples:\n{shown}\n\n{_exit_status_section()}\n\nsettings: docs/configuration.md, .env.example",
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=28),
+        allow_abbrev=False,
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but warnings and errors")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout instead of lines")
+    parser.add_argument(
+        "--version", action="version", version=f"{script} {__version__}", help="show the version and exit"
+    )
+    return parser
+
+
+def _names(parser: _Parser) -> None:
+    parser.add_argument("names", nargs="*", metavar="NAME", help="databases by their names in DATABASES; default: all")
+
+
+def backup_parser() -> argparse.ArgumentParser:
+    parser = _parser(
+        "backup-postgres.sh",
+        "Back up the databases: dump, compress, read back from disk and check, publish, expire old backups.\n"
+        "A file under its final name is complete and proven; a failure never leaves one.",
+        [
+            ("sudo -u deployer backup-postgres.sh", "all databases, as cron does it every night"),
+            ("backup-postgres.sh --dry-run payment", "what would be written and expired, changing nothing"),
+        ],
+    )
+    _names(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show the plan and the retention decisions; change nothing"
+    )
+    parser.add_argument("--retention-days", metavar="DAYS", help="instead of RETENTION_DAYS")
+    parser.add_argument("--min-backups", metavar="COUNT", help="instead of MIN_BACKUPS")
+    parser.add_argument("--jobs", metavar="COUNT", help="instead of BACKUP_JOBS")
+    parser.add_argument("--client", metavar="KIND", help="auto, sidecar, exec or direct, instead of each <NAME>_CLIENT")
+    return parser
+
+
+def verify_parser() -> argparse.ArgumentParser:
+    parser = _parser(
+        "verify-backups.sh",
+        "Read every backup from its first to its last byte and compare it with its manifest.\n"
+        "Checks files, changes nothing. It cannot tell what only a restore can.",
+        [
+            ("verify-backups.sh", "every backup of every database, as a table"),
+            ("verify-backups.sh --max-age 26 --json payment", "for monitoring: fails without a good one from 26 hours"),
+        ],
+    )
+    _names(parser)
+    parser.add_argument(
+        "--max-age", metavar="HOURS", default="24", help="how old the newest good backup may be; default 24"
+    )
+    return parser
+
+
+def restore_parser() -> argparse.ArgumentParser:
+    parser = _parser(
+        "restore-postgres.sh",
+        "Restore one database: check the file, load it beside the live database, count every table, then let them\n"
+        "change places in one transaction. Until then nothing is touched; the old database is kept.",
+        [
+            ("sudo restore-postgres.sh auth --list", "which backups there are, each read through"),
+            (
+                "sudo restore-postgres.sh auth auth_db_LATEST.sql.gz",
+                "the newest one; asks for the database's name before anything is touched",
+            ),
+            ("sudo restore-postgres.sh auth --rollback", "back to how it was before the last restore"),
+        ],
+    )
+    parser.add_argument("target", metavar="TARGET", help="the database by its name in DATABASES: auth, payment")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="a path, or the name of a file in its directory")
+    what = parser.add_argument_group("instead of FILE")
+    what.add_argument("--list", action="store_true", help="show what can be restored: age, size, rows, verified")
+    what.add_argument("--history", action="store_true", help="show the restores so far and how long they took")
+    what.add_argument("--rollback", action="store_true", help="swap the database that the last restore kept back in")
+    what.add_argument("--drop-old", action="store_true", help="drop the databases that restores have kept")
+    how = parser.add_argument_group("how")
+    how.add_argument("--yes", action="store_true", help="do not ask; needed where there is no terminal")
+    how.add_argument(
+        "--dry-run", action="store_true", help="check everything and show what would happen; change nothing"
+    )
+    how.add_argument("--into", metavar="NAME", default="", help="restore into a new database NAME and swap nothing")
+    how.add_argument("--online", action="store_true", help="stop the services only for the swap, not for the load")
+    how.add_argument("--in-place", action="store_true", help="drop the live database first, where two do not fit")
+    how.add_argument("--create-roles", action="store_true", help="make roles that are missing, without passwords")
+    how.add_argument("--keep-failed", action="store_true", help="keep what was loaded when it is not what it should be")
+    how.add_argument("--client", metavar="KIND", help="auto, sidecar, exec or direct, instead of <NAME>_CLIENT")
+    return parser

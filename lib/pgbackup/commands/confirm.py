@@ -1,0 +1,40 @@
+"""Asks before something is replaced or dropped. Only the database's name, typed on a terminal, is a yes."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+
+from pgbackup import interrupt
+from pgbackup.errors import UsageError
+from pgbackup.log import say
+
+_TICK_SECONDS = 0.2
+
+
+def ask(name: str, what: str) -> None:
+    """Ask on the terminal for `name`. Raise UsageError unless exactly that is typed; nothing was touched then."""
+    if not sys.stdin or not sys.stdin.isatty():
+        raise UsageError(
+            f"{what} needs a confirmation, and there is no terminal to ask on: nothing was touched",
+            "run it in a terminal, or add --yes",
+        )
+    sys.stderr.write(f"Type the database's name, {name}, to go on: ")
+    sys.stderr.flush()
+    if _typed() != name:
+        raise UsageError("not confirmed: nothing was touched", f"type exactly: {name}")
+    say("")
+
+
+def _typed() -> str:
+    """One line from the terminal; "" at its end. A signal interrupts the waiting, as input() would not let it."""
+    line = b""
+    while not line.endswith(b"\n"):
+        interrupt.check()
+        if select.select([0], [], [], _TICK_SECONDS)[0]:
+            piece = os.read(0, 1024)
+            if not piece:
+                break
+            line += piece
+    return line.decode("utf-8", "replace").rstrip("\n")

@@ -1,0 +1,229 @@
+"""restore-postgres.sh TARGET FILE: loaded beside the live database, compared, swapped in, in one transaction.
+
+The steps in their order. Until the swap the live database is not touched; after it the old one is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from pgbackup import interrupt, lock
+from pgbackup.archive import dumpfile, journal, names, source
+from pgbackup.archive.dumpfile import Contents
+from pgbackup.archive.source import Source
+from pgbackup.commands import confirm, in_place, one_backup, restore_checks, unfinished
+from pgbackup.commands.fill import Filling, fill
+from pgbackup.commands.job import Job, Outcome
+from pgbackup.commands.restore_checks import Situation
+from pgbackup.commands.restore_record import Record
+from pgbackup.database import naming, swap
+from pgbackup.database.client import Client
+from pgbackup.errors import BackupBad, SuiteError, Unavailable
+from pgbackup.host import health, services
+from pgbackup.log import say
+
+
+@dataclass(frozen=True)
+class Options:
+    """into: a name to restore beside the live database, or "". The rest are the switches of the command line."""
+
+    yes: bool = False
+    into: str = ""
+    online: bool = False
+    create_roles: bool = False
+    keep_failed: bool = False
+    in_place: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the steps share. ask: a client for questions; entry: what the journal says."""
+
+    job: Job
+    ask: Client
+    source: Source
+    contents: Contents
+    situation: Situation
+    options: Options
+    record: Record
+    entry: journal.Entry
+
+
+def restore(job: Job, typed: str, options: Options, record: Record) -> None:
+    """Restore the file that was typed; what comes of it is noted in `record`. Raise SuiteError or OSError.
+
+    Whatever is raised, the live database is as it was, open, and the services that ran run again.
+    """
+    with nullcontext() if options.dry_run else lock.held(job.place, names.stem(job.target.database)):
+        ask = job.in_place()
+        if not options.dry_run:
+            one_backup.sweep(job)
+            unfinished.settle(job, lambda: ask)
+        opened = source.opened(source.find(typed, job.place.path, job.target.database), job.target.database)
+        try:
+            work = _prepared(job, ask, opened, options, record)
+            if options.dry_run:
+                return
+            if not options.yes:
+                confirm.ask(options.into or job.target.database, "a restore")
+            record.warnings += restore_checks.create_roles(job, ask, work.situation)
+            _carry_out(work)
+            if record.unwell:
+                raise Unavailable(
+                    f"the restore is done, but {'; '.join(record.unwell)}",
+                    "look into their logs; the restored database stays, --rollback brings the old one back",
+                )
+        finally:
+            os.close(opened.descriptor)
+
+
+def _prepared(job: Job, ask: Client, opened: Source, options: Options, record: Record) -> Work:
+    """Verify the file, look at the server, and show what will happen. Nothing is touched."""
+    record.file, record.into = str(opened.path), options.into
+    with record.timed("verify"):
+        contents = _verified(job, opened)
+    record.rows, record.tables = sum(contents.rows.values()), len(contents.rows)
+    record.sql_bytes = contents.sql_bytes
+    with record.timed("preflight"):
+        situation = restore_checks.examine(
+            job,
+            ask,
+            opened,
+            contents,
+            into=options.into,
+            create_roles=options.create_roles,
+            in_place=options.in_place,
+        )
+    record.warnings += [f"service '{name}' does not exist" for name in situation.absent]
+    when = "only while the databases change places" if options.online else "until the restore is over"
+    say("\n".join(restore_checks.lines(job, opened, contents, situation, into=options.into, when=when)))
+    now = datetime.now().astimezone()
+    keeps_old = situation.valid and not options.into and not options.in_place
+    entry = journal.Entry(
+        started=now.isoformat(timespec="seconds"),
+        file=str(opened.path),
+        scratch=naming.derived(job.target.database, naming.SCRATCH, now),
+        outgoing=naming.derived(job.target.database, naming.BEFORE, now) if keeps_old else "",
+        stopped=situation.up,
+    )
+    return Work(job, ask, opened, contents, situation, options, record, entry)
+
+
+def _verified(job: Job, opened: Source) -> Contents:
+    """Read the file through before anything is stopped."""
+    file_bytes = os.fstat(opened.descriptor).st_size
+    with job.reporter.bar(f"{job.target.name}: verify", file_bytes) as advance:
+        try:
+            return dumpfile.check(opened.descriptor, advance)
+        except BackupBad as bad:
+            raise BackupBad(f"'{opened.path}' is bad: {bad.message}", "take an older one: --list") from None
+
+
+def _safety_backup(job: Job, record: Record) -> str:
+    """Back up the live database as it is now and return the file's name. Nothing expires."""
+    outcome = Outcome(job.target.name, job.target.database)
+    with record.timed("safety backup"):
+        one_backup.make(job, outcome)
+    return outcome.file
+
+
+def _carry_out(work: Work) -> None:
+    """From here on something exists that has to be cleaned up: the journal says what."""
+    job, options, entry = work.job, work.options, work.entry
+    work.record.began = True
+    journal.write(job.place, job.run.owner, entry)
+    job.log.info(job.target.name, "restore.start", file=work.source.path, into=options.into or job.target.database)
+    with ExitStack() as stack:
+        stack.enter_context(_undone(work))
+        if not options.into and not options.online:
+            stack.enter_context(_services_stopped(work))
+        filling = Filling(
+            work.source, work.contents, work.situation.server, work.situation.major, work.situation.restricts
+        )
+        if options.in_place and work.situation.valid:
+            # After the services stopped: what they wrote until then is in it.
+            work.record.safety = _safety_backup(job, work.record)
+            entry = replace(entry, safety=work.record.safety)
+            journal.write(job.place, job.run.owner, entry)
+            stack.enter_context(in_place.emptied(job, work.ask, entry, work.record))
+        fill(job, work.ask, filling, entry.scratch, work.record)
+        if options.online:
+            stack.enter_context(_services_stopped(work))
+        journal.write(job.place, job.run.owner, replace(entry, swapping=True))
+        with work.record.timed("swap"):
+            _swap(work)
+        work.record.swapped, work.record.replaced = True, entry.outgoing
+
+
+def _swap(work: Work) -> None:
+    job, scratch = work.job, work.entry.scratch
+    if work.options.into:
+        swap.rename(work.ask, job.run, job.target, job.settings, scratch, work.options.into)
+        return
+    if work.situation.exists and not work.situation.valid:  # nobody can use it, and it cannot be renamed
+        swap.drop(work.ask, job.run, job.target, job.settings, job.target.database)
+    swap.swap(work.ask, job.run, job.target, job.settings, scratch, work.entry.outgoing or None)
+
+
+@contextmanager
+def _undone(work: Work) -> Iterator[None]:
+    """After a failure drop what was loaded, unless it is to be kept; then close the journal.
+
+    Where it cannot be dropped now, the journal stays and the next run does it.
+    """
+    job, record, name = work.job, work.record, work.entry.scratch
+    try:
+        yield
+    except BaseException as error:
+        with interrupt.shielded():
+            try:
+                if work.options.keep_failed and isinstance(error, BackupBad):
+                    swap.end_sessions(work.ask, job.run, job.target, job.settings)
+                    record.warnings.append(f"what was loaded is kept in the database '{name}'")
+                elif not record.swapped:
+                    entry = journal.read(job.place, job.run.owner) or work.entry
+                    record.swapped = unfinished.undo(job, work.ask, entry)
+            except SuiteError as failed:
+                record.warnings.append(f"'{name}' is left to the next run: {failed.message}")
+                raise error from None
+            journal.close(job.place, job.run.owner)
+        raise
+    journal.close(job.place, job.run.owner)
+
+
+@contextmanager
+def _services_stopped(work: Work) -> Iterator[None]:
+    """Stop the services that run, in order; start them in reverse and wait for their health, whatever happened.
+
+    After a signal the health is not waited for.
+    """
+    job, record, up = work.job, work.record, work.situation.up
+    begun = time.monotonic()
+    try:
+        for name in up:
+            job.reporter.tell(f"{job.target.name}: stopping service '{name}'")
+            services.stop(name, job.settings, job.environment)
+        yield
+    finally:
+        record.unwell += [
+            f"service '{name}' did not start: docker start {name}"
+            for name in services.start(up, job.settings, job.environment)
+        ]
+        record.downtime_seconds = round(time.monotonic() - begun, 1) if up else 0.0
+        if up and job.target.health_url:
+            with record.timed("health"):
+                _await_health(work)
+
+
+def _await_health(work: Work) -> None:
+    url, settings = work.job.target.health_url, work.job.settings
+    said = health.wait(url, settings.health_ca, settings.health_seconds)
+    work.record.health = said or "healthy"
+    if said:
+        work.record.unwell.append(f"the services are not healthy: '{url}' says: {said}")

@@ -1,0 +1,242 @@
+"""What has to be known and right before a restore touches anything."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from pgbackup import proc
+from pgbackup.archive.dumpfile import Contents
+from pgbackup.archive.source import Source
+from pgbackup.commands.job import Job
+from pgbackup.commands.result import age, size
+from pgbackup.database import naming, scratch, swap
+from pgbackup.database.client import Client, query
+from pgbackup.database.facts import gather
+from pgbackup.database.naming import identifier
+from pgbackup.errors import BackupBad, ConfigurationError, IoFailed, SuiteError, Unavailable
+from pgbackup.host import services
+
+_SPACE_FACTOR = 1.2
+_ATTRIBUTES = {
+    "INHERIT", "NOINHERIT", "CREATEROLE", "NOCREATEROLE", "CREATEDB", "NOCREATEDB", "LOGIN", "NOLOGIN",
+    "NOSUPERUSER", "NOREPLICATION", "NOBYPASSRLS",
+}  # fmt: skip
+_PRIVILEGED = ("SUPERUSER", "REPLICATION", "BYPASSRLS")
+
+
+@dataclass(frozen=True)
+class Situation:
+    """exists: the live database is there. valid: no DROP of it was interrupted. server: the properties that the
+    restored one gets. major: the server's.
+
+    up: services that run, in stopping order; absent: configured ones that do not exist. now_rows: None if not known.
+    """
+
+    exists: bool
+    valid: bool
+    size_bytes: int
+    now_rows: int | None
+    server: dict[str, Any]
+    major: int
+    restricts: bool
+    missing_roles: dict[str, str]
+    up: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+
+
+def examine(
+    job: Job, client: Client, source: Source, contents: Contents, *, into: str, create_roles: bool, in_place: bool
+) -> Situation:
+    """Ask server and Docker all that matters. Raise, naming everything that stands in the way."""
+    held = source.manifest
+    server: dict[str, Any] = held.raw["server"] if held else {}
+    found = scratch.preflight(client, job.run, job.target, job.settings)
+    restricts = load_restricts(job, client)
+    missing = _missing_roles(server, found["roles"])
+    problems = [
+        *_foreign(job, source, into),
+        *_hindrances(found, server, _major(held.raw["server_version"]) if held else 0),
+        *_locale_missing(job, client, server),
+    ]
+    if missing and not create_roles:
+        problems.append(f"roles that the dump needs are missing: {', '.join(missing)} (--create-roles makes them)")
+    if into:
+        if swap.exists(client, job.run, job.target, job.settings, into):
+            problems.append(f"there is a database '{into}' already")
+        if len(into.encode("utf-8", "surrogateescape")) > naming.LONGEST_BYTES:
+            problems.append(f"'{into}' is longer than the {naming.LONGEST_BYTES} bytes of a database's name")
+    else:
+        problems += _in_use(found)
+    if problems:
+        kind = BackupBad if _foreign(job, source, into) else ConfigurationError
+        raise kind("; ".join(problems), "nothing was touched; docs/restore.md says what to do about each")
+    if not in_place:
+        _check_space(job, client, found["data_directory"], server.get("size_bytes") or contents.sql_bytes)
+    exists = bool(found["exists"])
+    live = exists and not found["closed"]
+    if not server and live:
+        server = gather(client, job.run, job.target, job.settings).details
+    up, absent = ([], []) if into else services.running(job.target.services, job.settings, job.environment)
+    rows = _now_rows(job, client, contents) if live else None
+    return Situation(
+        exists=exists,
+        valid=exists and not found["invalid"],
+        size_bytes=found["size_bytes"] or 0,
+        now_rows=rows,
+        server=server,
+        major=found["major"],
+        restricts=restricts,
+        missing_roles=missing,
+        up=up,
+        absent=absent,
+    )
+
+
+def _foreign(job: Job, source: Source, into: str) -> list[str]:
+    if into or source.database == job.target.database:
+        return []
+    whose = f"of '{source.database}'" if source.database else "of an unknown database (no manifest, no telling name)"
+    return [f"'{source.path.name}' is a backup {whose}, not of '{job.target.database}' (--into NAME insists)"]
+
+
+def _hindrances(found: dict[str, Any], server: dict[str, Any], dumped_major: int) -> list[str]:
+    problems = []
+    if not found["may_create"]:
+        problems.append("the role may not create databases (ALTER ROLE … CREATEDB)")
+    if dumped_major > found["major"]:
+        problems.append(f"the dump is of PostgreSQL {dumped_major}, and the server is {found['major']}")
+    for what, here in (("extensions", found["extensions"]), ("tablespaces", found["tablespaces"])):
+        lacking = sorted(set(server.get(what) or []) - set(here))
+        if lacking:
+            problems.append(f"{what} that the dump needs are missing on the server: {', '.join(lacking)}")
+    return problems
+
+
+def _locale_missing(job: Job, client: Client, server: dict[str, Any]) -> list[str]:
+    """The server itself is asked, by a collation that is never made. Others of its objections do not matter here."""
+    try:
+        scratch.probe_locale(client, job.run, job.target, job.settings, server)
+    except SuiteError as error:
+        if "could not create locale" in error.message:
+            return [f"a locale that the dump needs is missing on the server: {error.message}"]
+    return []
+
+
+def _in_use(found: dict[str, Any]) -> list[str]:
+    problems = []
+    if found["prepared"]:
+        problems.append(f"{found['prepared']} prepared transactions are open in it (COMMIT or ROLLBACK PREPARED)")
+    if found["slots"]:
+        problems.append(f"replication slots use it: {', '.join(found['slots'])}")
+    if found["subscriptions"]:
+        problems.append(f"{found['subscriptions']} subscriptions belong to it")
+    return problems
+
+
+def _major(version: str) -> int:
+    found = re.match(r"\d+", version)
+    return int(found.group()) if found else 0
+
+
+_RESTRICTS_FROM = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
+
+
+def load_restricts(job: Job, client: Client) -> bool:
+    r"""Whether the psql next to the database knows `\restrict` (minor releases of August 2025).
+
+    One that does not can load the dump all the same: the guard lets no line of psql's own through.
+    """
+    argv = client.command(["psql", "--version"])
+    finished = proc.run(argv, environment=client.environment, seconds=job.settings.command_seconds)
+    found = re.search(rb"(\d+)\.(\d+)", finished.stdout)
+    if not found:
+        raise Unavailable(f"psql next to '{job.target.database}' does not tell its version: {finished.stderr}")
+    major, minor = int(found[1]), int(found[2])
+    return major >= 18 or minor >= _RESTRICTS_FROM.get(major, 1 << 30)
+
+
+def _missing_roles(server: dict[str, Any], present: list[str]) -> dict[str, str]:
+    """Role name -> the manifest's CREATE ROLE text, for those that the server lacks."""
+    needed = dict(server.get("roles") or {})
+    if isinstance(server.get("owner"), str):
+        needed.setdefault(server["owner"], "")
+    for entry in server.get("settings") or []:
+        if entry.get("role"):
+            needed.setdefault(entry["role"], "")
+    return {name: text for name, text in sorted(needed.items()) if name not in present}
+
+
+def create_roles(job: Job, client: Client, situation: Situation) -> list[str]:
+    """Make the missing roles, without passwords, and return what has to be done by hand.
+
+    Only the names and harmless attributes are taken from the manifest: its text is never run, and no superuser
+    comes out of a file.
+    """
+    todo, statements = [], []
+    for name, text in situation.missing_roles.items():
+        words = re.findall(r"[A-Z]+", text.partition(" WITH ")[2])
+        statements.append(f"CREATE ROLE {identifier(name)} WITH {' '.join(w for w in words if w in _ATTRIBUTES)}")
+        if "LOGIN" in words:
+            todo.append(f"role '{name}' was made without a password: ALTER ROLE {identifier(name)} PASSWORD '…'")
+        todo += [f"role '{name}' was {word} and is not now" for word in _PRIVILEGED if word in words]
+    query(client, job.run, job.target, "; ".join(["BEGIN", *statements, "COMMIT"]), job.settings, swap.MAINTENANCE)
+    return todo
+
+
+def _check_space(job: Job, client: Client, data_directory: str | None, needed_bytes: int) -> None:
+    """Refuse when a second copy does not fit beside the live one, as far as that can be seen."""
+    if client.kind == "direct" or not data_directory:
+        return
+    argv = client.command(["df", "-Pk", data_directory])
+    finished = proc.run(argv, environment=client.environment, seconds=job.settings.command_seconds)
+    fields = finished.stdout.decode("utf-8", "replace").splitlines()[-1:]
+    if finished.status != 0 or not fields or len(fields[0].split()) < 4 or not fields[0].split()[3].isdigit():
+        return
+    free, wanted = int(fields[0].split()[3]) * 1024, int(needed_bytes * _SPACE_FACTOR)
+    if free < wanted:
+        raise IoFailed(
+            f"too little space for a second copy of '{job.target.database}' on the server: {size(free)} free,"
+            f" and {size(wanted)} are wanted",
+            "make room, drop the old copy (--drop-old), or use --in-place",
+        )
+
+
+def _now_rows(job: Job, client: Client, contents: Contents) -> int | None:
+    """The rows that the live database has now in the dump's tables; None when counting takes too long."""
+    limit = float(job.settings.command_seconds)
+    try:
+        counts, _ = scratch.count_rows(
+            client, job.run, job.target, job.settings, job.target.database, set(contents.rows), limit
+        )
+    except SuiteError:
+        return None
+    return sum(counts.values())
+
+
+def lines(job: Job, source: Source, contents: Contents, situation: Situation, *, into: str, when: str) -> list[str]:
+    """What will happen, for the eyes of whoever has to say yes. Pure but for the clock."""
+    taken = (
+        source.manifest.started
+        if source.manifest
+        else datetime.fromtimestamp(os.fstat(source.descriptor).st_mtime, timezone.utc)
+    )
+    old = age((datetime.now(timezone.utc) - taken).total_seconds())
+    proof = "every byte as its manifest says" if source.manifest else "no manifest: only its own completeness"
+    told = [
+        f"restore '{into or job.target.database}' from '{source.path}'",
+        f"  backup    {old} old, {size(contents.sql_bytes)} of SQL, {len(contents.rows)} tables,"
+        f" {sum(contents.rows.values()):,} rows; checked: {proof}",
+    ]
+    if into:
+        return [*told, f"  result    a new database '{into}'; '{job.target.database}' is not touched"]
+    if situation.exists:
+        rows = "rows not counted" if situation.now_rows is None else f"{situation.now_rows:,} rows in those tables"
+        told.append(f"  now       {size(situation.size_bytes)}, {rows}: what came in the last {old} WILL BE LOST")
+    else:
+        told.append(f"  now       there is no database '{job.target.database}'")
+    told.append(f"  services  {', '.join(situation.up) + ': stopped ' + when if situation.up else 'none is running'}")
+    return told

@@ -1,0 +1,82 @@
+"""restore-postgres.sh --list and --history: what can be restored, and what was."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+
+from pgbackup.archive import catalog, dumpfile, folder, history
+from pgbackup.archive.catalog import Backup
+from pgbackup.archive.folder import Folder
+from pgbackup.commands.result import Result, age, document, instant, size, table
+from pgbackup.config import Settings, Target
+from pgbackup.errors import BackupBad, NoBackup
+
+
+def listing(settings: Settings, target: Target) -> Result:
+    """Show the backups of one database, newest first, each read through. Status 66 when there is no good one."""
+    now = datetime.now(timezone.utc)
+    path = settings.backup_dir / target.directory
+    with folder.opened(path, create=False) as place:
+        backups = catalog.listing(place, target.database)
+        looks = [_look(place, backup) for backup in backups]
+    rows = [
+        [
+            str(path / backup.name),
+            age((now - backup.taken).total_seconds()),
+            size(backup.bytes),
+            f"{sum(rows.values()):,}",
+            state,
+        ]
+        for backup, (state, rows) in zip(backups, looks, strict=True)
+    ]
+    files = [
+        {
+            "file": str(path / backup.name),
+            "taken": instant(backup.taken),
+            "file_bytes": backup.bytes,
+            "state": state,
+            "rows": counts,
+        }
+        for backup, (state, counts) in zip(backups, looks, strict=True)
+    ]
+    status = 0 if any(not state.startswith("BAD") for state, _ in looks) else NoBackup.status
+    lines = table(["file", "age", "size", "rows", "state"], rows, right=(1, 2, 3)) if rows else []
+    return Result(
+        status, lines or [f"there is no backup of '{target.database}' in '{path}'"],
+        document("restore --list", status, database=target.database, files=files),
+    )  # fmt: skip
+
+
+def _look(place: Folder, backup: Backup) -> tuple[str, dict[str, int]]:
+    """Read a backup through and return its state and the rows in it."""
+    if backup.problem:
+        return f"BAD: {backup.problem}", {}
+    try:
+        descriptor = catalog.open_file(place, backup.name)
+        try:
+            contents = dumpfile.check(descriptor)
+        finally:
+            os.close(descriptor)
+    except (BackupBad, OSError) as error:
+        return f"BAD: {error}", {}
+    return "verified" if contents.manifest else "complete (no manifest)", contents.rows
+
+
+def past(settings: Settings, target: Target) -> Result:
+    """Show the restores of one database, newest first."""
+    with folder.opened(settings.backup_dir, create=False, top=True) as top:
+        records = [record for record in history.read(top) if record.get("target") == target.name]
+    records.reverse()
+    rows = [
+        [
+            str(record.get("started")), str(record.get("who")), str(record.get("action")),
+            str(record.get("outcome")), f"{record.get('rows', 0):,}",
+            f"{sum(record.get('seconds', {}).values()):.1f}", f"{record.get('downtime_seconds', 0):.1f}",
+            str(record.get("file")),
+        ]
+        for record in records
+    ]  # fmt: skip
+    heads = ["started (UTC)", "who", "what", "outcome", "rows", "seconds", "downtime", "file"]
+    lines = table(heads, rows, right=(4, 5, 6)) if rows else [f"nothing was restored into '{target.database}' yet"]
+    return Result(0, lines, document("restore --history", 0, database=target.database, restores=records))

@@ -1,0 +1,62 @@
+"""restore-postgres.sh --rollback and --drop-old: what becomes of the databases that restores have kept."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pgbackup import lock
+from pgbackup.archive import names
+from pgbackup.commands import confirm, unfinished
+from pgbackup.commands.job import Job
+from pgbackup.commands.restore_record import Record
+from pgbackup.database import naming, swap
+from pgbackup.errors import NoBackup
+from pgbackup.log import say
+
+
+def rollback(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
+    """Put the database that the last restore replaced back in its place; the present one is kept in turn.
+
+    Raise NoBackup when there is none. So a second rollback takes the first one back.
+    """
+    with lock.held(job.place, names.stem(job.target.database)):
+        ask = job.in_place()
+        if not dry_run:
+            unfinished.settle(job, lambda: ask)
+        kept = swap.kept(ask, job.run, job.target, job.settings)
+        if not kept:
+            raise NoBackup(f"no restore has kept an old '{job.target.database}'", "restore a backup: --list")
+        say(f"roll back '{job.target.database}' to '{kept[0]}'; the present one is kept")
+        if dry_run:
+            return
+        if not yes:
+            confirm.ask(job.target.database, "a rollback")
+        there = swap.exists(ask, job.run, job.target, job.settings, job.target.database)
+        now = datetime.now().astimezone()
+        outgoing = naming.derived(job.target.database, naming.BEFORE, now) if there else None
+        record.file, record.replaced = kept[0], outgoing or ""
+        record.began = True
+        with record.timed("swap"):
+            swap.swap(ask, job.run, job.target, job.settings, kept[0], outgoing)
+        record.swapped = True
+
+
+def drop_old(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
+    """Drop the databases that restores have kept. Raise NoBackup when there is none."""
+    with lock.held(job.place, names.stem(job.target.database)):
+        ask = job.in_place()
+        if not dry_run:
+            unfinished.settle(job, lambda: ask)
+        kept = swap.kept(ask, job.run, job.target, job.settings)
+        if not kept:
+            raise NoBackup(f"no restore has kept an old '{job.target.database}'")
+        say("drop for good: " + ", ".join(f"'{name}'" for name in kept))
+        if dry_run:
+            return
+        if not yes:
+            confirm.ask(job.target.database, "dropping old databases")
+        record.began = True
+        with record.timed("drop"):
+            for name in kept:
+                swap.drop(ask, job.run, job.target, job.settings, name)
+        record.file = ", ".join(kept)

@@ -1,0 +1,66 @@
+"""What came of a restore: for the line in restore-history.jsonl, the JSON document and the people who wait."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from pgbackup.commands.result import instant
+
+
+def _who() -> str:
+    """The account that typed the command, also behind sudo."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+@dataclass
+class Record:
+    """seconds: by phase. downtime_seconds: how long the services were stopped. replaced: what the old one is called.
+
+    safety: the backup of what was dropped. unwell: what is wrong with the services. swapped: the restored database is in its place. began: something was
+    changed, so it belongs into the history.
+    """
+
+    target: str
+    database: str
+    action: str
+    started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    who: str = field(default_factory=_who)
+    file: str = ""
+    into: str = ""
+    rows: int = 0
+    tables: int = 0
+    sql_bytes: int = 0
+    replaced: str = ""
+    safety: str = ""
+    swapped: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    downtime_seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    unwell: list[str] = field(default_factory=list)
+    health: str = ""
+    status: int = 0
+    outcome: str = ""
+    hint: str | None = None
+    began: bool = False
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = round(time.monotonic() - begun, 3)
+
+    def document(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return {**asdict(self), "started": instant(self.started)}

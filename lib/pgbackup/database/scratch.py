@@ -1,0 +1,207 @@
+"""The database that a backup is loaded into beside the live one: made, compared, given the live one's properties."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pgbackup.config import Settings, Target
+from pgbackup.database.client import Client, Run, query
+from pgbackup.database.naming import identifier, literal
+from pgbackup.database.swap import MAINTENANCE
+
+_TABLES_AT_ONCE = 300  # an argument of a program has 128 KiB at most
+_PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
+
+
+def create_sql(name: str, server: dict[str, Any], major: int) -> str:
+    """Return the statement that makes an empty database with encoding and locale as `server` has them. Pure.
+
+    server: what facts.gather() says of a database, the manifest's `server`. From template0, as the manual (23.3
+    Template Databases) asks for other encodings and locales. major: of the server that it is made on.
+    """
+    found = server.get("database", {})
+    words = [f"CREATE DATABASE {identifier(name)} TEMPLATE template0"]
+    if server.get("encoding"):
+        words.append(f"ENCODING {literal(server['encoding'])}")
+    for option, key in (("LC_COLLATE", "datcollate"), ("LC_CTYPE", "datctype")):
+        if found.get(key):
+            words.append(f"{option} {literal(found[key])}")
+    provider = _PROVIDERS.get(found.get("datlocprovider") or "c", "libc")
+    locale = found.get("datlocale") or found.get("daticulocale")
+    if major >= 15 and provider != "libc":
+        words.append(f"LOCALE_PROVIDER {provider}")
+        if locale:
+            words.append(f"{'ICU_LOCALE' if provider == 'icu' else 'BUILTIN_LOCALE'} {literal(locale)}")
+        if found.get("daticurules") and major >= 16:
+            words.append(f"ICU_RULES {literal(found['daticurules'])}")
+    return " ".join(words)
+
+
+def probe_locale(client: Client, run: Run, target: Target, settings: Settings, server: dict[str, Any]) -> None:
+    """Let the server look for the locale of `server`. Raise SuiteError when it does not like it; nothing is made."""
+    found = server.get("database", {})
+    words = [
+        f"{option} = {literal(found[key])}"
+        for option, key in (("LC_COLLATE", "datcollate"), ("LC_CTYPE", "datctype"))
+        if found.get(key)
+    ]
+    if len(words) == 2:
+        sql = f"BEGIN; CREATE COLLATION pg_temp.probe ({', '.join(words)}); ROLLBACK"
+        query(client, run, target, sql, settings, MAINTENANCE)
+
+
+def create(client: Client, run: Run, target: Target, settings: Settings, name: str, sql: str) -> None:
+    """Run create_sql()'s statement; a database of that name left over from before is dropped first."""
+    query(client, run, target, f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)", settings, MAINTENANCE)
+    query(client, run, target, sql, settings, MAINTENANCE)
+
+
+# The names as pg_dump spells them, in the database's own encoding: what the reader of the dump has counted. And
+# whether the table belongs to an extension, which may have filled it before the dump did.
+_TABLES = (
+    "SELECT encode(convert_to(format('%I.%I', n.nspname, c.relname),"
+    " (SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database())), 'hex'),"
+    " encode(convert_to(format('%I.%I', n.nspname, c.relname), 'UTF8'), 'hex'),"
+    " EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')"
+    " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+)
+
+
+def count_rows(
+    client: Client, run: Run, target: Target, settings: Settings, database: str, tables: set[str], seconds: float
+) -> tuple[dict[str, int], set[str]]:
+    """Count, in `database`, the rows of those tables that are there; names as the dump's COPY spells them.
+
+    The second value: those of them that belong to extensions. seconds: the limit for each query. Only names that
+    the server itself gave get into SQL.
+    """
+    answer = query(client, run, target, _TABLES, settings, database)
+    spelled, of_extensions = {}, set()
+    for line in answer.splitlines():
+        own, utf8, of_extension = line.split("|")
+        name = bytes.fromhex(own).decode("utf-8", "backslashreplace")
+        if name in tables:
+            spelled[name] = bytes.fromhex(utf8).decode("utf-8")
+            of_extensions |= {name} if of_extension == "t" else set()
+    counts: dict[str, int] = {}
+    names = list(spelled)
+    for start in range(0, len(names), _TABLES_AT_ONCE):
+        some = names[start : start + _TABLES_AT_ONCE]
+        parts = [f"SELECT {number}, count(*) FROM ONLY {spelled[name]}" for number, name in enumerate(some)]
+        for line in query(client, run, target, " UNION ALL ".join(parts), settings, database, seconds).splitlines():
+            number, count = line.split("|")
+            counts[some[int(number)]] = int(count)
+    return counts, of_extensions
+
+
+def analyze(client: Client, run: Run, target: Target, settings: Settings, database: str, seconds: float) -> None:
+    """Give the planner its statistics before anybody asks: a dump has none."""
+    query(client, run, target, "ANALYZE", settings, database, seconds)
+
+
+def property_sql(name: str, server: dict[str, Any]) -> list[str]:
+    """Return statements that put back what pg_dump without --create leaves out. Pure.
+
+    Owner, connection limit, comment, ALTER DATABASE/ROLE … SET and privileges: of the database `name`, as `server`
+    (facts.gather(), the manifest) has them. Every name and value is quoted: a manifest may come from anywhere.
+    """
+    database = identifier(name)
+    found = server.get("database", {})
+    statements = [f"ALTER DATABASE {database} OWNER TO {identifier(server['owner'])}"] if server.get("owner") else []
+    limit = found.get("datconnlimit")
+    if isinstance(limit, int) and limit >= -1:
+        statements.append(f"ALTER DATABASE {database} CONNECTION LIMIT {limit}")
+    if isinstance(server.get("comment"), str):
+        statements.append(f"COMMENT ON DATABASE {database} IS {literal(server['comment'])}")
+    for entry in server.get("settings") or []:
+        role = entry.get("role")
+        subject = f"ROLE {identifier(role)} IN DATABASE {database}" if role else f"DATABASE {database}"
+        for word in entry.get("settings") or []:
+            key, _, value = str(word).partition("=")
+            statements.append(f"ALTER {subject} SET {_setting(key)} TO {_value(key, value)}")
+    if isinstance(server.get("acl"), str):
+        statements += [f"REVOKE ALL ON DATABASE {database} FROM PUBLIC", _grants(name, server["acl"])]
+    return statements
+
+
+# Settings that hold a list are written down as a list and must be set as one (manual, ALTER DATABASE; GUC_LIST_QUOTE).
+_LISTS = {
+    "search_path",
+    "temp_tablespaces",
+    "session_preload_libraries",
+    "local_preload_libraries",
+    "shared_preload_libraries",
+    "unix_socket_directories",
+}
+
+
+def _setting(key: str) -> str:
+    return ".".join(identifier(part) for part in key.split("."))
+
+
+def _value(key: str, value: str) -> str:
+    if key.lower() not in _LISTS:
+        return literal(value)
+    parts, quoted, word = [], False, ""
+    for char in value:
+        if char == '"':
+            quoted = not quoted
+        elif char == "," and not quoted:
+            parts.append(word.strip())
+            word = ""
+        else:
+            word += char
+    parts.append(word.strip())
+    return ", ".join(literal(part) for part in parts)
+
+
+def _grants(name: str, acl: str) -> str:
+    """A DO block that grants what the ACL says; the server itself takes the ACL apart (manual, 9.26 aclexplode)."""
+    body = (
+        "DECLARE one record; BEGIN FOR one IN"
+        " SELECT privilege_type, is_grantable, CASE WHEN grantee = 0 THEN 'PUBLIC'"
+        " ELSE quote_ident(pg_get_userbyid(grantee)) END AS who"
+        f" FROM aclexplode({literal(acl)}::aclitem[]) LOOP"
+        f" EXECUTE format('GRANT %s ON DATABASE %I TO %s%s', one.privilege_type, {literal(name)}, one.who,"
+        " CASE WHEN one.is_grantable AND one.who <> 'PUBLIC' THEN ' WITH GRANT OPTION' ELSE '' END);"
+        " END LOOP; END"
+    )
+    return f"DO {literal(body)}"
+
+
+def apply_properties(
+    client: Client, run: Run, target: Target, settings: Settings, name: str, server: dict[str, Any]
+) -> None:
+    """Run property_sql() in one transaction."""
+    statements = property_sql(name, server)
+    if statements:
+        query(client, run, target, "; ".join(["BEGIN", *statements, "COMMIT"]), settings, MAINTENANCE)
+
+
+_PREFLIGHT = """
+SELECT json_build_object(
+  'major', current_setting('server_version_num')::int / 10000,
+  'roles', (SELECT coalesce(json_agg(rolname), '[]') FROM pg_roles),
+  'extensions', (SELECT coalesce(json_agg(name), '[]') FROM pg_available_extensions),
+  'tablespaces', (SELECT coalesce(json_agg(spcname), '[]') FROM pg_tablespace),
+  'data_directory', (SELECT setting FROM pg_settings WHERE name = 'data_directory'),
+  'prepared', (SELECT count(*) FROM pg_prepared_xacts WHERE database = {name}),
+  'slots', (SELECT coalesce(json_agg(slot_name), '[]') FROM pg_replication_slots WHERE database = {name}),
+  'subscriptions', (SELECT count(*) FROM pg_stat_subscription s JOIN pg_database d ON d.datname = {name}
+                    JOIN pg_subscription p ON p.oid = s.subid AND p.subdbid = d.oid),
+  'exists', (SELECT count(*) FROM pg_database WHERE datname = {name}),
+  'closed', (SELECT count(*) FROM pg_database WHERE datname = {name} AND (NOT datallowconn OR datconnlimit = -2)),
+  'invalid', (SELECT count(*) FROM pg_database WHERE datname = {name} AND datconnlimit = -2),
+  'size_bytes', (SELECT pg_database_size(oid) FROM pg_database WHERE datname = {name} AND datconnlimit <> -2),
+  'may_create', (SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = current_user)
+)
+"""
+
+
+def preflight(client: Client, run: Run, target: Target, settings: Settings) -> dict[str, Any]:
+    """Return what has to be known of the server before a restore, asked in one round trip."""
+    sql = _PREFLIGHT.replace("{name}", literal(target.database))
+    answer: dict[str, Any] = json.loads(query(client, run, target, sql, settings, MAINTENANCE))
+    return answer

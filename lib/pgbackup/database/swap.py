@@ -1,0 +1,127 @@
+"""Puts a restored database in the place of the live one, in one transaction: it is wholly old or wholly new.
+
+Renaming locks the database against new sessions (a session that begins takes a lock on its database first, and
+looks again at the name when it has it), then waits up to five seconds for the present ones to leave. A second
+session ends those meanwhile. So no committed state exists in which the database is closed to connections, and
+whatever is killed at whatever moment leaves nothing to reopen.
+"""
+
+from __future__ import annotations
+
+import time
+
+from pgbackup import interrupt, proc
+from pgbackup.config import Settings, Target
+from pgbackup.database.client import Client, Run, psql, query
+from pgbackup.database.naming import BEFORE, derived_prefix, identifier, literal
+from pgbackup.errors import SuiteError, Unavailable
+
+MAINTENANCE = "postgres"
+_ATTEMPTS = 5
+_ENDING_SECONDS = 10.0
+_IN_USE = "is being accessed by other users"
+
+
+def exists(client: Client, run: Run, target: Target, settings: Settings, name: str) -> bool:
+    """Whether the server has a database of this name."""
+    sql = f"SELECT 1 FROM pg_database WHERE datname = {literal(name)}"
+    return query(client, run, target, sql, settings, MAINTENANCE) == "1"
+
+
+def valid(client: Client, run: Run, target: Target, settings: Settings, name: str) -> bool:
+    """Whether the server has it, and whole: a DROP DATABASE that was killed leaves one that nobody can use."""
+    sql = f"SELECT 1 FROM pg_database WHERE datname = {literal(name)} AND datconnlimit <> -2"
+    return query(client, run, target, sql, settings, MAINTENANCE) == "1"
+
+
+def end_sessions(client: Client, run: Run, target: Target, settings: Settings) -> None:
+    """End what this run and killed ones of the same owner still do on the server, and see it gone.
+
+    A statement goes on when its client was killed. Raise Unavailable when one does not go.
+    """
+    sql = (
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        f" WHERE starts_with(application_name, {literal(f'pgbackup-{run.owner}-')}) AND pid <> pg_backend_pid()"
+    )
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while query(client, run, target, sql, settings, MAINTENANCE) != "0":
+        if time.monotonic() > deadline:
+            raise Unavailable(f"sessions of an earlier restore of '{target.database}' do not end")
+        time.sleep(0.05)
+
+
+def drop(client: Client, run: Run, target: Target, settings: Settings, name: str) -> None:
+    """Drop a database, its sessions ended; nothing happens when it is not there."""
+    sql = f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)"
+    query(client, run, target, sql, settings, MAINTENANCE)
+
+
+def kept(client: Client, run: Run, target: Target, settings: Settings) -> list[str]:
+    """The old databases that earlier restores have kept, newest first."""
+    prefix = derived_prefix(target.database, BEFORE)
+    sql = (
+        "SELECT datname FROM pg_database"
+        f" WHERE starts_with(datname, {literal(prefix)})"
+        f" AND substr(datname, {len(prefix) + 1}) ~ '^[0-9]{{8}}_[0-9]{{6}}$' ORDER BY datname DESC"
+    )
+    return [name for name in query(client, run, target, sql, settings, MAINTENANCE).splitlines() if name]
+
+
+def rename(client: Client, run: Run, target: Target, settings: Settings, name: str, new: str) -> None:
+    """Give a database that nobody uses another name."""
+    sql = f"ALTER DATABASE {identifier(name)} RENAME TO {identifier(new)}"
+    with interrupt.shielded():
+        query(client, run, target, sql, settings, MAINTENANCE)
+
+
+def swap_sql(live: str, incoming: str, outgoing: str | None) -> str:
+    """Return the transaction. outgoing: the live database's new name, or None where there is no live one."""
+    away = [f"ALTER DATABASE {identifier(live)} RENAME TO {identifier(outgoing)}"] if outgoing else []
+    close = [f"ALTER DATABASE {identifier(outgoing)} WITH ALLOW_CONNECTIONS false"] if outgoing else []
+    return "; ".join(
+        [
+            "BEGIN",
+            *away,
+            f"ALTER DATABASE {identifier(incoming)} WITH ALLOW_CONNECTIONS true",
+            f"ALTER DATABASE {identifier(incoming)} RENAME TO {identifier(live)}",
+            *close,
+            "COMMIT",
+        ]
+    )
+
+
+def _ending_sql(live: str, incoming: str) -> str:
+    """End the sessions of the live database, again and again, until it is renamed, for ten seconds at most.
+
+    Its oid is taken only while `incoming` is there too, so before the swap: the new live database has the same name.
+    """
+    body = (
+        f"DECLARE live oid := (SELECT oid FROM pg_database WHERE datname = {literal(live)}"
+        f" AND EXISTS (SELECT FROM pg_database WHERE datname = {literal(incoming)}));"
+        " BEGIN FOR turn IN 1..500 LOOP"
+        f" EXIT WHEN NOT EXISTS (SELECT FROM pg_database WHERE oid = live AND datname = {literal(live)});"
+        " PERFORM pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datid = live AND backend_type <> 'autovacuum worker';"
+        " PERFORM pg_stat_clear_snapshot(); PERFORM pg_sleep(0.02); END LOOP; END"
+    )
+    return f"DO {literal(body)}"
+
+
+def swap(client: Client, run: Run, target: Target, settings: Settings, incoming: str, outgoing: str | None) -> None:
+    """Rename the live database to `outgoing`, closed, and `incoming` to the live name, open, in one transaction.
+
+    A signal is looked at before, between and after the attempts, not in one: the server would go on without us.
+    Raise SuiteError when the sessions of the live database do not go, or the answer was lost: then only the server
+    knows whether it has happened.
+    """
+    ending = client.command(psql(client, run, _ending_sql(target.database, incoming), MAINTENANCE))
+    for attempt in range(_ATTEMPTS):
+        interrupt.check()
+        with interrupt.shielded(), proc.Program(ending, environment=client.environment):
+            try:
+                query(client, run, target, swap_sql(target.database, incoming, outgoing), settings, MAINTENANCE)
+            except SuiteError as error:
+                if _IN_USE not in error.message or attempt == _ATTEMPTS - 1:
+                    raise
+            else:
+                return

@@ -1,0 +1,166 @@
+"""What can be wrong with a database or with Docker is told apart: the status, the object by name, what to type."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pgbackup import proc
+from pgbackup.database import container, failures
+from pgbackup.errors import PermissionDenied, Unavailable
+
+from tests.support import runs, servers
+from tests.support.runs import opened
+from tests.support.servers import Server, docker
+
+
+@pytest.fixture(scope="module")
+def lab(engine: str) -> Iterator[Server]:
+    with runs.lab(rows=1) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def newest(engine: str) -> Iterator[Server]:
+    with servers.running(18, database="shop", user="keeper") as server:
+        server.sql("CREATE TABLE goods AS SELECT 1 AS id")
+        yield server
+
+
+# Errors told apart: the right exception, whose message names the object
+
+
+def failing(work: runs.Work) -> Exception:
+    """What a backup would raise: of the facts, else of pg_dump."""
+    try:
+        work.gather()
+    except (Unavailable, PermissionDenied) as error:
+        return error
+    with work.client.reading(work.pg_dump("--lock-wait-timeout=300")) as stream:
+        for _ in stream.chunks(10):
+            pass
+        status = stream.program.wait(10)
+        assert status != 0, "no error found, the test is broken"
+        return failures.explained(stream.program.stderr, status, "pg_dump", work.target)
+
+
+SQL_ERRORS = {
+    "missing": ("", "gone", "keeper", Unavailable, "there is no database 'gone'", "LAB_DATABASE"),
+    "no role": ("", "shop", "nobody", PermissionDenied, "role 'nobody' in", "CREATE ROLE"),
+    "no login": ("CREATE ROLE group_only", "shop", "group_only", PermissionDenied, "'group_only' in", "LAB_USER"),
+    "invalid": (
+        "CREATE DATABASE half; UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'half'",
+        "half",
+        "keeper",
+        Unavailable,
+        "'half' is invalid",
+        "DROP DATABASE",
+    ),
+    "closed": (
+        "CREATE DATABASE closed ALLOW_CONNECTIONS false",
+        "closed",
+        "keeper",
+        Unavailable,
+        "'closed' is closed to connections",
+        'ALTER DATABASE "closed" ALLOW_CONNECTIONS true',
+    ),
+    "no connect": (
+        "CREATE ROLE guest LOGIN; CREATE DATABASE private; REVOKE CONNECT ON DATABASE private FROM public",
+        "private",
+        "guest",
+        PermissionDenied,
+        "'guest' may not connect to 'private'",
+        'GRANT CONNECT ON DATABASE "private" TO "guest"',
+    ),
+    "unreadable": ("CREATE ROLE reader LOGIN", "shop", "reader", PermissionDenied, "table goods", "pg_read_all_data"),
+    "row security": (
+        "CREATE ROLE clerk LOGIN IN ROLE pg_read_all_data;"
+        "CREATE TABLE secret (x int); ALTER TABLE secret ENABLE ROW LEVEL SECURITY",
+        "shop",
+        "clerk",
+        PermissionDenied,
+        "row level security hides rows of 'shop' from role 'clerk'.*\"secret\"",
+        "BYPASSRLS",
+    ),
+    "large object": (
+        "CREATE ROLE blind LOGIN BYPASSRLS IN ROLE pg_read_all_data; SELECT lo_create(4711)",
+        "shop",
+        "blind",
+        PermissionDenied,
+        "large object 4711",
+        "LAB_USER",
+    ),
+    "one connection": (
+        "CREATE ROLE single LOGIN CONNECTION LIMIT 0",
+        "shop",
+        "single",
+        Unavailable,
+        "out of connections",
+        "max_connections",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SQL_ERRORS)
+def test_what_the_server_refuses_is_told_apart(lab: Server, case: str) -> None:
+    setup, database, user, kind, message, hint = SQL_ERRORS[case]
+    for statement in filter(None, setup.split("; ")):
+        lab.sql(statement)
+    with opened(lab, "exec", database=database, user=user, WAIT_SECONDS="0") as work:
+        error = failing(work)
+    assert type(error) is kind
+    assert re.search(message, error.message), error.message
+    assert hint in (error.hint or ""), error.hint
+
+
+def test_a_table_that_stays_locked_is_named(lab: Server) -> None:
+    with opened(lab) as work, lab.connect(autocommit=False) as other:
+        other.execute("LOCK TABLE goods")
+        error = failing(work)
+    assert isinstance(error, Unavailable)
+    assert "public.goods" in error.message
+    assert "locked" in error.message
+
+
+def test_a_pg_dump_older_than_the_server_is_told(newest: Server) -> None:
+    with runs.direct(newest, 16) as work:
+        error = failing(work)
+    assert isinstance(error, Unavailable)
+    assert "older than the server" in error.message
+    assert "18." in error.message
+    assert "LAB_CLIENT=auto" in (error.hint or "")
+
+
+def test_what_docker_refuses_is_told_apart(lab: Server, tmp_path: Path) -> None:
+    plain = proc.environment(os.environ)
+    with pytest.raises(Unavailable, match="container 'absent' is not there"):
+        chosen = runs.settings("absent", "keeper", "shop")
+        container.find(chosen.targets[0], chosen, plain)
+    with pytest.raises(Unavailable, match="Docker cannot be reached"):
+        container.find(*runs.target_of(lab), {**plain, "DOCKER_HOST": f"unix://{tmp_path}/none"})
+    with pytest.raises(Unavailable, match="there is no program 'dokker'"):
+        container.find(*runs.target_of(lab, DOCKER="dokker"), plain)
+    if os.geteuid() == 0:
+        stranger = "setpriv --reuid=65534 --regid=65534 --clear-groups docker"
+        with pytest.raises(PermissionDenied, match="may not use Docker") as refused:
+            container.find(*runs.target_of(lab, DOCKER=stranger), plain)
+        assert "usermod -aG docker" in (refused.value.hint or "")
+
+
+def test_a_container_that_was_stopped_or_replaced_is_told(server) -> None:
+    made = server(15, name="pgbackup-test-replaced-")
+    with opened(made) as work:
+        with work.client.reading(work.pg_dump()) as stream:
+            docker("stop", "-t", "0", made.name)
+            for _ in stream.chunks(10):
+                pass
+        with pytest.raises(Unavailable, match=f"container '{made.name}' is exited") as stopped:
+            work.gather()
+        assert stopped.value.hint == f"docker start {made.name}"
+        docker("rm", "-fv", made.name)
+        docker("create", "--name", made.name, made.image)
+        with pytest.raises(Unavailable, match="was replaced"):
+            raise container.blamed(stopped.value, made.id, work.target, work.settings, work.client.environment)
