@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def main(words: Sequence[str]) -> int:
     """Run one verb and return the exit status."""
     interrupt.install()
+    os.umask(0o077)  # whatever the caller's: nothing here is for others to read
     verb, rest = (words[0], words[1:]) if words else ("", [])
     script, parser, run = _VERBS.get(verb, ("pgbackup", None, None))
     try:

@@ -192,7 +192,8 @@ def test_a_live_database_that_is_closed_comes_back_open(lab: Lab) -> None:
 
 
 PROPERTIES = """
-SELECT pg_get_userbyid(datdba), datacl::text, datconnlimit, pg_encoding_to_char(encoding), datcollate,
+SELECT pg_get_userbyid(datdba), (SELECT array_agg(one ORDER BY one::text) FROM unnest(datacl) AS one)::text,
+  datconnlimit, pg_encoding_to_char(encoding), datcollate,
   shobj_description(oid, 'pg_database'),
   (SELECT json_agg(json_build_array(setrole::regrole, setconfig) ORDER BY setrole)::text FROM pg_db_role_setting
    WHERE setdatabase = d.oid)

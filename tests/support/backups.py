@@ -34,7 +34,8 @@ LIMIT_SECONDS = 120.0
 MINIMUM = 3  # MIN_BACKUPS of every place
 _SIDE = "pgbackup.owner"
 _CRASHED = "all server processes terminated; reinitializing"
-_RESTRICT = re.compile(rb"^\\(un)?restrict [^\n]*\n", re.MULTILINE)
+# A key made up for each dump; and the place of a sequence, which is another one after a crash of the server.
+_CHANGING = re.compile(rb"^(\\(un)?restrict |SELECT pg_catalog\.setval\()[^\n]*\n", re.MULTILINE)
 _MANIFEST = b"\n-- pgbackup manifest:"
 _verdicts: dict[str, str] = {}
 
@@ -86,10 +87,10 @@ class Place:
         return self.path / (source or self.sources[0]).directory
 
     def files(self, source: Source | None = None) -> list[Path]:
-        """The backups under final names, whatever they hold."""
+        """The files under final names, whatever they hold."""
         chosen = [source] if source else self.sources
-        found = [path for one in chosen for path in self.directory(one).glob("*.sql.gz") if not path.is_symlink()]
-        return sorted(found)
+        found = [path for one in chosen for path in self.directory(one).glob("*.sql.gz")]
+        return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
     def fresh(self, source: Source | None = None) -> list[Path]:
         """Those that were not planted."""
@@ -220,9 +221,9 @@ def _verdict(path: Path, source: Source) -> str:
 
 
 def plain(text: bytes) -> bytes:
-    """A dump's text without the key that pg_dump makes up each time, and without our manifest."""
+    """A dump's text without what differs from one to the next, and without our manifest."""
     position = text.rfind(_MANIFEST)
-    return _RESTRICT.sub(b"", text if position < 0 else text[:position])
+    return _CHANGING.sub(b"", text if position < 0 else text[:position])
 
 
 def _lost(place: Place, source: Source) -> Iterator[str]:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 
@@ -177,7 +178,7 @@ def embedded_server() -> Iterator[demo_servers.Server]:
 def direct(server: demo_servers.Server, path: Path, **environment: str) -> Lab:
     """A lab on an embedded server, for the direct client."""
     source = backups._embedded(server, "auth")
-    return Lab(_place(path, source, environment), source, server.url)
+    return Lab(_place(path, source, environment), source, lambda name: server.url(quote(name, safe="")))
 
 
 def problems(lab: Lab, old: Content, new: Content) -> list[str]:
@@ -369,7 +370,7 @@ class Writers:
         return self.acknowledged - found
 
 
-def swap_statement(lab: Lab, outgoing: str, incoming: str) -> list[str]:
+def swap_statements(lab: Lab, outgoing: str, incoming: str) -> list[str]:
     """The statements of the swap, each on its own, as the product has them."""
     from pgbackup.database import swap
 

@@ -92,6 +92,7 @@ def _make(path: Path) -> None:
         if os.geteuid() == 0:
             above = path.parent.stat()
             os.chown(path, above.st_uid, above.st_gid)
+        _sync(path.parent)
     except FileExistsError:
         return
     except FileNotFoundError:
@@ -100,6 +101,15 @@ def _make(path: Path) -> None:
         ) from None
     except OSError as error:
         raise explained(error, path) from None
+
+
+def _sync(path: Path) -> None:
+    """Let a new entry of this directory outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def explained(error: OSError, path: Path) -> CannotCreate | PermissionDenied | IoFailed:

@@ -220,9 +220,12 @@ def _expire(job: Job, outcome: Outcome) -> None:
         job.warn("backup.bad", f"'{name}' is bad and does not count: {reason}", outcome)
 
     known = catalog.listing(job.place, job.target.database)
+    now = datetime.now(timezone.utc)
+    if known and now < known[0].taken:
+        job.warn("clock.behind", f"the clock stands before the backup '{known[0].name}': nothing expires", outcome)
     policy = retention.Policy(job.settings.retention_days, job.settings.min_backups)
     is_good = expiry.proof(job.place, known, bad, proven=outcome.file)
-    for decision in retention.decide(known, policy, datetime.now(timezone.utc), is_good):
+    for decision in retention.decide(known, policy, now, is_good):
         if not decision.keep:
             publish.remove(job.place, decision.name)
             outcome.expired.append(decision.name)

@@ -26,8 +26,8 @@ def _who() -> str:
 class Record:
     """seconds: by phase. downtime_seconds: how long the services were stopped. replaced: what the old one is called.
 
-    safety: the backup of what was dropped. unwell: what is wrong with the services. swapped: the restored database is in its place. began: something was
-    changed, so it belongs into the history.
+    safety: the backup of what was dropped. unwell: what is wrong with the services. swapped: the restored database
+    is in its place. began: something was changed, so it belongs into the history.
     """
 
     target: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 LONGEST_BYTES = 63  # NAMEDATALEN - 1: the server would cut a longer name in silence
@@ -19,6 +20,17 @@ def literal(text: str) -> str:
     """Return `text` as an SQL string constant, whatever standard_conforming_strings is (manual, 4.1.2.2)."""
     quoted = text.replace("'", "''")
     return "E'" + quoted.replace("\\", "\\\\") + "'" if "\\" in text else f"'{quoted}'"
+
+
+_PART = re.compile(r'"((?:[^"]|"")*)"|([^".]+)')
+
+
+def parts(spelled: str) -> tuple[str, ...]:
+    """Return the parts of a qualified name as SQL text spells it: `public."a ""b c"` is (public, a "b c).
+
+    With quote_all_identifiers pg_dump quotes what it would not otherwise; the name is the same.
+    """
+    return tuple(plain or quoted.replace('""', '"') for quoted, plain in _PART.findall(spelled))
 
 
 def derived(database: str, infix: str, when: datetime) -> str:

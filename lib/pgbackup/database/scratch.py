@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from pgbackup.config import Settings, Target
 from pgbackup.database.client import Client, Run, query
-from pgbackup.database.naming import identifier, literal
+from pgbackup.database.naming import identifier, literal, parts
 from pgbackup.database.swap import MAINTENANCE
 
-_TABLES_AT_ONCE = 300  # an argument of a program has 128 KiB at most
 _PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
 
 
@@ -57,16 +57,18 @@ def create(client: Client, run: Run, target: Target, settings: Settings, name: s
     query(client, run, target, sql, settings, MAINTENANCE)
 
 
-# The names as pg_dump spells them, in the database's own encoding: what the reader of the dump has counted. And
-# whether the table belongs to an extension, which may have filled it before the dump did.
-_TABLES = (
-    "SELECT encode(convert_to(format('%I.%I', n.nspname, c.relname),"
-    " (SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database())), 'hex'),"
-    " encode(convert_to(format('%I.%I', n.nspname, c.relname), 'UTF8'), 'hex'),"
-    " EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')"
-    " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-    " WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
-)
+# The server itself puts the names into the counting queries, so that no name has to survive a change of encoding;
+# they come back in the database's own encoding, as the reader of the dump has seen them. And whether the table
+# belongs to an extension, which may have filled it before the dump did.
+_COUNTS = """
+SELECT encode(convert_to(n.nspname, own.name), 'hex'), encode(convert_to(c.relname, own.name), 'hex'),
+       EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'),
+       substring(query_to_xml(format('SELECT count(*) AS c FROM ONLY %I.%I', n.nspname, c.relname),
+                              false, true, '')::text FROM '<c>([0-9]+)</c>')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
+     (SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()) AS own (name)
+WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+"""
 
 
 def count_rows(
@@ -74,25 +76,16 @@ def count_rows(
 ) -> tuple[dict[str, int], set[str]]:
     """Count, in `database`, the rows of those tables that are there; names as the dump's COPY spells them.
 
-    The second value: those of them that belong to extensions. seconds: the limit for each query. Only names that
-    the server itself gave get into SQL.
+    The second value: those of them that belong to extensions. seconds: the limit for all of it.
     """
-    answer = query(client, run, target, _TABLES, settings, database)
-    spelled, of_extensions = {}, set()
-    for line in answer.splitlines():
-        own, utf8, of_extension = line.split("|")
-        name = bytes.fromhex(own).decode("utf-8", "backslashreplace")
-        if name in tables:
-            spelled[name] = bytes.fromhex(utf8).decode("utf-8")
-            of_extensions |= {name} if of_extension == "t" else set()
-    counts: dict[str, int] = {}
-    names = list(spelled)
-    for start in range(0, len(names), _TABLES_AT_ONCE):
-        some = names[start : start + _TABLES_AT_ONCE]
-        parts = [f"SELECT {number}, count(*) FROM ONLY {spelled[name]}" for number, name in enumerate(some)]
-        for line in query(client, run, target, " UNION ALL ".join(parts), settings, database, seconds).splitlines():
-            number, count = line.split("|")
-            counts[some[int(number)]] = int(count)
+    wanted = {parts(name): name for name in tables}
+    counts, of_extensions = {}, set()
+    for line in query(client, run, target, _COUNTS, settings, database, seconds).splitlines():
+        schema, table, of_extension, count = line.split("|")
+        found = tuple(bytes.fromhex(name).decode("utf-8", "backslashreplace") for name in (schema, table))
+        if found in wanted:
+            counts[wanted[found]] = int(count)
+            of_extensions |= {wanted[found]} if of_extension == "t" else set()
     return counts, of_extensions
 
 
@@ -144,17 +137,8 @@ def _setting(key: str) -> str:
 def _value(key: str, value: str) -> str:
     if key.lower() not in _LISTS:
         return literal(value)
-    parts, quoted, word = [], False, ""
-    for char in value:
-        if char == '"':
-            quoted = not quoted
-        elif char == "," and not quoted:
-            parts.append(word.strip())
-            word = ""
-        else:
-            word += char
-    parts.append(word.strip())
-    return ", ".join(literal(part) for part in parts)
+    words = re.findall(r'\s*(?:"((?:[^"]|"")*)"|([^",]+))\s*(?:,|$)', value)
+    return ", ".join(literal(quoted.replace('""', '"') or bare.strip()) for quoted, bare in words) or "''"
 
 
 def _grants(name: str, acl: str) -> str:

@@ -81,6 +81,7 @@ def swap_sql(live: str, incoming: str, outgoing: str | None) -> str:
     return "; ".join(
         [
             "BEGIN",
+            "SET LOCAL synchronous_commit = on",  # it says done when it is, and all that was loaded before
             *away,
             f"ALTER DATABASE {identifier(incoming)} WITH ALLOW_CONNECTIONS true",
             f"ALTER DATABASE {identifier(incoming)} RENAME TO {identifier(live)}",

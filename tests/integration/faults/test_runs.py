@@ -35,6 +35,12 @@ def small() -> Iterator[list[Source]]:
         yield sources
 
 
+@pytest.fixture(scope="module")
+def server(engine: str) -> Iterator[servers.Server]:
+    with servers.running(15, name="pgbackup-test-a-", database="auth_db", user="auth_user") as running:
+        yield running
+
+
 @pytest.fixture
 def place(small: list[Source], tmp_path: Path) -> Place:
     """auth alone, with three old backups."""
@@ -127,30 +133,35 @@ def test_cron_and_timer_at_the_same_time_make_one_backup_of_each_database(
 # ------------------------------------------------------------------------------------------------ row 14
 
 
-def at(clock: str) -> list[str]:
-    """A program that runs another one at this time; one without + or @ stands still."""
+def run_at(place: Place, clock: datetime | str, **environment: str) -> backups.Ended:
+    """Run at an instant, at which time stands still, or with a clock that is off by, say, "+366d".
+
+    What the file system says of times stays as it is: libfaketime would get half of it wrong.
+    """
     backups.needs(faketime="faketime")
-    return ["faketime", "--exclude-monotonic", "-f", clock]
-
-
-def with_database_running(place: Place, clock: str, **environment: str) -> backups.Ended:
-    return place.run("-q", prefix=at(clock), **environment)
+    text = clock if isinstance(clock, str) else f"{clock.timestamp():.0f}"
+    form = {} if isinstance(clock, str) else {"FAKETIME_FMT": "%s"}
+    prefix = ["faketime", "--exclude-monotonic", "-f", text]
+    return place.run("-q", prefix=prefix, **environment, **form, NO_FAKE_STAT="1", FAKE_UTIME="0")
 
 
 def test_two_runs_in_one_second_make_two_backups(place: Place, expected: Note, survived: Note) -> None:
     fault = "runs in one second"
     expected(14, fault, 3)
-    moment = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S}"
+    moment = datetime.now(timezone.utc)
     for number in range(3):
-        ended = with_database_running(place, moment, TZ="UTC")
+        ended = run_at(place, moment)
         assert ended.status == 0, ended.stderr
         assert len(place.fresh()) == number + 1
         survived(14, fault)
     assert not backups.settled(place)
 
 
-# In Berlin: 02:00 comes twice on the first day, never on the second one.
-CHANGES = {"summer time ends": datetime(2025, 10, 26, 0, 30), "summer time begins": datetime(2025, 3, 30, 0, 30)}  # noqa: DTZ001  UTC by hand
+# In Berlin one hour comes twice on the first day, and one never on the second.
+CHANGES = {
+    "summer time ends": datetime(2025, 10, 26, 0, 0, 1, tzinfo=timezone.utc),
+    "summer time begins": datetime(2025, 3, 30, 0, 0, 1, tzinfo=timezone.utc),
+}
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -161,14 +172,15 @@ def test_a_change_of_summer_time_loses_no_backup_and_keeps_their_order(
     fault = f"{change}: one run each half hour"
     expected(14, fault, 5)
     place.reset()
-    start = CHANGES[change].replace(tzinfo=timezone.utc)
     for number in range(5):
-        moment = (start + timedelta(minutes=30 * number)).astimezone()
-        ended = with_database_running(place, f"{moment:%Y-%m-%d %H:%M:%S}", TZ="Europe/Berlin", FAKETIME_FMT="")
+        ended = run_at(place, CHANGES[change] + timedelta(minutes=30 * number), TZ="Europe/Berlin")
         assert ended.status == 0, ended.stderr
         assert len(place.fresh()) == number + 1
         survived(14, fault)
     assert not backups.settled(place)
+    started = [line for line in place.log() if "run.start" in line]
+    assert len({line[:24] for line in started}) == 5, "the clock did not move: the test proves nothing"
+    assert len({line[19:24] for line in started}) == 2, "summer time did not change: the test proves nothing"
 
 
 def test_another_time_zone_loses_no_backup(place: Place, expected: Note, survived: Note) -> None:
@@ -183,11 +195,11 @@ def test_another_time_zone_loses_no_backup(place: Place, expected: Note, survive
         survived(14, fault)
 
 
-CLOCKS = {
+CLOCKS: dict[str, datetime | str] = {
     "a year ahead": "+366d",
     "a year behind": "-366d",
-    "1970": "1970-01-02 00:00:00",
-    "2038": "2038-01-20 00:00:00",
+    "1970": datetime(1970, 1, 2, tzinfo=timezone.utc),
+    "2038": datetime(2038, 1, 20, tzinfo=timezone.utc),
 }
 
 
@@ -199,20 +211,22 @@ def test_a_clock_that_is_wrong_never_costs_the_newest_good_backups(
     expected(14, fault, 1)
     assert place.run("-q").status == 0
     right = place.fresh()[0]
-    ended = with_database_running(place, CLOCKS[clock])
+    here = set(place.files())
+    ended = run_at(place, CLOCKS[clock])
     assert ended.status == 0, ended.stderr
     assert right.exists(), "the backup from before the jump is gone"
-    remaining = [path for path in place.files() if names.parse("auth_db", path.name)]
-    assert len(remaining) >= backups.MINIMUM
-    assert not [trouble for trouble in backups.problems(place, sweep=True) if not trouble.startswith("B: 'auth_db_2")]
+    assert len(place.files()) >= backups.MINIMUM
+    assert not backups.problems(place, sweep=True) or clock in ("a year ahead", "2038")
     if clock in ("a year behind", "1970"):
-        assert all(path.exists() for path in place.planted if path in remaining) and len(remaining) >= 3
-        assert not any("backup.expired" in line for line in ended.log), "a clock that stands behind expires nothing"
-        assert "clock" in ended.stderr + "".join(ended.log), "and says so"
-    again = place.run("-q")  # the clock is right again
-    assert again.status == 0
+        assert here < set(place.files()), "a clock that stands behind expires nothing"
+        assert any("WARNING" in line and "clock" in line for line in ended.log), "and says so"
+    else:
+        assert here - set(place.files()) <= set(place.planted), "only what is old by the right clock too"
+    here = set(place.files())
+    assert place.run("-q").status == 0, "the clock is right again"
     assert right.exists()
-    assert not backups.settled(place) or clock in ("a year ahead", "2038")
+    if clock in ("a year ahead", "2038"):
+        assert here < set(place.files()), "now the clock stands behind"
     survived(14, fault)
 
 
@@ -263,7 +277,7 @@ def test_files_are_private_whatever_the_umask(
         place = backups.place(tmp_path / umask, small)
         ended = place.run(prefix=["sh", "-c", f'umask {umask}; exec "$@"', "sh"])
         assert ended.status == 0, ended.stderr
-        assert not backups.settled(place)  # modes of the backups among them
+        assert not backups.settled(place)  # the modes of the backups among them
         modes = {
             path.name: stat.S_IMODE(path.lstat().st_mode) for path in place.path.rglob("*") if not path.is_symlink()
         }
@@ -287,7 +301,9 @@ def test_a_directory_that_others_may_write_is_refused(place: Place, expected: No
     assert not backups.after(place)
 
 
-def test_a_directory_of_somebody_else_is_refused(place: Place, expected: Note, survived: Note) -> None:
+def test_a_directory_of_somebody_else_is_refused(
+    server: servers.Server, tmp_path: Path, expected: Note, survived: Note
+) -> None:
     """Run by an account that is not root: in a user namespace, where this account has another number."""
     backups.needs_root()
     fault = "directory of a foreign owner"
@@ -295,7 +311,9 @@ def test_a_directory_of_somebody_else_is_refused(place: Place, expected: Note, s
     unprivileged = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
     if subprocess.run([*unprivileged, "true"], capture_output=True, check=False).returncode != 0:
         backups.missing("this machine has no user namespaces")
-    assert place.run(prefix=unprivileged).status == 0, "its own directory is fine"
+    place = backups.place(tmp_path / "backups", [backups.container_source(server, "auth", kind="exec")])
+    mine = place.run(prefix=unprivileged)
+    assert mine.status == 0, f"its own directory is fine: {mine.stderr}"
     before = len(place.fresh())
     for where in (place.directory(), place.path):
         shutil.chown(where, "nobody")
@@ -385,8 +403,8 @@ def test_an_odd_file_in_a_place_of_ours_is_refused_or_passed_over(
         """One run with the odd file there."""
         fault = f"{kind} as {name}"
         expected(16, fault, 1)
-        plant_odd(path, kind, victim)
         before = len(place.fresh())
+        plant_odd(path, kind, victim)
         ended = place.run(seconds=30)
         assert ended.status in statuses, f"{fault}: {ended.status} {ended.stderr}"
         assert untouched(victim), fault
@@ -433,7 +451,7 @@ def test_a_final_name_that_is_taken_is_passed_over(
     now = datetime.now(timezone.utc)
     taken = place.directory() / f"auth_db_{now:%Y%m%d_%H%M%S}.sql.gz"
     plant_odd(taken, kind, victim)
-    ended = with_database_running(place, f"{now:%Y-%m-%d %H:%M:%S}", TZ="UTC")
+    ended = run_at(place, now, TZ="UTC")
     assert ended.status == 0, ended.stderr
     assert untouched(victim)
     assert os.path.lexists(taken)
@@ -493,12 +511,6 @@ def test_a_hostile_environment_changes_nothing(
     assert not sprung.exists(), "something of the current directory was run"
     assert not backups.told(ended) + backups.settled(place)
     survived(18, fault)
-
-
-@pytest.fixture(scope="module")
-def server(engine: str) -> Iterator[servers.Server]:
-    with servers.running(15, name="pgbackup-test-a-", database="auth_db", user="auth_user") as running:
-        yield running
 
 
 @contextlib.contextmanager
