@@ -113,7 +113,7 @@ def play(telling: story.Story, place: Path) -> None:
         telling.environment = environment(installation.programs, chosen)
         show_settings(telling, chosen)
         stage = Stage(telling, databases, place / "backups")
-        for step in (back_up, verify, look_inside):
+        for step in (back_up, verify, look_inside, lose_and_restore):
             step(stage)
 
 
@@ -153,10 +153,33 @@ def look_inside(stage: Stage) -> None:
     stage.story.run(f"gunzip -c {file} | grep -A 2 '^COPY public.payments ' | cut -c -110")
     # SQL comments behind pg_dump's last line.
     stage.story.run(f"gunzip -c {file} | sed -n '/^-- pgbackup manifest/,$p' | head -n 14 | cut -c -110")
-    stage.story.tell()
-    stage.story.tell(f"   {'rows':30} {'in the file':>12} {'in the database':>16}")
+    head_of_rows(stage)
     for database in stage.databases:
         compare_rows(stage, database)
+
+
+def lose_and_restore(stage: Stage) -> None:
+    """What all of it is for."""
+    stage.story.heading("A loss, and the restore")
+    payment = stage.databases[1]
+    loss = "DELETE FROM webhooks; DELETE FROM payments WHERE status = 'succeeded'"
+    stage.story.tell(f"   {loss}")
+    before = payment.server.row_counts(payment.database)
+    payment.server.psql(payment.database, "-c", loss)
+    after = payment.server.row_counts(payment.database)
+    for table in before:
+        if after[table] != before[table]:
+            stage.story.tell(f"   {payment.database}.{table}: {before[table]} rows before, {after[table]} now")
+    # Without --yes it asks for the database's name.
+    stage.story.run(f"scripts/restore-postgres.sh payment {stage.latest(payment).name} --yes")
+    head_of_rows(stage)
+    compare_rows(stage, payment)
+
+
+def head_of_rows(stage: Stage) -> None:
+    """The head of the table that compare_rows() fills."""
+    stage.story.tell()
+    stage.story.tell(f"   {'rows':30} {'in the file':>12} {'in the database':>16}")
 
 
 def compare_rows(stage: Stage, database: Database) -> None:

@@ -59,15 +59,29 @@ def create(client: Client, run: Run, target: Target, settings: Settings, name: s
 
 # The server itself puts the names into the counting queries, so that no name has to survive a change of encoding;
 # they come back in the database's own encoding, as the reader of the dump has seen them. And whether the table
-# belongs to an extension, which may have filled it before the dump did.
+# belongs to an extension, which may have filled it before the dump did. Nothing is written on the way: a setting
+# of the session carries the answer from the block to the last statement.
 _COUNTS = """
-SELECT encode(convert_to(n.nspname, own.name), 'hex'), encode(convert_to(c.relname, own.name), 'hex'),
-       EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'),
-       substring(query_to_xml(format('SELECT count(*) AS c FROM ONLY %I.%I', n.nspname, c.relname),
-                              false, true, '')::text FROM '<c>([0-9]+)</c>')
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
-     (SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()) AS own (name)
-WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+DO $counts$
+DECLARE
+  encoding text := (SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database());
+  one record;
+  rows bigint;
+  told text[] := '{}';
+BEGIN
+  FOR one IN
+    SELECT nspname, relname, EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass
+                                     AND objid = c.oid AND deptype = 'e') AS of_extension
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'r' AND nspname !~ '^pg_' AND nspname <> 'information_schema'
+  LOOP
+    EXECUTE format('SELECT count(*) FROM ONLY %I.%I', one.nspname, one.relname) INTO rows;
+    told := told || concat_ws('|', encode(convert_to(one.nspname, encoding), 'hex'),
+                              encode(convert_to(one.relname, encoding), 'hex'), one.of_extension, rows);
+  END LOOP;
+  PERFORM set_config('pgbackup.counts', array_to_string(told, E'\\n'), false);
+END $counts$;
+SELECT current_setting('pgbackup.counts')
 """
 
 
