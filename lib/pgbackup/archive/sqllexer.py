@@ -198,7 +198,7 @@ class Lexer:
             self._word(data, start, position)
         if position == end and end - last > LOOKAHEAD_BYTES:
             self._inside = "word"
-        elif _NUMBER.search(self._previous(data, last)) and data.startswith((b"'", b"&'"), position):
+        elif data.startswith((b"'", b"&'"), position) and self._is_glued(data, last):
             self.on_mark("odd", data, last, position)
         elif position - last == 1 and data[position : position + 1] in (b"'", b"&"):
             return self._prefixed(data, last, position)
@@ -260,13 +260,11 @@ class Lexer:
         if not self.words:
             self._wanted = _WORDS_OF.get(word, 1)
         self._counting = word == b"values"
-        glued = _NUMBER.search(self._previous(data, at)) is not None
         if self._routine:
-            if glued and not _EXPONENT.fullmatch(word):
+            if self._is_glued(data, at) and not _EXPONENT.fullmatch(word):
                 self.on_mark("odd", data, at, end)
             self._count_blocks(data, at, end, word)
-        prefix = end - at == 1 and data.startswith((b"'", b"&"), end)
-        self._note(word, data, at, plain=not glued and not prefix)
+        self._note(word, data, at, end)
 
     def _prefixed(self, data: bytes, at: int, end: int) -> int:
         """Open the string whose prefix the word is, if it is one."""
@@ -303,12 +301,17 @@ class Lexer:
         self._counting = self._routine = self._behind_inner_semicolon = False
         self._text, self._text_from = b"", -1
 
-    def _note(self, word: bytes, data: bytes, at: int, *, plain: bool = False) -> None:
-        """Remember a word of the statement, and with the first one where the statement begins."""
+    def _note(self, word: bytes, data: bytes, at: int, end: int = 0) -> None:
+        """Remember a word of the statement, and with the first one where the statement begins.
+
+        end: of a word; not given for what only stands for something else.
+        """
         if self._parentheses or len(self.words) >= self._wanted:
             return
-        if not plain and tuple(self.words) in _BEGINNINGS:
-            self.on_mark("odd", data, at, at + 1)
+        if len(self.words) < 4 and tuple(self.words) in _BEGINNINGS:
+            is_prefix = end == at + 1 and data.startswith((b"'", b"&"), end)
+            if not end or is_prefix or self._is_glued(data, at):
+                self.on_mark("odd", data, at, at + 1)
         if not self.words:
             self._text, self._text_from = b"", at
         elif word in (b'"', b"'") and self.words[-1] == word:
@@ -327,6 +330,10 @@ class Lexer:
         if found := _GLUED.search(before + text):
             dollar = start + found.end() - 1 - len(before)
             self.on_mark("odd", data, dollar, dollar + 1)
+
+    def _is_glued(self, data: bytes, at: int) -> bool:
+        """Whether a number ends where the word begins."""
+        return _NUMBER.search(self._previous(data, at)) is not None
 
     def _previous(self, data: bytes, at: int) -> bytes:
         """The two bytes before, which may lie in the piece before."""
