@@ -24,7 +24,7 @@ from urllib.parse import quote
 import psycopg
 
 from demo import servers as demo_servers
-from tests.support import backups, embedded, servers
+from tests.support import backups, embedded, promises, servers
 from tests.support.backups import Ended, Place, Source
 from tests.support.servers import Server
 
@@ -158,27 +158,47 @@ def remade(lab: Lab, rows: int = ROWS) -> None:
 
 def in_container(server: Server, path: Path, kind: str = "exec", **environment: str) -> Lab:
     """A lab in a container. kind: the client. environment: more settings."""
-    source = backups.container_source(server, "auth", kind=kind)
-    return Lab(_place(path, source, environment), source, server.dsn, server)
-
-
-def _place(path: Path, source: Source, environment: dict[str, str]) -> Place:
-    without = {"AUTH_SERVICES": "", "AUTH_HEALTH_URL": ""}
-    return backups.place(path / "backups", [source], **{**without, **environment})
+    values = {"CONTAINER": server.name, "DIR": "auth", "CLIENT": kind, "DATABASE": server.database, "USER": server.user}
+    return _lab(path, server.database, values, environment, server.dsn, server.logs, server)
 
 
 @contextmanager
 def embedded_server() -> Iterator[demo_servers.Server]:
     """A server without Docker, much faster to work with."""
     with embedded.running(["auth_user"]) as (server,):
-        server.load("auth_db", embedded.AUTH_SQL, 10)
         yield server
 
 
 def direct(server: demo_servers.Server, path: Path, **environment: str) -> Lab:
     """A lab on an embedded server, for the direct client."""
-    source = backups._embedded(server, "auth")
-    return Lab(_place(path, source, environment), source, lambda name: server.url(quote(name, safe="")))
+
+    def dsn(database: str) -> str:
+        return server.url(quote(database, safe=""))
+
+    def said() -> str:
+        return server.directory.with_suffix(".log").read_text(errors="replace")
+
+    values = {"DIR": "auth", "CLIENT": "direct", "URL": dsn("auth_db"), "DATABASE": "auth_db", "USER": server.superuser}
+    values["PROGRAMS"] = str(server.installation.programs)
+    return _lab(path, "auth_db", values, environment, dsn, said)
+
+
+def _lab(
+    path: Path,
+    database: str,
+    values: dict[str, str],
+    environment: dict[str, str],
+    dsn: Callable[[str], str],
+    said: Callable[[], str],
+    server: Server | None = None,
+) -> Lab:
+    def sql(text: str) -> list[tuple[object, ...]]:
+        with psycopg.connect(dsn("postgres"), autocommit=True, connect_timeout=10) as session:
+            return session.execute(text.encode()).fetchall()
+
+    source = Source("auth", database, b"", values, sql, said)
+    without = {"AUTH_SERVICES": "", "AUTH_HEALTH_URL": ""}
+    return Lab(backups.place(path / "backups", [source], **{**without, **environment}), source, dsn, server)
 
 
 def problems(lab: Lab, old: Content, new: Content) -> list[str]:
@@ -199,7 +219,7 @@ def problems(lab: Lab, old: Content, new: Content) -> list[str]:
 
 def leftovers(lab: Lab) -> list[str]:
     """What is left behind by runs that are over (E)."""
-    found = [f"E: scratch database '{name}'" for name in lab.scratch()] + backups.leftovers(lab.place)
+    found = [f"E: scratch database '{name}'" for name in lab.scratch()] + promises.leftovers(lab.place)
     closed = lab.sql("SELECT datname FROM pg_database WHERE NOT datallowconn AND datname <> 'template0'")
     return found + [f"E: '{name}' is closed" for (name,) in closed if name not in lab.kept()]
 

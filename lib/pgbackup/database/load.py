@@ -19,6 +19,9 @@ _SESSION = {
     "maintenance_work_mem": "512MB",
     "max_parallel_maintenance_workers": "2",
     "jit": "off",
+    # What the guard takes for granted until the dump's own SET; a role or database may have other defaults.
+    "standard_conforming_strings": "on",
+    "client_encoding": "UTF8",
     "default_transaction_read_only": "off",
     "statement_timeout": "0",
     "lock_timeout": "0",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
 import os
 import random
 import re
@@ -14,10 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.conftest import FULL
-from tests.support import backups
+from tests.support import backups, databases, promises, servers
 from tests.support.backups import Place, Source
 from tests.support.runs import soon
 
@@ -29,21 +31,21 @@ STOP_SECONDS = 10.0
 @pytest.fixture(scope="module")
 def small() -> Iterator[list[Source]]:
     """Two databases of half a megabyte, for the direct client."""
-    with backups.embedded_sources() as sources:
+    with databases.embedded_sources() as sources:
         yield sources
 
 
 @pytest.fixture(scope="module")
 def large() -> Iterator[list[Source]]:
     """The same with 25 MB in auth_db, so that a dump takes a while."""
-    with backups.embedded_sources(bulk=backups.BULK_ROWS) as sources:
+    with databases.embedded_sources(bulk=databases.BULK_ROWS) as sources:
         yield sources
 
 
 @pytest.fixture(scope="module", params=["sidecar", "exec"])
-def contained(request: pytest.FixtureRequest, postgres_a: backups.servers.Server) -> Iterator[list[Source]]:
+def contained(request: pytest.FixtureRequest, postgres_a: servers.Server) -> Iterator[list[Source]]:
     """auth_db with 25 MB more in a container, for each client that works through Docker."""
-    yield [backups.container_source(postgres_a, "auth", bulk=backups.BULK_ROWS, kind=request.param)]
+    yield [databases.container_source(postgres_a, "auth", bulk=databases.BULK_ROWS, kind=request.param)]
 
 
 def prepared(path: Path, sources: list[Source], **environment: str) -> Place:
@@ -98,8 +100,8 @@ def killed_at_random(place: Place, how: Callable[[int], None], count: int, done:
             how(process.pid)
         process.communicate()
         where = f"try {number}: killed after {delay:.3f} s of {took:.3f} s"
-        assert not backups.problems(place), where
-        assert not backups.after(place, "-q"), where
+        assert not promises.problems(place), where
+        assert not promises.after(place, "-q"), where
         done()
 
 
@@ -132,8 +134,8 @@ def test_a_kill_in_mid_dump_ends_the_servers_session_at_the_next_run(
         kill_everything(process.pid)
     assert process.wait() == -signal.SIGKILL
     process.communicate()
-    assert not backups.problems(place)
-    assert not backups.after(place, "-q")
+    assert not promises.problems(place)
+    assert not promises.after(place, "-q")
     survived(1, fault)
 
 
@@ -182,8 +184,8 @@ def test_a_kill_at_any_system_call_leaves_only_good_backups(
     for number in chosen:
         again(place)
         traced(place, call, f"signal=KILL:when={number}")
-        assert not backups.problems(place), f"{call} number {number} of {last}"
-        assert not backups.after(place, "-q"), f"{call} number {number} of {last}"
+        assert not promises.problems(place), f"{call} number {number} of {last}"
+        assert not promises.after(place, "-q"), f"{call} number {number} of {last}"
         survived(2, fault)
 
 
@@ -194,14 +196,14 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 def interrupted_well(place: Place, ended: backups.Ended, number: int) -> list[str]:
     """What does not hold of a run that got the signal: it says so with 128+n, or had finished already."""
-    found = backups.problems(place, sweep=True)
+    found = promises.problems(place, sweep=True)
     if ended.seconds > STOP_SECONDS:
         found.append(f"H: it took {ended.seconds:.1f} s to stop")
     if ended.status == -number:  # before Python was up: the system's own answer, which a shell shows as 128+n
         return found
     if ended.status not in (0, 128 + number):
         found.append(f"C: status {ended.status} after signal {number}: {ended.stderr[-800:]}")
-    return found + backups.told(ended, starts=1 if ended.log else 0)
+    return found + promises.told(ended, starts=1 if ended.log else 0)
 
 
 def test_a_signal_at_any_moment_stops_a_run_cleanly_within_ten_seconds(
@@ -221,7 +223,7 @@ def test_a_signal_at_any_moment_stops_a_run_cleanly_within_ten_seconds(
         wrong = interrupted_well(place, place.end(process), number)
         assert not wrong, f"{number!r} after {delay:.3f} s"
         survived(3, fault)
-    assert not backups.after(place)
+    assert not promises.after(place)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -249,7 +251,7 @@ def test_a_signal_stops_a_run_that_waits_for_a_lock_on_a_table(
     fault = "SIGTERM while pg_dump waits for a lock"
     expected(3, fault, 1)
     place = prepared(tmp_path, small[:1])
-    with backups.psycopg.connect(small[0].values["URL"]) as holder:
+    with psycopg.connect(small[0].values["URL"]) as holder:
         holder.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
         process = place.start()
         waiting = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'pgbackup-%' AND wait_event_type = 'Lock'"
@@ -327,7 +329,7 @@ def test_a_terminal_can_stop_a_run_that_draws_its_bars(
         ended = backups.Ended(ended.status, "", "nobody can see it", ended.seconds, ended.log)
     assert not interrupted_well(place, ended, number)
     assert not place.fresh()
-    assert not backups.after(place)
+    assert not promises.after(place)
     survived(3, fault)
 
 
@@ -336,8 +338,8 @@ def test_a_run_on_a_terminal_backs_up(large: list[Source], tmp_path: Path) -> No
     ended = Terminal(place).end()
     assert ended.status == 0, ended.stderr
     assert "published" in ended.stderr
-    assert not backups.told(ended)
-    assert not backups.settled(place)
+    assert not promises.told(ended)
+    assert not promises.settled(place)
 
 
 CLOSED = {
@@ -361,7 +363,7 @@ def test_a_run_that_nobody_listens_to_still_backs_up(
     done = place.run(prefix=["bash", "-c", shell, "bash"])
     assert done.status == 0
     assert len(place.fresh()) == 2
-    assert not backups.told(done) + backups.settled(place)
+    assert not promises.told(done) + promises.settled(place)
     survived(3, fault)
 
 
@@ -375,7 +377,7 @@ def test_a_result_that_cannot_be_written_is_a_failure_and_the_backup_is_there(
     assert done.status == 74, done.stderr
     assert "stdout" in done.stderr
     assert len(place.fresh()) == 2
-    assert not backups.settled(place)
+    assert not promises.settled(place)
     survived(3, fault)
 
 
@@ -411,14 +413,14 @@ def test_killing_what_works_for_a_run_fails_it_and_publishes_nothing(
                 victims = {
                     "docker client": lambda process=process: programs_of(process, "exec", "pg_dump"),
                     "sidecar's client": lambda process=process: programs_of(process, "run", "--rm"),
-                    "pg_dump": lambda: dumping(backups.owner(place, contained[0])),
+                    "pg_dump": lambda: dumping(promises.owner(place, contained[0])),
                 }[what]()
                 assert victims, f"there is no {what} to kill"
                 for victim in victims:
                     os.kill(victim, signal.SIGKILL)
         ended = place.end(process, 30)
-        assert not backups.failed(place, ended, 69), fault
-        assert not backups.after(place, "-q"), fault
+        assert not promises.failed(place, ended, 69), fault
+        assert not promises.after(place, "-q"), fault
         survived(4, fault)
 
 
@@ -473,11 +475,11 @@ def test_a_pg_dump_that_fails_lies_or_hangs_publishes_nothing(
         expected(5, fault, 1)
         again(place)
         ended = place.run(PATH=stub(tmp_path / "bin", place, body))
-        assert not backups.failed(place, ended, status), fault
+        assert not promises.failed(place, ended, status), fault
         assert ended.seconds < 3 + 10 + (30 if stage in SLOW_STAGES else 0), f"H: {fault} took {ended.seconds:.1f} s"
-        assert not backups.settled(place), fault
+        assert not promises.settled(place), fault
         survived(5, fault)
-    assert not backups.after(place)
+    assert not promises.after(place)
 
 
 # ------------------------------------------------------------------------------------- tests of these tests
@@ -485,12 +487,12 @@ def test_a_pg_dump_that_fails_lies_or_hangs_publishes_nothing(
 
 def test_the_checker_sees_what_is_broken_in_a_place(small: list[Source], tmp_path: Path) -> None:
     place = prepared(tmp_path, small[:1])
-    assert not backups.after(place), "nothing is broken yet"
+    assert not promises.after(place), "nothing is broken yet"
     (good,) = place.fresh()
     whole = good.read_bytes()
 
     def sees(promise: str) -> None:
-        found = backups.problems(place, sweep=True)
+        found = promises.problems(place, sweep=True)
         assert [trouble for trouble in found if trouble.startswith(promise)], f"checker is broken: {found}"
 
     good.write_bytes(whole[:-1])
@@ -499,13 +501,13 @@ def test_the_checker_sees_what_is_broken_in_a_place(small: list[Source], tmp_pat
     sees("A")
     good.write_bytes(b"")
     sees("A")
-    good.write_bytes(backups.gzip.compress(small[0].text.replace(b"Okello", b"Okelli", 1)))
+    good.write_bytes(gzip.compress(small[0].text.replace(b"Okello", b"Okelli", 1)))
     sees("A")
     good.write_bytes(whole)
     good.chmod(0o644)
     sees("A")
     good.chmod(0o600)
-    assert not backups.problems(place, sweep=True)
+    assert not promises.problems(place, sweep=True)
     for hidden in (".pgbackup-x-y.partial", ".pgbackup-x-y.link"):
         (place.directory() / hidden).touch()
         sees("E")
@@ -518,12 +520,12 @@ def test_the_checker_sees_what_is_broken_in_a_place(small: list[Source], tmp_pat
     sees("B")
     kept.write_bytes(content)
     kept.chmod(0o600)
-    session = small[0].values["URL"] + f"&application_name=pgbackup-{backups.owner(place, small[0])}-x"
-    with backups.psycopg.connect(session):
+    session = small[0].values["URL"] + f"&application_name=pgbackup-{promises.owner(place, small[0])}-x"
+    with psycopg.connect(session):
         sees("E")
-    with subprocess.Popen(["sleep", "60", backups.owner(place, small[0])], stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(["sleep", "60", promises.owner(place, small[0])], stderr=subprocess.DEVNULL) as process:
         process.kill()
-    with subprocess.Popen(["sh", "-c", "sleep 60; :", backups.owner(place, small[0])]) as process:
+    with subprocess.Popen(["sh", "-c", "sleep 60; :", promises.owner(place, small[0])]) as process:
         sees("E")
         kill_everything(process.pid)
 
@@ -561,7 +563,7 @@ def test_a_suite_with_a_bug_is_caught(small: list[Source], tmp_path: Path, bug: 
     for stage in ("half the output, status 0", "whole output, status 1"):
         body, status = STAGES[stage]
         again(place)
-        caught += backups.failed(place, place.run(PATH=stub(tmp_path / "bin", place, body)), status)
+        caught += promises.failed(place, place.run(PATH=stub(tmp_path / "bin", place, body)), status)
     assert caught, "checker is broken: no error found"
 
 
@@ -573,6 +575,6 @@ def test_a_suite_that_does_not_sweep_is_caught(large: list[Source], tmp_path: Pa
     with backups.in_dump(place) as process:
         kill_process(process.pid)
     process.communicate()
-    found = backups.after(place, "-q")
+    found = promises.after(place, "-q")
     assert [trouble for trouble in found if trouble.startswith("E")], f"checker is broken: {found}"
     assert backups.partial(place), "the checker saw something else"

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -233,16 +234,25 @@ def test_a_swap_whose_answer_was_lost_is_told_as_done(lab: Lab, expected: Note, 
         lab.sql(f"ALTER SYSTEM SET synchronous_standby_names = '{where}'")
         lab.sql("SELECT pg_reload_conf()")
 
+    def waits(backend: int) -> bool:
+        return bool(lab.sql(f"SELECT 1 FROM pg_stat_activity WHERE pid = {backend} AND wait_event = 'SyncRep'"))
+
     try:
-        with waiting_in_the_swap(lab, file, 1) as (process, backend):
+        with waiting_in_the_swap(lab, file, 1) as (process, backend), psycopg.connect(lab.dsn("postgres")) as probe:
             committing("nobody")
-        waits = f"SELECT 1 FROM pg_stat_activity WHERE pid = {backend} AND wait_event = 'SyncRep'"
-        assert soon(lambda: bool(lab.sql(waits)), 20)
+            probe.execute("SET synchronous_commit = on; CREATE TABLE probe (id int)")
+            with ThreadPoolExecutor() as pool:
+                commit = pool.submit(probe.commit)
+                assert soon(lambda: waits(probe.info.backend_pid), 20), "the reload did not arrive"
+                lab.sql(f"SELECT pg_cancel_backend({probe.info.backend_pid})")
+                commit.result(20)
+        assert soon(lambda: waits(backend), 20)
         lab.sql(f"SELECT pg_terminate_backend({backend})")
         committing("")
         ended = lab.place.end(process)
     finally:
         committing("")
+        lab.sql("DROP TABLE IF EXISTS probe")
     assert lab.content() == new
     assert "is the restored one already" in ended.stderr, ended.stderr
     assert not restores.settled(lab, old, new)
@@ -393,7 +403,7 @@ BUGS = {
 
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_suite_with_a_bug_is_caught(lab: Lab, tmp_path: Path, bug: str) -> None:
-    lab.place.root = backups.mutated(tmp_path / "copy", *BUGS[bug])
+    lab.place.root = backups.mutated(tmp_path / "copy", BUGS[bug])
     file, new, old = lab.reset()
     statement = 2 if bug == "two transactions" else 1
     with waiting_in_the_swap(lab, file, statement) as (process, backend):

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from tests.conftest import FULL
-from tests.support import backups, servers
+from tests.support import backups, databases, promises, servers
 from tests.support.backups import Place, Source
 from tests.support.runs import soon
 from tests.support.servers import Server, docker
@@ -33,14 +33,14 @@ BOUND_SECONDS = 70.0  # several of those limits, one after the other
 def auth(engine: str) -> Iterator[Server]:
     """auth_db with 25 MB more, on a server that these tests may maltreat as long as it answers afterwards."""
     with servers.running(15, name="pgbackup-test-a-", database="auth_db", user="auth_user", durable=True) as server:
-        backups.container_source(server, "auth", bulk=backups.BULK_ROWS)
+        databases.container_source(server, "auth", bulk=databases.BULK_ROWS)
         yield server
 
 
 @pytest.fixture(scope="module")
 def payment(engine: str) -> Iterator[Server]:
     with servers.running(15, name="pgbackup-test-b-", database="payment_db", user="payment_user") as server:
-        backups.container_source(server, "payment")
+        databases.container_source(server, "payment")
         yield server
 
 
@@ -94,7 +94,7 @@ def test_a_pause_that_ends_in_time_does_no_harm(
     ended = place.end(process)
     assert ended.status == 0, ended.stderr
     assert len(place.fresh()) == 1
-    assert not backups.told(ended) + backups.settled(place)
+    assert not promises.told(ended) + promises.settled(place)
     survived(9, fault)
 
 
@@ -110,8 +110,8 @@ def test_a_pause_past_the_limit_fails_the_run(
     finally:
         docker("unpause", auth.name)
     assert ended.seconds < BOUND_SECONDS
-    assert not backups.failed(place, ended, 69)
-    assert not backups.after(place, "-q")
+    assert not promises.failed(place, ended, 69)
+    assert not promises.after(place, "-q")
     survived(9, fault)
 
 
@@ -145,7 +145,7 @@ def test_a_container_that_goes_away_in_mid_dump_fails_the_run(
         fault = f"container {harm} in mid-dump, {kind}"
         expected(9, fault, 1)
         with servers.running(15, name="pgbackup-test-a-", database="auth_db", user="auth_user", durable=True) as server:
-            backups.container_source(server, "auth", bulk=backups.BULK_ROWS)
+            databases.container_source(server, "auth", bulk=databases.BULK_ROWS)
             one = source(server, "auth", kind)
             place = backups.place(tmp_path / kind, [one], **QUICK)
             place.plant(one)
@@ -156,15 +156,15 @@ def test_a_container_that_goes_away_in_mid_dump_fails_the_run(
             if harm in ("removed", "recreated under its name"):
                 gone = Source(one.name, one.database, one.text, one.values, lambda _sql: [], lambda: "")
                 place.sources = [gone]
-            assert not backups.failed(place, ended, 69)
+            assert not promises.failed(place, ended, 69)
             assert server.name in ended.stderr or "auth_db" in ended.stderr
             if harm in ("stopped", "killed"):
                 server.start()
             if harm not in ("removed", "recreated under its name"):
                 server.wait()
-                assert not backups.after(place, "-q")
+                assert not promises.after(place, "-q")
             else:
-                assert not backups.settled(place)
+                assert not promises.settled(place)
             survived(9, fault)
 
 
@@ -269,10 +269,10 @@ def test_a_docker_that_is_dead_silent_or_forbidden_fails_the_run_in_time(
             expected(10, fault, 1)
             ended = place.run(prefix=prefix, DOCKER_HOST=host, COMMAND_SECONDS="3")
             assert ended.seconds < BOUND_SECONDS
-            assert not backups.failed(place, ended, status), state
+            assert not promises.failed(place, ended, status), state
             assert "ocker" in ended.stderr
             survived(10, fault)
-    assert not backups.after(place, "-q")
+    assert not promises.after(place, "-q")
 
 
 def test_a_docker_client_that_is_missing_or_hangs_fails_the_run(
@@ -287,9 +287,9 @@ def test_a_docker_client_that_is_missing_or_hangs_fails_the_run(
         path = "/nonexistent/docker" if not body else f"'{program}'"
         ended = place.run(DOCKER=path, COMMAND_SECONDS="2")
         assert ended.seconds < BOUND_SECONDS
-        assert not backups.failed(place, ended, 69), state
+        assert not promises.failed(place, ended, 69), state
         survived(10, fault)
-    assert not backups.after(place, "-q")
+    assert not promises.after(place, "-q")
 
 
 @pytest.mark.parametrize("how", ["restarted", "hanging"])
@@ -307,11 +307,11 @@ def test_a_docker_that_goes_away_in_mid_dump_fails_the_run_or_is_not_missed(
                 way.silent = True
         ended = place.end(process)
         assert ended.seconds < BOUND_SECONDS
-        assert not backups.problems(place)
-        assert not backups.told(ended)
+        assert not promises.problems(place)
+        assert not promises.told(ended)
         if ended.status != 0:
-            assert not backups.failed(place, ended, 69)
-    assert not backups.after(place, "-q")
+            assert not promises.failed(place, ended, 69)
+    assert not promises.after(place, "-q")
     survived(10, fault)
 
 
@@ -328,7 +328,7 @@ def test_a_server_that_starts_is_waited_for(
     ended = place.run()
     auth.wait()
     assert ended.status == 0, ended.stderr
-    assert not backups.told(ended) + backups.settled(place)
+    assert not promises.told(ended) + promises.settled(place)
     survived(11, fault)
 
 
@@ -342,12 +342,12 @@ def test_a_server_that_stops_for_good_is_not_waited_for_without_end(
         ended = place.run()
         live = place.sources
         place.sources = [Source(one.name, one.database, one.text, one.values, lambda _: [], lambda: "") for one in live]
-        assert not backups.failed(place, ended, 69)
+        assert not promises.failed(place, ended, 69)
         place.sources = live
     finally:
         auth.start()
     assert ended.seconds < BOUND_SECONDS
-    assert not backups.after(place, "-q")
+    assert not promises.after(place, "-q")
     survived(11, fault)
 
 
@@ -358,7 +358,7 @@ def test_a_server_that_stays_in_recovery_is_backed_up_or_refused_but_never_half(
     fault = f"standby, for ever in recovery, {kind}"
     expected(11, fault, 1)
     with servers.running(15, name="pgbackup-test-a-", database="auth_db", user="auth_user") as server:
-        backups.container_source(server, "auth")
+        databases.container_source(server, "auth")
         one = source(server, "auth", kind)
         data = server.sql("SHOW data_directory")[0][0]
         server.exec(["touch", f"{data}/standby.signal"], user="postgres")
@@ -367,7 +367,7 @@ def test_a_server_that_stays_in_recovery_is_backed_up_or_refused_but_never_half(
         assert server.sql("SELECT pg_is_in_recovery()") == [(True,)]
         ended = place.run()
         assert ended.status == 0, ended.stderr
-        assert not backups.told(ended) + backups.settled(place)
+        assert not promises.told(ended) + promises.settled(place)
     survived(11, fault)
 
 
@@ -393,7 +393,7 @@ def test_a_server_without_connections_is_waited_for_and_then_the_run_fails(
     with crowded(auth):
         ended = place.run(WAIT_SECONDS="2")
     assert ended.seconds < BOUND_SECONDS
-    assert not backups.failed(place, ended, 69)
+    assert not promises.failed(place, ended, 69)
     assert "connections" in ended.stderr or "clients" in ended.stderr
     survived(11, fault)
     with crowded(auth) as taken:
@@ -404,7 +404,7 @@ def test_a_server_without_connections_is_waited_for_and_then_the_run_fails(
             one.close()
         ended = place.end(process)
     assert ended.status == 0, ended.stderr
-    assert not backups.settled(place)
+    assert not promises.settled(place)
     survived(11, fault)
 
 
@@ -416,7 +416,7 @@ def test_a_role_that_may_not_read_fails_the_run(
     auth.sql("CREATE ROLE weak LOGIN")
     try:
         ended = place.run(AUTH_USER="weak")
-        assert not backups.failed(place, ended, 77)
+        assert not promises.failed(place, ended, 77)
         assert "permission denied" in ended.stderr
     finally:
         auth.sql("DROP ROLE weak")
@@ -432,7 +432,7 @@ def test_a_locked_table_is_waited_for_within_the_limit(
         holder.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
         ended = place.run(LOCK_WAIT_SECONDS="2")
         assert ended.seconds < BOUND_SECONDS
-        assert not backups.failed(place, ended, 69)
+        assert not promises.failed(place, ended, 69)
         assert "lock" in ended.stderr
         survived(11, fault)
         process = place.start(LOCK_WAIT_SECONDS="30", STALL_SECONDS="31")
@@ -441,7 +441,7 @@ def test_a_locked_table_is_waited_for_within_the_limit(
         holder.rollback()
         ended = place.end(process)
         assert ended.status == 0, ended.stderr
-    assert not backups.settled(place)
+    assert not promises.settled(place)
     survived(11, fault)
 
 
@@ -450,7 +450,7 @@ def test_a_locked_table_is_waited_for_within_the_limit(
 
 def other_is_backed_up(place: Place, ended: backups.Ended) -> list[str]:
     """What does not hold of a run in which auth had to fail and payment had to be backed up."""
-    found = backups.failed(place, ended, 1)
+    found = promises.failed(place, ended, 1)
     if len(place.fresh(place.sources[1])) != 1:
         found.append(f"C: payment was not backed up: {ended.stderr[-800:]}")
     return found
@@ -474,7 +474,7 @@ def test_a_missing_database_does_not_keep_the_other_from_its_backup(
         ended = both.run()
         assert not other_is_backed_up(both, ended)
         assert "there is no database 'auth_db'" in ended.stderr
-    assert not backups.after(both, "-q")
+    assert not promises.after(both, "-q")
     survived(12, fault)
 
 
@@ -491,7 +491,7 @@ def test_an_invalid_database_does_not_keep_the_other_from_its_backup(
         assert "invalid" in ended.stderr
     finally:
         auth.sql("UPDATE pg_database SET datconnlimit = -1 WHERE datname = 'auth_db'", "postgres")
-    assert not backups.after(both, "-q")
+    assert not promises.after(both, "-q")
     survived(12, fault)
 
 
@@ -503,7 +503,7 @@ def test_a_database_dropped_in_mid_dump_does_not_keep_the_other_from_its_backup(
         fault = f"database dropped in mid-dump, {kind}"
         expected(12, fault, 1)
         with servers.running(15, name="pgbackup-test-a-", database="auth_db", user="auth_user") as server:
-            backups.container_source(server, "auth", bulk=backups.BULK_ROWS)
+            databases.container_source(server, "auth", bulk=databases.BULK_ROWS)
             place = backups.place(both.path / kind, [source(server, "auth", kind), payment], **QUICK)
             for one in place.sources:
                 place.plant(one)
@@ -511,7 +511,7 @@ def test_a_database_dropped_in_mid_dump_does_not_keep_the_other_from_its_backup(
                 server.sql("DROP DATABASE auth_db WITH (FORCE)", "postgres")
             ended = place.end(process)
             assert not other_is_backed_up(place, ended)
-            assert not backups.settled(place)
+            assert not promises.settled(place)
         survived(12, fault)
 
 
@@ -532,9 +532,9 @@ def test_a_suite_that_takes_a_replaced_container_for_its_own_is_caught(auth: Ser
     program.chmod(0o755)
     place = backups.place(tmp_path / "backups", [one], **QUICK)
     place.plant(one)
-    assert not backups.failed(place, place.run(DOCKER=str(program)), 69)
+    assert not promises.failed(place, place.run(DOCKER=str(program)), 69)
     second.unlink()
     place.root = backups.mutated(
         tmp_path / "copy", ("commands/one_backup.py", "            _require_same_container(job, client)\n", "")
     )
-    assert backups.failed(place, place.run(DOCKER=str(program)), 69), "checker is broken: no error found"
+    assert promises.failed(place, place.run(DOCKER=str(program)), 69), "checker is broken: no error found"
