@@ -164,11 +164,15 @@ def settled(place: Place, seconds: float = 5.0) -> list[str]:
 
 
 def failed(place: Place, ended: Ended, status: int | set[int], source: Source | None = None) -> list[str]:
-    """What does not hold of a run that had to fail with this status and publish nothing new of the source."""
+    """What does not hold of a run that had to end with this status, and publish and expire nothing of the source.
+
+    source: the place's first one if not given.
+    """
     wanted = {status} if isinstance(status, int) else status
     found = told(ended) + problems(place)
     if ended.status not in wanted:
         found.append(f"C: exit status {ended.status} instead of {wanted}: {ended.stderr[-800:]}")
-    found += [f"C: '{path.name}' was published" for path in place.fresh(source or place.sources[0])]
-    missing = [str(path) for path in place.planted if not path.exists()]
+    directory = place.directory(source)
+    found += [f"C: '{path.name}' was published" for path in place.fresh() if path.parent == directory]
+    missing = [path.name for path in place.planted if path.parent == directory and not path.exists()]
     return found + [f"B: {missing} expired after a failure"] * bool(missing)

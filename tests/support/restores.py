@@ -295,7 +295,7 @@ def on_terminal(command: Sequence[str], environment: dict[str, str], answer: byt
     return Typed(status, screen.decode(errors="replace"))
 
 
-_OBEDIENT = 'trap "exit 0" TERM; while :; do sleep 1 & wait $!; done'
+OBEDIENT = 'trap "exit 0" TERM; while :; do sleep 1 & wait $!; done'
 _STUBBORN = 'trap "" TERM; while :; do sleep 1; done'
 
 
@@ -304,10 +304,21 @@ def services(image: str, *names: str, stubborn: bool = False) -> Iterator[list[s
     """Run containers that stand for the payment services; give their names, made unique. stubborn: ignore SIGTERM."""
     unique = [f"{name}-{secrets.token_hex(3)}" for name in names]
     label = f"{servers.OWNER}={servers._owner(os.getpid())}"
-    script = _STUBBORN if stubborn else _OBEDIENT
+    script = _STUBBORN if stubborn else OBEDIENT
     try:
         for name in unique:
-            options = ["--name", name, "--label", label, "--network", "none", "--entrypoint", "sh"]
+            options = [
+                "--name",
+                name,
+                "--label",
+                label,
+                "--network",
+                "none",
+                "--stop-timeout",
+                "4",
+                "--entrypoint",
+                "sh",
+            ]
             servers.docker("run", "-d", *options, image, "-c", script)
         yield unique
     finally:

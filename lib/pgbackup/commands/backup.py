@@ -21,7 +21,7 @@ from pgbackup.log import EventLog
 from pgbackup.progress import Reporter, reporting
 
 _SCRIPT = "backup-postgres.sh"
-_TICK_SECONDS = 0.5
+_TICK_SECONDS = 0.1
 
 
 def run(settings: Settings, targets: Sequence[Target], *, quiet: bool) -> Result:

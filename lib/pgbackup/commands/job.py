@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 from pgbackup.archive import workfiles
@@ -60,6 +60,16 @@ class Job:
         self.reporter.warn(f"{self.target.name}: warning: {message}")
 
 
+@contextmanager
+def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    """Add the block's duration to that phase's seconds."""
+    begun = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds[phase] = round(seconds.get(phase, 0.0) + time.monotonic() - begun, 3)
+
+
 @dataclass
 class Outcome:
     """What came of one database. seconds: by phase. expired: names of removed backups. status: of its own work."""
@@ -79,13 +89,8 @@ class Outcome:
     error: str = ""
     hint: str | None = None
 
-    @contextmanager
-    def timed(self, phase: str) -> Iterator[None]:
-        begun = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[phase] = round(self.seconds.get(phase, 0.0) + time.monotonic() - begun, 3)
+    def timed(self, phase: str) -> AbstractContextManager[None]:
+        return timed(self.seconds, phase)
 
 
 def identity(target: Target, place: Folder) -> Run:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import getpass
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from pgbackup.commands.job import timed
 from pgbackup.commands.result import instant
 
 
@@ -53,13 +52,8 @@ class Record:
     hint: str | None = None
     began: bool = False
 
-    @contextmanager
-    def timed(self, phase: str) -> Iterator[None]:
-        begun = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[phase] = round(time.monotonic() - begun, 3)
+    def timed(self, phase: str) -> AbstractContextManager[None]:
+        return timed(self.seconds, phase)
 
     def document(self) -> dict[str, Any]:
         """The record as JSON values."""

@@ -268,3 +268,14 @@ def end_own_backends(client: Client, run: Run, target: Target, settings: Setting
                 if not failures.crowded(error.message):
                     databases.pop(0)
             time.sleep(0.05)
+
+
+@contextmanager
+def ending(client: Client, run: Run, target: Target, settings: Settings) -> Iterator[list[proc.Program]]:
+    """Give a list for the block's program. Unless that ends well, what it left on the server is ended behind it."""
+    programs: list[proc.Program] = []
+    try:
+        yield programs
+    finally:
+        if not programs or programs[0].status != 0:
+            end_own_backends(client, run, target, settings)

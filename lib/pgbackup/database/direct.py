@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from urllib.parse import unquote, urlsplit
 
 from pgbackup.config import Settings, Target
-from pgbackup.database.client import Run, Sink, Stream, end_own_backends, fed, piped
+from pgbackup.database.client import Run, Sink, Stream, ending, fed, piped
 
 
 def connection_of(url: str, user: str) -> dict[str, str]:
@@ -52,22 +52,18 @@ class Direct:
 
     @contextmanager
     def reading(self, program: Sequence[str]) -> Iterator[Stream]:
-        finished = False
-        try:
-            with piped(program, self.environment, self._target.database) as stream:
-                yield stream
-                finished = stream.program.status == 0
-        finally:
-            if not finished:
-                end_own_backends(self, self._run, self._target, self._settings)
+        with (
+            ending(self, self._run, self._target, self._settings) as programs,
+            piped(program, self.environment, self._target.database) as stream,
+        ):
+            programs.append(stream.program)
+            yield stream
 
     @contextmanager
     def writing(self, program: Sequence[str]) -> Iterator[Sink]:
-        finished = False
-        try:
-            with fed(program, self.environment, self._target.database) as sink:
-                yield sink
-                finished = sink.program.status == 0
-        finally:
-            if not finished:
-                end_own_backends(self, self._run, self._target, self._settings)
+        with (
+            ending(self, self._run, self._target, self._settings) as programs,
+            fed(program, self.environment, self._target.database) as sink,
+        ):
+            programs.append(sink.program)
+            yield sink

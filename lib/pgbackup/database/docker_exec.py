@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from pgbackup.config import Settings, Target
-from pgbackup.database.client import Run, Sink, Stream, end_own_backends, fed, piped
+from pgbackup.database.client import Run, Sink, Stream, ending, fed, piped
 from pgbackup.database.container import Container
 
 
@@ -32,30 +32,25 @@ class DockerExec:
         self._target, self._settings, self._run = target, settings, run
 
     def command(self, program: Sequence[str]) -> list[str]:
-        return [*self._settings.docker, "exec", self.container_id, *program]
+        return self._command(program)
+
+    def _command(self, program: Sequence[str], *options: str) -> list[str]:
+        return [*self._settings.docker, "exec", *options, self.container_id, *program]
 
     @contextmanager
     def reading(self, program: Sequence[str]) -> Iterator[Stream]:
-        finished = False
-        try:
-            with piped(self.command(program), self.environment, self._target.database) as stream:
-                yield stream
-                finished = stream.program.status == 0
-        finally:
-            if not finished:
-                end_own_backends(self, self._run, self._target, self._settings)
+        with (
+            ending(self, self._run, self._target, self._settings) as programs,
+            piped(self.command(program), self.environment, self._target.database) as stream,
+        ):
+            programs.append(stream.program)
+            yield stream
 
     @contextmanager
     def writing(self, program: Sequence[str]) -> Iterator[Sink]:
-        finished = False
-        try:
-            with fed(
-                [*self._settings.docker, "exec", "--interactive", self.container_id, *program],
-                self.environment,
-                self._target.database,
-            ) as sink:
-                yield sink
-                finished = sink.program.status == 0
-        finally:
-            if not finished:
-                end_own_backends(self, self._run, self._target, self._settings)
+        with (
+            ending(self, self._run, self._target, self._settings) as programs,
+            fed(self._command(program, "--interactive"), self.environment, self._target.database) as sink,
+        ):
+            programs.append(sink.program)
+            yield sink

@@ -20,7 +20,7 @@ from pathlib import Path
 from pgbackup import interrupt, proc
 from pgbackup.config import Settings, Target
 from pgbackup.database import failures
-from pgbackup.database.client import Run, Sink, Stream, end_own_backends, widened
+from pgbackup.database.client import Run, Sink, Stream, ending, widened
 from pgbackup.database.container import Container
 from pgbackup.errors import SuiteError, Unavailable
 
@@ -93,35 +93,32 @@ class Sidecar:
     @contextmanager
     def reading(self, program: Sequence[str]) -> Iterator[Stream]:
         redirected = ["sh", "-c", 'exec "$@" >"$0"', f"{_INSIDE}/output", *program]
-        finished = False
-        try:
-            with (
-                _fifo(self._pipes / "output") as fd,
-                proc.Program(self.command(redirected), environment=self.environment) as running,
-            ):
-                yield Stream(widened(fd), running, self._target.database)
-                finished = running.status == 0
-        finally:
-            if not finished:
-                end_own_backends(self, self._run, self._target, self._settings)
+        with (
+            ending(self, self._run, self._target, self._settings) as programs,
+            _fifo(self._pipes / "output") as fd,
+            proc.Program(self.command(redirected), environment=self.environment) as running,
+        ):
+            programs.append(running)
+            yield Stream(widened(fd), running, self._target.database)
 
     @contextmanager
     def writing(self, program: Sequence[str]) -> Iterator[Sink]:
         redirected = ["sh", "-c", 'exec "$@" <"$0"', f"{_INSIDE}/input", *program]
-        fifo, finished = self._pipes / "input", False
+        fifo = self._pipes / "input"
         os.mkfifo(fifo, 0o600)
-        try:
-            with proc.Program(self.command(redirected), environment=self.environment) as running:
+        with (
+            ending(self, self._run, self._target, self._settings) as programs,
+            proc.Program(self.command(redirected), environment=self.environment) as running,
+        ):
+            programs.append(running)
+            try:
                 sink = Sink(_open_for_writing(fifo, running, self._target), running, self._target.database)
-                try:
-                    yield sink
-                    finished = running.status == 0
-                finally:
-                    sink.close()
-        finally:
-            fifo.unlink(missing_ok=True)
-            if not finished:
-                end_own_backends(self, self._run, self._target, self._settings)
+            finally:
+                fifo.unlink(missing_ok=True)
+            try:
+                yield sink
+            finally:
+                sink.close()
 
 
 def _open_for_writing(fifo: Path, program: proc.Program, target: Target) -> int:

@@ -115,7 +115,7 @@ def swap(client: Client, run: Run, target: Target, settings: Settings, incoming:
     Raise SuiteError when the sessions of the live database do not go, or the answer was lost: then only the server
     knows whether it has happened.
     """
-    ending = client.command(psql(client, run, _ending_sql(target.database, incoming), MAINTENANCE))
+    ending = client.command(psql(client, run, MAINTENANCE, _ending_sql(target.database, incoming)))
     for attempt in range(_ATTEMPTS):
         interrupt.check()
         with interrupt.shielded(), proc.Program(ending, environment=client.environment):

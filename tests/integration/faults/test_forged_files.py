@@ -88,19 +88,20 @@ def test_malformed_manifests_are_rejected(dumps: Dumps, tmp_path: Path, expected
 
 
 _BOMB_CHECK = """
-import json, resource, sys, time
+import json, re, sys, time
 sys.path.insert(0, sys.argv[1])
 if sys.argv[3] != "isal": sys.modules["isal"] = None
 from pgbackup.archive import dumpfile
 from pgbackup.errors import BackupBad
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 begun, said = time.monotonic(), ""
 with open(sys.argv[2], "rb") as file:
     try:
         dumpfile.check(file.fileno())
     except BackupBad as bad:
         said = bad.message
-print(json.dumps([said, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, time.monotonic() - begun]))
+with open("/proc/self/status") as status:  # ru_maxrss of a child begins with its parent's
+    peak = int(re.search(r"VmHWM:\\s*(\\d+)", status.read())[1]) * 1024
+print(json.dumps([said, peak, time.monotonic() - begun]))
 """
 
 
@@ -142,7 +143,7 @@ def test_a_gzip_bomb_is_rejected_in_flat_memory(
     filling: str, reader: str, tmp_path: Path, tries: Tries, expected: Note, survived: Note
 ) -> None:
     head, piece = BOMBS[filling]
-    inflated_bytes = tries(2 << 20, 100 << 20) if filling in COSTLY else tries(50 << 20, 10 << 30)
+    inflated_bytes = tries(2 << 20, 40 << 20) if filling in COSTLY else tries(50 << 20, 10 << 30)
     fault = f"gzip bomb, 1000:1, of {filling}"
     expected(24, fault, 1)
     path = tmp_path / "bomb"

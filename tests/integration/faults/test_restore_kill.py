@@ -81,12 +81,13 @@ def wholly(lab: Lab, old: Content, new: Content, seconds: float = 15.0) -> list[
 def killed_at_random(lab: Lab, count: int, done: Callable[[], None]) -> dict[str, int]:
     """Kill `count` restores at moments from 0 to 1.2 of a restore's time; return how often the old and new stayed."""
     file, new, old = lab.reset()
-    took = lab.restore("--yes", file.name).seconds
+    with Writers(lab):
+        took = lab.restore("--yes", file.name).seconds
     chosen, stayed = random.Random(31), {"old": 0, "new": 0}
     for number in range(count):
         old_again(lab, new, old)
         delay, how = chosen.uniform(0, 1.2 * took), (kill_process, kill_everything)[number % 2]
-        with Writers(lab) as writers:
+        with Writers(lab, stay=number % 3 == 0) as writers:
             process = lab.start("--yes", file.name)
             time.sleep(delay)
             if process.poll() is None:
