@@ -24,6 +24,7 @@ import report
 import scene
 import section_backup
 import section_growth
+import section_restore
 import section_small
 import section_verify
 from contenders import Table
@@ -36,7 +37,7 @@ ROOT = HERE.parent
 OPTIONS = {
     "rows": ("1100000", "payments of the main database, nearly 1 kB each"),
     "rounds": ("5", "how often each contender runs; twice that in the section 'small'"),
-    "only": ("backup,verify,small,growth", "the sections to run, by comma"),
+    "only": ("backup,verify,restore,small,growth", "the sections to run, by comma"),
     "growth": ("10,100,1000,4000", "sizes of the section 'growth' in MB, by comma"),
     "many": ("10000", "backups in the crowded directory"),
     "place": ("/var/tmp", "where the backups are made"),  # noqa: S108  a directory of our own is made in it
@@ -58,10 +59,11 @@ class Chosen:
 
 
 def sections(stage: scene.Scene, chosen: Chosen) -> dict[str, Callable[[], list[Table]]]:
-    """Section name -> its measurement. A new one (restore, …) is a line here and a module beside this one."""
+    """Section name -> its measurement. A new one is a line here and a module beside this one."""
     return {
         "backup": lambda: section_backup.measure(stage, chosen.rows, chosen.rounds),
         "verify": lambda: section_verify.measure(stage, chosen.rows, chosen.rounds),
+        "restore": lambda: section_restore.measure(stage, chosen.rows, chosen.rounds),
         "small": lambda: section_small.measure(stage, chosen.many, 2 * chosen.rounds),
         "growth": lambda: section_growth.measure(stage, chosen.growth, chosen.rows, chosen.rounds),
     }

@@ -14,11 +14,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
 
-from pgbackup.archive import manifest  # noqa: E402  the line above decides where this comes from
+from pgbackup.archive import dumpfile, guard, manifest  # noqa: E402  the line above decides where this comes from
 
 from tests.support import engine, images, servers  # noqa: E402  likewise
 
-__all__ = ["NO_SERVER", "ROOT", "USER", "Scene", "built", "engine_is_there", "manifest", "missing_tools"]
+__all__ = [
+    "NO_SERVER",
+    "ROOT",
+    "USER",
+    "Scene",
+    "built",
+    "dumpfile",
+    "engine_is_there",
+    "guard",
+    "manifest",
+    "missing_tools",
+]
 # What says in one sentence that there is nothing to measure with.
 NO_SERVER = (images.NoImage, servers.ServerFailed)
 PREFIX = "pgbackup-bench-"

@@ -73,6 +73,22 @@ def _highest_memory(tables: Tables) -> float | None:
     return max(peaks, default=None)
 
 
+def _fact(table: str, name: str) -> Callable[[Tables], float | None]:
+    return lambda tables: tables[table].facts.get(name) if table in tables else None
+
+
+def _guard_share(tables: Tables) -> float | None:
+    if "restore" not in tables or not (total := tables["restore"].median("ours_restore")):
+        return None
+    facts: Mapping[str, float] = tables["restore"].facts
+    return (facts["guard_seconds"] + facts["verify_seconds"]) / total
+
+
+def _restore_memory(tables: Tables) -> float | None:
+    found = tables["restore"].median("ours_restore", "python_memory") if "restore" in tables else None
+    return found / 1e6 if found else None
+
+
 def _against_the_guide(table: str, data: str) -> tuple[Target, ...]:
     return (
         Target(
@@ -120,6 +136,28 @@ TARGETS = (
         "×",
         at_least=True,
     ),
+    Target(
+        "restore",
+        "restore-postgres.sh, all checks, against the guide's manual restore",
+        _ratio("restore", "ours_restore", "manual"),
+        1.1,
+        "×",
+    ),
+    Target(
+        "restore_online",
+        "restore --online: longest time without an answer for 50 clients that reconnect",
+        _fact("restore", "online_gap_seconds"),
+        5.0,
+        "s",
+    ),
+    Target(
+        "restore_guard",
+        "CPU of reading, guard, counts and hash (verification and load), against the restore's seconds",
+        _guard_share,
+        0.1,
+        "×",
+    ),
+    Target("restore_memory", "peak memory of our process in a restore", _restore_memory, 150.0, "MB"),
     Target(
         "empty",
         "empty database: more than docker exec pg_dump | gzip",

@@ -1,0 +1,133 @@
+"""Restoring one database: the guide's manual commands, pg_restore with two jobs, and ours with all its checks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import contenders
+import psycopg
+import ways
+from contenders import OURS, PEER, Contender, Run, Table
+from measure import run as run_once
+from scene import ROOT, USER, Scene, dumpfile, guard
+
+RESTORE = "scripts/restore-postgres.sh payment payment_LATEST --yes --json --quiet"
+MANUAL = "manual_restore"
+CLIENTS = 50
+
+
+def measure(scene: Scene, rows: int, rounds: int) -> list[Table]:
+    """Return one table; its facts hold the gap that clients see with --online and the cost of guard and hash."""
+    database, folder = scene.payments(rows), scene.folder("restore")
+    environment = scene.settings(database, folder, "sidecar")
+    run_once(ways.BACKUP, environment, 0.0)
+    file = next(path for path in (folder / "payment").glob("*.sql.gz") if not path.is_symlink())
+    ours = RESTORE.replace("payment_LATEST", file.name)
+    directory = ways.directory_format(scene, database)
+    run_once(directory.line, directory.environment, 0.0)
+    ways_here = [
+        Contender("manual", "gunzip -c | docker exec -i psql (the guide)", PEER, _manual(file), scene.environment,
+                  prepare=lambda: _empty(scene, database)),
+        Contender("pg_restore", "pg_restore -j2 from a directory dump", PEER, _pg_restore(scene), scene.environment,
+                  prepare=lambda: _empty(scene, database)),
+        Contender("ours_restore", "restore-postgres.sh, all checks", OURS, ours, environment, inspect=_phases,
+                  prepare=lambda: _empty(scene, database)),
+    ]  # fmt: skip
+    title = f"Restore of a payment_db of {scene.database_bytes(database) / 1e9:.2f} GB ({rows:,} payments)"
+    table = contenders.compare("restore", title, ways_here, rounds, {})
+    table.facts |= {"payments": rows, "guard_seconds": _guard_seconds(file), "verify_seconds": _verify_seconds(file)}
+    table.facts["online_gap_seconds"] = _online_gap(scene, database, ours, environment)
+    _empty(scene, database)
+    contenders.remove(folder)
+    contenders.remove(directory.output)
+    return [table]
+
+
+def _manual(file: Path) -> str:
+    """The guide's step 4, into a new database."""
+    feed = f'gunzip -c {file} | docker exec -i "$CONTAINER" psql -q -U {USER} -d {MANUAL} >/dev/null'
+    return f'docker exec "$CONTAINER" psql -q -U {USER} -d postgres -c "CREATE DATABASE {MANUAL}" && {feed}'
+
+
+def _pg_restore(scene: Scene) -> str:
+    create = f'docker exec "$CONTAINER" psql -q -U {USER} -d postgres -c "CREATE DATABASE {MANUAL}"'
+    return (
+        f'{create} && docker run --rm --network container:"$CONTAINER" --user {os.geteuid()}:{os.getegid()}'
+        f' -v "$PLACE":/in --entrypoint pg_restore {scene.server.image} -h 127.0.0.1 -U {USER} -j2 -d {MANUAL}'
+        " /in/directory"
+    )
+
+
+def _empty(scene: Scene, database: str) -> None:
+    """Drop what earlier restores have made, and let the server write out what it has to, outside the clock."""
+    names = scene.server.sql(
+        f"SELECT datname FROM pg_database WHERE datname = '{MANUAL}' OR datname LIKE '{database}_before_restore_%'",
+        "postgres",
+    )
+    for (name,) in names:
+        scene.server.sql(f'DROP DATABASE "{name}" WITH (FORCE)', "postgres")
+    scene.server.sql("CHECKPOINT", "postgres")
+
+
+def _phases(stdout: str) -> Run:
+    return {f"{name}_seconds": value for name, value in contenders.only_document(stdout)["seconds"].items()}
+
+
+def _guard_seconds(file: Path) -> float:
+    """CPU seconds of reading, guard, row counts and hash together, with nobody at the other end."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        begun = time.process_time()
+        reader = dumpfile.Reader(descriptor)
+        for _ in guard.guarded(reader.pieces(), reader.scanner):
+            pass
+        reader.finished()
+        return round(time.process_time() - begun, 3)
+    finally:
+        os.close(descriptor)
+
+
+def _verify_seconds(file: Path) -> float:
+    """CPU seconds of decompression, row counts and hash, as the verification before the restore needs them."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        begun = time.process_time()
+        dumpfile.check(descriptor)
+        return round(time.process_time() - begun, 3)
+    finally:
+        os.close(descriptor)
+
+
+def _online_gap(scene: Scene, database: str, ours: str, environment: dict[str, str]) -> float:
+    """The longest time for which any of 50 clients that reconnect had no answer during a restore --online."""
+    over, longest = threading.Event(), [0.0] * CLIENTS
+
+    def client(number: int) -> None:
+        last = time.monotonic()
+        while not over.is_set():
+            try:
+                with psycopg.connect(scene.server.dsn(database), autocommit=True) as session:
+                    while not over.is_set():
+                        session.execute("SELECT 1 FROM merchants LIMIT 1")
+                        now = time.monotonic()
+                        longest[number] = max(longest[number], now - last)
+                        last = now
+                        over.wait(0.02)
+            except psycopg.Error:
+                over.wait(0.02)
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    try:
+        subprocess.run(["bash", "-c", f"{ours} --online"], env=environment, cwd=ROOT, check=True, capture_output=True)
+        time.sleep(1)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    return round(max(longest), 2)
