@@ -128,12 +128,12 @@ class Lab:
         self.sql(_LOSS, self.database)
         return self.content()
 
-    def reset(self) -> tuple[Path, Content, Content]:
+    def reset(self, rows: int = ROWS) -> tuple[Path, Content, Content]:
         """Make the database anew, back it up, change it. Return the backup and the contents: new, old.
 
         New is what the backup holds, old what the live database holds before a restore.
         """
-        remade(self)
+        remade(self, rows)
         new = self.content()
         file = self.backup()
         return file, new, self.lose()

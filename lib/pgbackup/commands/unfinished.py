@@ -18,10 +18,8 @@ def undo(job: Job, client: Client, entry: journal.Entry) -> bool:
     Return whether they have. First all that it does on the server is ended: only then is the answer final.
     """
     swap.end_sessions(client, job.run, job.target, job.settings)
-    if entry.swapping and not swap.exists(client, job.run, job.target, job.settings, entry.scratch):
-        return True
-    swap.drop(client, job.run, job.target, job.settings, entry.scratch)
-    return False
+    there = swap.dropped(client, job.run, job.target, job.settings, entry.scratch)
+    return entry.swapping and not there
 
 
 def settle(job: Job, ask: Callable[[], Client]) -> None:

@@ -56,6 +56,17 @@ def drop(client: Client, run: Run, target: Target, settings: Settings, name: str
     query(client, run, target, sql, settings, MAINTENANCE)
 
 
+def dropped(client: Client, run: Run, target: Target, settings: Settings, name: str) -> bool:
+    """Drop a database as drop() does; return whether it was there to the server's last word: nothing comes between."""
+    try:
+        query(client, run, target, f"DROP DATABASE {identifier(name)} WITH (FORCE)", settings, MAINTENANCE)
+    except SuiteError as error:
+        if "does not exist" not in error.message:
+            raise
+        return False
+    return True
+
+
 def kept(client: Client, run: Run, target: Target, settings: Settings) -> list[str]:
     """The old databases that earlier restores have kept, newest first."""
     prefix = derived_prefix(target.database, BEFORE)

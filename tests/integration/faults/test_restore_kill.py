@@ -391,8 +391,8 @@ BUGS = {
     ),
     "nothing undone": (
         "commands/unfinished.py",
-        "    swap.drop(client, job.run, job.target, job.settings, entry.scratch)\n",
-        "",
+        "    there = swap.dropped(client, job.run, job.target, job.settings, entry.scratch)\n",
+        "    there = True\n",
     ),
     "earlier sessions not ended": (
         "commands/unfinished.py",
@@ -405,6 +405,7 @@ BUGS = {
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_suite_with_a_bug_is_caught(lab: Lab, tmp_path: Path, bug: str) -> None:
     lab.place.root = backups.mutated(tmp_path / "copy", BUGS[bug])
+    lab.place.environment["COMMAND_SECONDS"] = "3"
     file, new, old = lab.reset()
     statement = 2 if bug == "two transactions" else 1
     with waiting_in_the_swap(lab, file, statement) as (process, backend):
