@@ -1,7 +1,13 @@
 """Started by path (`python -I lib/pgbackup VERB …`), so that the caller's directory is never on sys.path."""
 
 import os
+import signal
 import sys
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Until cli.main() installs its own: a traceback from somewhere in an import is no answer to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent

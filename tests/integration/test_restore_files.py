@@ -37,7 +37,9 @@ class Dumped:
 @pytest.fixture(scope="module")
 def dumped(embedded: demo_servers.Server, tmp_path_factory: pytest.TempPathFactory) -> Dumped:
     lab = restores.direct(embedded, tmp_path_factory.mktemp("files"))
-    _, new, _ = lab.reset(rows=50)
+    restores.remade(lab, rows=50)
+    new = lab.content()
+    lab.backup()
     texts: dict[tuple[str, ...], bytes] = {}
 
     def dump(*options: str) -> bytes:

@@ -73,9 +73,9 @@ def test_a_disk_that_is_full_at_any_size_keeps_the_old_backups(
     with disk(tmp_path / "disk", size=16 << 20) as where:
         place = backups.place(where, small)
         place.plant(small[0], by_hand=True)
-        used = taken(where)
         assert place.run("-q").status == 0
-        whole = range(0, taken(where) - used, STEP_BYTES)
+        whole = range(0, place.fresh()[0].stat().st_size, STEP_BYTES)
+        assert len(whole) > 4
         chosen = sorted(random.Random(6).sample(whole, min(len(whole), tries(4, len(whole)))))
         expected(6, fault, len(chosen))
         for room in chosen:
@@ -247,7 +247,8 @@ def test_a_disk_that_fails_a_call_fails_the_run_and_never_a_backup(
         assert not promises.problems(place, sweep=True), f"{call} {number}"
         if call == "fsync":
             assert not fsync_again(trace), "a failed fsync was tried again"
-        assert all(path.exists() for path in place.planted), "something expired after a failure"
+        if "backup.log" not in ended.stderr:  # the log's last line comes after the retention
+            assert all(path.exists() for path in place.planted), "something expired after a failure"
         assert not promises.after(place, "-q"), f"{call} {number}"
         survived(7, fault)
 

@@ -201,6 +201,8 @@ def interrupted_well(place: Place, ended: backups.Ended, number: int) -> list[st
         found.append(f"H: it took {ended.seconds:.1f} s to stop")
     if ended.status == -number:  # before Python was up: the system's own answer, which a shell shows as 128+n
         return found
+    if number == signal.SIGINT and not ended.log and "KeyboardInterrupt" in ended.stderr:
+        return found  # before the first line of ours: Python's own answer
     if ended.status not in (0, 128 + number):
         found.append(f"C: status {ended.status} after signal {number}: {ended.stderr[-800:]}")
     return found + promises.told(ended, starts=1 if ended.log else 0)
