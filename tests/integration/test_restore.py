@@ -300,7 +300,7 @@ def test_keep_failed_keeps_what_was_loaded_for_inspection(lab: Lab) -> None:
     _, _, old = lab.reset()
     bad = lab.directory / f"{lab.database}_manual_20240101_000000.sql.gz"
     text = restores.backups.gzip.decompress(max(lab.files()).read_bytes())
-    plain = restores.promises.plain(text).replace(b"COPY public.orders", b"COPY public.no_such_table", 1)
+    plain = restores.plain(text).replace(b"COPY public.orders", b"COPY public.no_such_table", 1)
     bad.write_bytes(restores.backups.gzip.compress(plain))
     ended = lab.restore("--yes", "--keep-failed", bad.name)
     assert ended.status == 65, ended.stderr

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from demo import servers as demo_servers
-from tests.support import promises, restores
+from tests.support import restores
 from tests.support.restores import Content, Lab
 
 
@@ -55,7 +55,7 @@ def dumped(embedded: demo_servers.Server, tmp_path_factory: pytest.TempPathFacto
 
 GOOD: dict[str, Callable[[Dumped], bytes]] = {
     "as pg_dump writes it": lambda of: gzip.compress(of.dump()),
-    "without restrict": lambda of: gzip.compress(promises.plain(of.dump())),
+    "without restrict": lambda of: gzip.compress(restores.plain(of.dump())),
     "with --inserts": lambda of: gzip.compress(of.dump("--inserts")),
     "with --column-inserts": lambda of: gzip.compress(of.dump("--column-inserts", "--rows-per-insert=7")),
     "with a byte order mark": lambda of: gzip.compress(b"\xef\xbb\xbf" + of.dump()),

@@ -252,6 +252,12 @@ def failed(lab: Lab, ended: Ended, status: int | set[int], old: Content) -> list
     return found + settled(lab, old, old)
 
 
+def plain(text: bytes) -> bytes:
+    """A dump as an older pg_dump writes it, without `\\restrict`; our manifest is cut off."""
+    end = text.rfind(b"\n-- pgbackup manifest:")
+    return re.sub(rb"(?m)^\\(un)?restrict [A-Za-z0-9]+\n", b"", text if end < 0 else text[:end])
+
+
 def await_line(process: subprocess.Popen[bytes], text: str, seconds: float = 60) -> None:
     """Read stderr of a run until a line has this text."""
     assert process.stderr is not None
@@ -296,12 +302,14 @@ def on_terminal(command: Sequence[str], environment: dict[str, str], answer: byt
 
 
 OBEDIENT = 'trap "exit 0" TERM; while :; do sleep 1 & wait $!; done'
-_STUBBORN = 'trap "" TERM; while :; do sleep 1; done'
+_STUBBORN = 'trap "echo told to end" TERM; while :; do sleep 1 & wait $!; done'
 
 
 @contextmanager
 def services(image: str, *names: str, stubborn: bool = False) -> Iterator[list[str]]:
-    """Run containers that stand for the payment services; give their names, made unique. stubborn: ignore SIGTERM."""
+    """Run containers that stand for the payment services; give their names, made unique. stubborn: SIGTERM makes them
+    write "told to end", and go on.
+    """
     unique = [f"{name}-{secrets.token_hex(3)}" for name in names]
     label = f"{servers.OWNER}={servers._owner(os.getpid())}"
     script = _STUBBORN if stubborn else OBEDIENT

@@ -172,10 +172,15 @@ def _grants(name: str, acl: str) -> str:
 def apply_properties(
     client: Client, run: Run, target: Target, settings: Settings, name: str, server: dict[str, Any]
 ) -> None:
-    """Run property_sql() in one transaction."""
+    """Run property_sql() in one transaction, and in the database itself.
+
+    Comments and settings are kept in the encoding of whoever writes them. A name that is not ASCII would be written
+    in another one, too, and not be found.
+    """
     statements = property_sql(name, server)
     if statements:
-        query(client, run, target, "; ".join(["BEGIN", *statements, "COMMIT"]), settings, MAINTENANCE)
+        where = name if name.isascii() else MAINTENANCE
+        query(client, run, target, "; ".join(["BEGIN", *statements, "COMMIT"]), settings, where)
 
 
 _PREFLIGHT = """
