@@ -315,18 +315,8 @@ def services(image: str, *names: str, stubborn: bool = False) -> Iterator[list[s
     script = _STUBBORN if stubborn else OBEDIENT
     try:
         for name in unique:
-            options = [
-                "--name",
-                name,
-                "--label",
-                label,
-                "--network",
-                "none",
-                "--stop-timeout",
-                "4",
-                "--entrypoint",
-                "sh",
-            ]
+            options = ["--name", name, "--label", label, "--network", "none", "--entrypoint", "sh"]
+            options += ["--stop-signal", "TERM", "--stop-timeout", "4"]
             servers.docker("run", "-d", *options, image, "-c", script)
         yield unique
     finally:

@@ -29,11 +29,13 @@ _ENDING_SECONDS = 30.0
 def back_up(job: Job, outcome: Outcome) -> None:
     """Make, prove and publish one backup, then let old ones expire. Raise SuiteError or OSError."""
     with lock.held(job.place, names.stem(job.target.database)):
-        sweep(job)
+        swept = sweep(job)
         unfinished.settle(job, job.in_place)
         make(job, outcome)
         with outcome.timed("retention"):
             _expire(job, outcome)
+        if swept:
+            sweep(job)  # once more: Docker may have been about to start a sidecar when its run was killed
 
 
 def make(job: Job, outcome: Outcome) -> None:
@@ -63,15 +65,20 @@ def make(job: Job, outcome: Outcome) -> None:
     )
 
 
-def sweep(job: Job) -> None:
-    """Remove the hidden files and sidecars that killed runs of this database left behind; the lock is held."""
-    for name in workfiles.sweep(job.place, job.run.owner):
+def sweep(job: Job) -> bool:
+    """Remove the hidden files and sidecars that killed runs of this database left behind; the lock is held.
+
+    Return whether there were any.
+    """
+    files, left = workfiles.sweep(job.place, job.run.owner), []
+    for name in files:
         job.log.warning(job.target.name, "sweep.removed", file=name, reason="an earlier run was killed")
     if job.target.client in ("auto", "sidecar"):
         left = sidecar.leftovers(job.run, job.settings, job.environment)
         sidecar.remove(left, job.settings, job.environment)
         for container_id in left:
             job.log.warning(job.target.name, "sweep.removed", container=container_id[:12])
+    return bool(files or left)
 
 
 def _check_space(job: Job, last: Backup | None) -> None:

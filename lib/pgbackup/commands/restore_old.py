@@ -33,7 +33,7 @@ def rollback(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
             confirm.ask(job.target.database, "a rollback")
         there = swap.exists(ask, job.run, job.target, job.settings, job.target.database)
         now = datetime.now().astimezone()
-        outgoing = naming.derived(job.target.database, naming.BEFORE, now) if there else None
+        outgoing = naming.next_derived(job.target.database, naming.BEFORE, now, kept[0]) if there else None
         record.file, record.replaced = kept[0], outgoing or ""
         record.began = True
         with record.timed("swap"):

@@ -271,11 +271,13 @@ def end_own_backends(client: Client, run: Run, target: Target, settings: Setting
 
 
 @contextmanager
-def ending(client: Client, run: Run, target: Target, settings: Settings) -> Iterator[list[proc.Program]]:
-    """Give a list for the block's program. Unless that ends well, what it left on the server is ended behind it."""
-    programs: list[proc.Program] = []
+def ending(client: Client, run: Run, target: Target, settings: Settings, program: proc.Program) -> Iterator[None]:
+    """Unless the program has ended well by the end of the block, end what it has on the server.
+
+    The program is still to be stopped then: `docker exec` ends with 0 when it is, and would tell nothing any more.
+    """
     try:
-        yield programs
+        yield
     finally:
-        if not programs or programs[0].status != 0:
+        if program.status != 0:
             end_own_backends(client, run, target, settings)

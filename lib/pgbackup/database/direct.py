@@ -53,17 +53,15 @@ class Direct:
     @contextmanager
     def reading(self, program: Sequence[str]) -> Iterator[Stream]:
         with (
-            ending(self, self._run, self._target, self._settings) as programs,
             piped(program, self.environment, self._target.database) as stream,
+            ending(self, self._run, self._target, self._settings, stream.program),
         ):
-            programs.append(stream.program)
             yield stream
 
     @contextmanager
     def writing(self, program: Sequence[str]) -> Iterator[Sink]:
         with (
-            ending(self, self._run, self._target, self._settings) as programs,
             fed(program, self.environment, self._target.database) as sink,
+            ending(self, self._run, self._target, self._settings, sink.program),
         ):
-            programs.append(sink.program)
             yield sink

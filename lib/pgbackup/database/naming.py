@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 
 LONGEST_BYTES = 63  # NAMEDATALEN - 1: the server would cut a longer name in silence
 SCRATCH = "_restore_"
@@ -41,6 +41,22 @@ def derived(database: str, infix: str, when: datetime) -> str:
     suffix = infix + f"{when.astimezone():{STAMP}}"
     room = LONGEST_BYTES - len(suffix.encode())
     return database.encode()[:room].decode("utf-8", "ignore") + suffix
+
+
+def next_derived(database: str, infix: str, when: datetime, newest: str | None) -> str:
+    """Return derived()'s name, or where that would not come behind `newest`, another of its names, one that does.
+
+    So a second restore within a second, or after a clock was set back, has a name of its own and is the newest.
+    """
+    name = derived(database, infix, when)
+    if newest is None or name > newest:
+        return name
+    stamp = newest[-len("20000101_000000") :]
+    try:
+        later = datetime.strptime(stamp, STAMP) + timedelta(seconds=1)  # noqa: DTZ007  a name has no zone
+    except (ValueError, OverflowError):
+        return name  # somebody else has made that one
+    return newest.removesuffix(stamp) + f"{later:{STAMP}}"
 
 
 def derived_prefix(database: str, infix: str) -> str:

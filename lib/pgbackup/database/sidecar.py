@@ -94,11 +94,10 @@ class Sidecar:
     def reading(self, program: Sequence[str]) -> Iterator[Stream]:
         redirected = ["sh", "-c", 'exec "$@" >"$0"', f"{_INSIDE}/output", *program]
         with (
-            ending(self, self._run, self._target, self._settings) as programs,
             _fifo(self._pipes / "output") as fd,
             proc.Program(self.command(redirected), environment=self.environment) as running,
+            ending(self, self._run, self._target, self._settings, running),
         ):
-            programs.append(running)
             yield Stream(widened(fd), running, self._target.database)
 
     @contextmanager
@@ -107,10 +106,9 @@ class Sidecar:
         fifo = self._pipes / "input"
         os.mkfifo(fifo, 0o600)
         with (
-            ending(self, self._run, self._target, self._settings) as programs,
             proc.Program(self.command(redirected), environment=self.environment) as running,
+            ending(self, self._run, self._target, self._settings, running),
         ):
-            programs.append(running)
             try:
                 sink = Sink(_open_for_writing(fifo, running, self._target), running, self._target.database)
             finally:

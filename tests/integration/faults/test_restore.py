@@ -81,7 +81,7 @@ def test_a_disk_that_fills_up_while_it_loads_loses_nothing(
             assert "disk of the server of 'auth_db' is full" in ended.stderr
         # Where nothing at all is left, PostgreSQL ends itself at its next checkpoint.
         ballast.unlink()
-        server.start()
+        server.restart()  # whether it is still about to end itself or not
         assert not restores.problems(lab, old, new)
         assert not restores.after(lab, old, new)
         assert lab.restore("--yes", file.name).status == 0
