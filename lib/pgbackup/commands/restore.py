@@ -104,15 +104,17 @@ def _prepared(job: Job, ask: Client, opened: Source, options: Options, record: R
     when = "only while the databases change places" if options.online else "until the restore is over"
     say("\n".join(restore_checks.lines(job, opened, contents, situation, into=options.into, when=when)))
     now = datetime.now().astimezone()
-    outgoing = ""
-    if situation.valid and not options.into and not options.in_place:
-        kept = swap.kept(ask, job.run, job.target, job.settings)
-        outgoing = naming.next_derived(job.target.database, naming.BEFORE, now, kept[0] if kept else None)
+
+    def new_name(infix: str) -> str:
+        taken = swap.kept(ask, job.run, job.target, job.settings, infix)
+        return naming.next_derived(job.target.database, infix, now, taken[0] if taken else None)
+
+    keeps_old = situation.valid and not options.into and not options.in_place
     entry = journal.Entry(
         started=now.isoformat(timespec="seconds"),
         file=str(opened.path),
-        scratch=naming.derived(job.target.database, naming.SCRATCH, now),
-        outgoing=outgoing,
+        scratch=new_name(naming.SCRATCH),
+        outgoing=new_name(naming.BEFORE) if keeps_old else "",
         stopped=situation.up,
     )
     return Work(job, ask, opened, contents, situation, options, record, entry)

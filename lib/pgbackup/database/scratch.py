@@ -52,8 +52,7 @@ def probe_locale(client: Client, run: Run, target: Target, settings: Settings, s
 
 
 def create(client: Client, run: Run, target: Target, settings: Settings, name: str, sql: str) -> None:
-    """Run create_sql()'s statement; a database of that name left over from before is dropped first."""
-    query(client, run, target, f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)", settings, MAINTENANCE)
+    """Run create_sql()'s statement."""
     query(client, run, target, sql, settings, MAINTENANCE)
 
 

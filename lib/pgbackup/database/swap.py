@@ -67,9 +67,9 @@ def dropped(client: Client, run: Run, target: Target, settings: Settings, name: 
     return True
 
 
-def kept(client: Client, run: Run, target: Target, settings: Settings) -> list[str]:
-    """The old databases that earlier restores have kept, newest first."""
-    prefix = derived_prefix(target.database, BEFORE)
+def kept(client: Client, run: Run, target: Target, settings: Settings, infix: str = BEFORE) -> list[str]:
+    """The old databases that earlier restores have kept, newest first. infix: SCRATCH for those that failed."""
+    prefix = derived_prefix(target.database, infix)
     sql = (
         "SELECT datname FROM pg_database"
         f" WHERE starts_with(datname, {literal(prefix)})"

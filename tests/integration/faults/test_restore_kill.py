@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -225,6 +226,24 @@ def test_a_server_that_crashes_in_the_swap_comes_back_wholly_old(
     survived(32, fault)
 
 
+def await_waiting_commits(lab: Lab, waits: Callable[[int], bool]) -> None:
+    """Commit something again and again until a COMMIT waits: the servers' processes reload one after the other."""
+    stop = threading.Event()
+    with psycopg.connect(lab.dsn("postgres"), autocommit=True) as probe, ThreadPoolExecutor() as pool:
+        probe.execute("SET synchronous_commit = on")
+
+        def commit() -> None:
+            while not stop.is_set():
+                probe.execute("SELECT pg_logical_emit_message(true, 'of the tests', '')")
+
+        done = pool.submit(commit)
+        arrived = soon(lambda: waits(probe.info.backend_pid), 20)
+        stop.set()
+        lab.sql(f"SELECT pg_cancel_backend({probe.info.backend_pid})")
+        done.result(20)
+    assert arrived, "the reload did not arrive"
+
+
 def test_a_swap_whose_answer_was_lost_is_told_as_done(lab: Lab, expected: Note, survived: Note) -> None:
     fault = "restore: the answer to COMMIT lost"
     expected(32, fault, 1)
@@ -239,21 +258,15 @@ def test_a_swap_whose_answer_was_lost_is_told_as_done(lab: Lab, expected: Note, 
         return bool(lab.sql(f"SELECT 1 FROM pg_stat_activity WHERE pid = {backend} AND wait_event = 'SyncRep'"))
 
     try:
-        with waiting_in_the_swap(lab, file, 1) as (process, backend), psycopg.connect(lab.dsn("postgres")) as probe:
+        with waiting_in_the_swap(lab, file, 1) as (process, backend):
             committing("nobody")
-            probe.execute("SET synchronous_commit = on; CREATE TABLE probe (id int)")
-            with ThreadPoolExecutor() as pool:
-                commit = pool.submit(probe.commit)
-                assert soon(lambda: waits(probe.info.backend_pid), 20), "the reload did not arrive"
-                lab.sql(f"SELECT pg_cancel_backend({probe.info.backend_pid})")
-                commit.result(20)
+            await_waiting_commits(lab, waits)
         assert soon(lambda: waits(backend), 20)
         lab.sql(f"SELECT pg_terminate_backend({backend})")
         committing("")
         ended = lab.place.end(process)
     finally:
         committing("")
-        lab.sql("DROP TABLE IF EXISTS probe")
     assert lab.content() == new
     assert "is the restored one already" in ended.stderr, ended.stderr
     assert not restores.settled(lab, old, new)
