@@ -133,9 +133,20 @@ class Server:
         docker("kill", self.id)
 
     def start(self) -> None:
-        """Start a server that was stopped or killed, and wait until it answers."""
-        docker("start", self.id)
-        self.wait()
+        """Start a server that was stopped or killed, and wait until it answers.
+
+        More than once if need be: the engine can take the end of the container that was killed for that of the one
+        that was started just after it.
+        """
+        for remaining in (2, 1, 0):
+            docker("start", self.id)
+            try:
+                self.wait()
+            except ServerFailed:
+                if not remaining:
+                    raise
+            else:
+                return
 
     def wait(self, seconds: float = START_SECONDS) -> None:
         """Wait until the server answers from outside, so after its set-up; raise ServerFailed."""
@@ -146,8 +157,9 @@ class Server:
                 dsn = dsn or self.dsn()
                 psycopg.connect(dsn).close()
                 return
-            if docker("inspect", "--format", "{{.State.Running}}", self.id).stdout.strip() != "true":
-                raise ServerFailed(f"container '{self.name}' ended: {self.logs()[-2000:]}")
+            state = docker("inspect", "--format", "{{json .State}}", self.id).stdout.strip()
+            if not json.loads(state)["Running"]:
+                raise ServerFailed(f"container '{self.name}' ended: {state} {self.logs()[-2000:]}")
             time.sleep(0.05)
         raise ServerFailed(f"'{self.name}' did not answer within {seconds} s: {self.logs()[-2000:]}")
 
