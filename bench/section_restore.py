@@ -49,7 +49,7 @@ def measure(scene: Scene, rows: int, rounds: int) -> list[Table]:
 
 def _manual(file: Path) -> str:
     """The guide's step 4, into a new database."""
-    feed = f'gunzip -c {file} | docker exec -i "$CONTAINER" psql -q -U {USER} -d {MANUAL} >/dev/null'
+    feed = f'gunzip -c "$PLACE"/restore/payment/{file.name} | docker exec -i "$CONTAINER" psql -q -U {USER} -d {MANUAL} >/dev/null'
     return f'docker exec "$CONTAINER" psql -q -U {USER} -d postgres -c "CREATE DATABASE {MANUAL}" && {feed}'
 
 
