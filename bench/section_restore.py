@@ -49,8 +49,9 @@ def measure(scene: Scene, rows: int, rounds: int) -> list[Table]:
 
 def _manual(file: Path) -> str:
     """The guide's step 4, into a new database."""
-    feed = f'gunzip -c "$PLACE"/restore/payment/{file.name} | docker exec -i "$CONTAINER" psql -q -U {USER} -d {MANUAL} >/dev/null'
-    return f'docker exec "$CONTAINER" psql -q -U {USER} -d postgres -c "CREATE DATABASE {MANUAL}" && {feed}'
+    feed = f'gunzip -c "$PLACE"/restore/payment/{file.name}'
+    load = f'docker exec -i "$CONTAINER" psql -q -U {USER} -d {MANUAL} >/dev/null'
+    return f'docker exec "$CONTAINER" psql -q -U {USER} -d postgres -c "CREATE DATABASE {MANUAL}" && {feed} | {load}'
 
 
 def _pg_restore(scene: Scene) -> str:
