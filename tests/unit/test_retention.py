@@ -111,8 +111,8 @@ def check_frugal(decide: Decide, backups: list[One], policy: Policy) -> None:
 Check = Callable[[Decide, list[One], Policy], None]
 
 
-def try_out(check: Check, decide: Decide, phases: Sequence[Phase] = tuple(Phase)) -> None:
-    @settings(max_examples=200, deadline=None, database=None, report_multiple_bugs=False, phases=phases)
+def try_out(check: Check, decide: Decide, phases: Sequence[Phase] = tuple(Phase), examples: int = 200) -> None:
+    @settings(max_examples=examples, deadline=None, database=None, report_multiple_bugs=False, phases=phases)
     @given(directories(), POLICIES)
     def holds(backups: list[One], policy: Policy) -> None:
         check(decide, backups, policy)
@@ -149,7 +149,8 @@ MUTANTS: dict[str, tuple[Check, str, str]] = {
 def test_a_broken_rule_is_seen_by_these_checks(bug: str) -> None:
     check, old, new = MUTANTS[bug]
     with pytest.raises(AssertionError):
-        try_out(check, mutant("pgbackup.archive.retention", (old, new)).decide, [Phase.generate])
+        # Far more than it takes: the first one that is seen ends it, and chance must not decide a test.
+        try_out(check, mutant("pgbackup.archive.retention", (old, new)).decide, [Phase.generate], examples=10_000)
 
 
 def test_the_zone_of_the_host_and_its_summer_time_change_nothing() -> None:

@@ -114,3 +114,12 @@ def open_file(folder: Folder, name: str) -> int:
         os.close(descriptor)
         raise BackupBad("it is not a regular file")
     return descriptor
+
+
+def read_through(folder: Folder, name: str) -> dumpfile.Contents:
+    """Read a backup to its last byte and return what it holds. Raise as open_file() and dumpfile.check() do."""
+    descriptor = open_file(folder, name)
+    try:
+        return dumpfile.check(descriptor)
+    finally:
+        os.close(descriptor)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 
-from pgbackup.archive import catalog, dumpfile
+from pgbackup.archive import catalog
 from pgbackup.archive.catalog import Backup
 from pgbackup.archive.folder import Folder
 from pgbackup.errors import BackupBad
@@ -33,13 +32,7 @@ def proof(
 def _reason(folder: Folder, name: str) -> str:
     """Why the backup is bad, or "" for a good one."""
     try:
-        descriptor = catalog.open_file(folder, name)
+        catalog.read_through(folder, name)
     except (BackupBad, OSError) as error:
         return str(error)
-    try:
-        dumpfile.check(descriptor)
-    except (BackupBad, OSError) as error:
-        return str(error)
-    finally:
-        os.close(descriptor)
     return ""

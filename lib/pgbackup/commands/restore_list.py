@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timezone
 
-from pgbackup.archive import catalog, dumpfile, folder, history
+from pgbackup.archive import catalog, folder, history
 from pgbackup.archive.catalog import Backup
 from pgbackup.archive.folder import Folder
 from pgbackup.commands.result import Result, age, document, instant, size, table
@@ -53,11 +52,7 @@ def _look(place: Folder, backup: Backup) -> tuple[str, dict[str, int]]:
     if backup.problem:
         return f"BAD: {backup.problem}", {}
     try:
-        descriptor = catalog.open_file(place, backup.name)
-        try:
-            contents = dumpfile.check(descriptor)
-        finally:
-            os.close(descriptor)
+        contents = catalog.read_through(place, backup.name)
     except (BackupBad, OSError) as error:
         return f"BAD: {error}", {}
     return "verified" if contents.manifest else "complete (no manifest)", contents.rows

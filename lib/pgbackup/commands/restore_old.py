@@ -10,6 +10,7 @@ from pgbackup.commands import confirm, unfinished
 from pgbackup.commands.job import Job
 from pgbackup.commands.restore_record import Record
 from pgbackup.database import naming, swap
+from pgbackup.database.client import Client
 from pgbackup.errors import NoBackup
 from pgbackup.log import say
 
@@ -21,11 +22,7 @@ def rollback(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
     """
     with lock.held(job.place, names.stem(job.target.database)):
         ask = job.in_place()
-        if not dry_run:
-            unfinished.settle(job, lambda: ask)
-        kept = swap.kept(ask, job.run, job.target, job.settings)
-        if not kept:
-            raise NoBackup(f"no restore has kept an old '{job.target.database}'", "restore a backup: --list")
+        kept = _kept(job, ask, dry_run=dry_run, hint="restore a backup: --list")
         say(f"roll back '{job.target.database}' to '{kept[0]}'; the present one is kept")
         if dry_run:
             return
@@ -45,11 +42,7 @@ def drop_old(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
     """Drop the databases that restores have kept. Raise NoBackup when there is none."""
     with lock.held(job.place, names.stem(job.target.database)):
         ask = job.in_place()
-        if not dry_run:
-            unfinished.settle(job, lambda: ask)
-        kept = swap.kept(ask, job.run, job.target, job.settings)
-        if not kept:
-            raise NoBackup(f"no restore has kept an old '{job.target.database}'")
+        kept = _kept(job, ask, dry_run=dry_run)
         say("drop for good: " + ", ".join(f"'{name}'" for name in kept))
         if dry_run:
             return
@@ -60,3 +53,13 @@ def drop_old(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
             for name in kept:
                 swap.drop(ask, job.run, job.target, job.settings, name)
         record.file = ", ".join(kept)
+
+
+def _kept(job: Job, ask: Client, *, dry_run: bool, hint: str | None = None) -> list[str]:
+    """The databases that restores have kept, newest first, an unfinished restore settled. Raise NoBackup for none."""
+    if not dry_run:
+        unfinished.settle(job, lambda: ask)
+    kept = swap.kept(ask, job.run, job.target, job.settings)
+    if not kept:
+        raise NoBackup(f"no restore has kept an old '{job.target.database}'", hint)
+    return kept
