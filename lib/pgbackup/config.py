@@ -53,6 +53,7 @@ GLOBAL_SETTINGS = (
     Setting("DATABASES", values.TARGET_NAMES, "auth payment", "the databases, by the names that the commands use"),
     Setting("DOCKER", values.PROGRAM, "docker", "the Docker client"),
     Setting("BACKUP_JOBS", whole_number(1, 64, "databases"), "2", "databases backed up at the same time"),
+    Setting("RESTORE_JOBS", whole_number(1, 64, "sessions"), "2", "indexes that a restore builds at the same time"),
     Setting(
         "WAIT_SECONDS",
         whole_number(0, 3600, "seconds"),
@@ -163,6 +164,7 @@ class Settings:
     min_backups: int
     docker: tuple[str, ...]
     backup_jobs: int
+    restore_jobs: int
     wait_seconds: int
     lock_wait_seconds: int
     stall_seconds: int

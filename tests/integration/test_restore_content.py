@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_round_trip import ENCODINGS, LOCALES
-from tests.support import equality, round_trip, servers
+from tests.support import backups, equality, round_trip, servers
 from tests.support.servers import Server
 
-SCRIPT = Path(__file__).parents[2] / "scripts/restore-postgres.sh"
+ROOT = Path(__file__).parents[2]
+ALL_ARE_LARGE = ("commands/fill.py", "_LARGE_BYTES = 64 << 20", "_LARGE_BYTES = 0")
 PROPERTIES = """
 SELECT pg_get_userbyid(datdba), (SELECT array_agg(one::text ORDER BY one::text) FROM unnest(datacl) AS one),
   datconnlimit, pg_encoding_to_char(encoding), datcollate, datctype, datlocprovider, daticulocale_or_so,
@@ -41,12 +42,12 @@ def server_with_content(engine: str) -> Iterator[Callable[[int], Server]]:
         yield of
 
 
-def restore(place: Path, name: str, settings: Mapping[str, str]) -> str:
+def restore(place: Path, name: str, settings: Mapping[str, str], root: Path = ROOT) -> str:
     """Run the script on the latest backup and return what it said; fail the test unless it succeeds."""
     environment = {key: os.environ[key] for key in ("HOME", "PATH", "DOCKER_HOST") if key in os.environ}
     environment |= {f"{name.upper()}_{key}": value for key, value in settings.items()}
     environment |= {"BACKUP_DIR": str(place), "DATABASES": name}
-    command = [SCRIPT, name, "--yes", f"{settings['DATABASE']}_LATEST.sql.gz"]
+    command = [root / "scripts/restore-postgres.sh", name, "--yes", f"{settings['DATABASE']}_LATEST.sql.gz"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -65,17 +66,22 @@ def equal_to_the_old_one(server: Server, name: str) -> None:
     server.sql(f'ALTER DATABASE "{kept}" ALLOW_CONNECTIONS true', "postgres")
     found = equality.differences((server, kept), (server, name))
     assert not found, "\n".join(found)
+    server.sql(f'DROP DATABASE "{kept}"', "postgres")
 
 
-@pytest.mark.parametrize(("major", "client"), [(15, "sidecar"), (18, "exec")])
+@pytest.mark.parametrize(
+    ("major", "client", "size"), [(15, "sidecar", "small"), (15, "sidecar", "large"), (18, "exec", "large")]
+)
 def test_all_content_comes_back_equal_in_its_own_place(
-    server_with_content: Callable[[int], Server], tmp_path: Path, major: int, client: str
+    server_with_content: Callable[[int], Server], tmp_path: Path, major: int, client: str, size: str
 ) -> None:
+    """Of a large backup several sessions build the indexes."""
+    root = backups.mutated(tmp_path / "copy", ALL_ARE_LARGE) if size == "large" else ROOT
     server = server_with_content(major)
     target = round_trip.target(server, "content", client)
     before = properties(server, "content")
     round_trip.back_up(tmp_path, {"content": target})
-    said = restore(tmp_path, "content", target)
+    said = restore(tmp_path, "content", target, root)
     assert "all equal to the backup" in said
     assert properties(server, "content") == before
     equal_to_the_old_one(server, "content")

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from pgbackup.archive.sqldump import BYTE_ORDER_MARK, DumpScanner
 from pgbackup.errors import BackupBad
@@ -30,6 +31,7 @@ _TEXT_BYTES = 1024  # what the lexer keeps of a statement
 _COMMAND = {False: re.compile(rb"\\restrict ([A-Za-z0-9]+)\r?"), True: re.compile(rb"\\unrestrict ([A-Za-z0-9]+)\r?")}
 _HINT = "pg_dump writes no such thing; look at the file before you trust it"
 
+INDEX, SETTING = "index", "setting"
 _UNDECIDED = "undecided"
 # What no dump begins a statement with. A ROLLBACK would also take back a SET that the scanner has seen.
 _VERBS = {
@@ -52,6 +54,14 @@ _CLIENT_ONLY = (
 )
 
 
+@dataclass(frozen=True)
+class Part:
+    """Text for psql. kind: INDEX for one CREATE INDEX statement, SETTING for one SET or set_config, else ""."""
+
+    text: bytes
+    kind: str
+
+
 def guarded(pieces: Iterable[bytes], scanner: DumpScanner) -> Iterator[bytes]:
     r"""Feed the pieces of a dump to the scanner and yield what of them is decided, in pieces of any length.
 
@@ -59,20 +69,30 @@ def guarded(pieces: Iterable[bytes], scanner: DumpScanner) -> Iterator[bytes]:
     numbers) and a byte order mark. Raise BackupBad at the first thing that is refused: nothing from its start on, nor
     from the start of its statement on where the statement is to blame, has been yielded, nor is it ever.
     """
-    guard = _Guard(scanner)
+    for part in parted(pieces, scanner, apart=False):
+        yield part.text
+
+
+def parted(pieces: Iterable[bytes], scanner: DumpScanner, *, apart: bool) -> Iterator[Part]:
+    """Do what guarded() does and say what each piece is. apart: yield settings and indexes as pieces of their own.
+
+    Only for what pg_dump has surely written: other scripts may rely on one session, or on a transaction.
+    """
+    guard = _Guard(scanner, apart=apart)
     scanner.on_mark = guard.mark
     for piece in pieces:
-        if ready := guard.take(piece):
-            yield ready
-    if ready := guard.finish():
-        yield ready
+        yield from guard.take(piece)
+    yield from guard.finish()
 
 
 class _Guard:
     """What has been seen so far. Positions count from the beginning of the dump."""
 
-    def __init__(self, scanner: DumpScanner) -> None:
+    def __init__(self, scanner: DumpScanner, *, apart: bool) -> None:
         self._scanner = scanner
+        self._apart = apart
+        self._parts: list[tuple[int, int, str]] = []  # where each begins and ends that is to be a piece of its own
+        self._is_partly_out = False  # the statement that has begun
         self._statements = 0
         self._key = b""
         self._closed = False
@@ -83,7 +103,7 @@ class _Guard:
         self._begin = 0  # where that begins
         self._lines = 0  # that lie before it
 
-    def take(self, piece: bytes) -> bytes:
+    def take(self, piece: bytes) -> list[Part]:
         """Take the next piece and return what may go to psql now. Raise BackupBad."""
         scanner = self._scanner
         if (at := piece.find(b"\0")) >= 0:
@@ -93,7 +113,7 @@ class _Guard:
         scanner.feed(piece)
         return self._release(self._settled())
 
-    def finish(self) -> bytes:
+    def finish(self) -> list[Part]:
         """The dump is over: return the rest. Raise BackupBad unless it is so between statements, `\restrict` ended."""
         scanner = self._scanner
         scanner.finish()
@@ -123,7 +143,15 @@ class _Guard:
             self._statements += 1
             if reason := refusal(words, text, ended=True):
                 raise self._refused(position, f"a statement that {reason}: {_shown(text)}")
-            self._held_from = position + 1
+            if part := kind_of(words, text) if self._apart else "":
+                self._part_ends(position, part)
+            self._held_from, self._is_partly_out = position + 1, False
+
+    def _part_ends(self, position: int, kind: str) -> None:
+        if not self._is_partly_out:
+            self._parts.append((self._held_from, position + 1, kind))
+        elif kind == SETTING:  # other sessions would not learn of it
+            raise self._refused(position, "a setting behind more than 1 MiB of comment")
 
     def _close_command(self, position: int, text: bytes) -> None:
         start, self._command = self._command, None
@@ -143,36 +171,57 @@ class _Guard:
                 raise self._refused(self._command, f"a command for psql: {_shown(scanner.text)}")
             return self._command
         if not scanner.words:
-            self._held_from = decided
+            if self._apart and scanner.in_comment and decided - self._held_from <= _HELD_BYTES:
+                return self._held_from  # the next statement's own piece begins with whole lines
+            self._held_from, self._is_partly_out = decided, scanner.in_comment
             return decided
         if self._closed:
             raise self._refused(decided, f"a statement behind \\unrestrict: {_shown(scanner.text)}")
         reason = refusal(scanner.words, scanner.text, ended=False)
-        if reason == _UNDECIDED:
+        whole = self._apart and not self._is_partly_out and kind_of(scanner.words, scanner.text)
+        if whole and not reason and decided - self._held_from <= _HELD_BYTES:
+            return self._held_from
+        if reason == _UNDECIDED or (whole == SETTING and not reason):
             if decided - self._held_from > _HELD_BYTES:
                 raise self._refused(self._held_from, f"a statement without end: {_shown(scanner.text)}")
             return self._held_from
         if reason:
             raise self._refused(decided, f"a statement that {reason}: {_shown(scanner.text)}")
-        self._held_from = decided
+        self._held_from, self._is_partly_out = decided, True
         return decided
 
-    def _release(self, until: int) -> bytes:
-        """Take what lies before that position out of what waits, without the parts that psql is not to see."""
+    def _release(self, until: int) -> list[Part]:
+        """Take what lies before that position out of what waits, piece by piece."""
+        found = []
+        for start, end, kind in self._parts:
+            found += [Part(self._cut_out(start), ""), Part(self._cut_out(end), kind)]
+        self._parts.clear()
+        return [part for part in [*found, Part(self._cut_out(until), "")] if part.text]
+
+    def _cut_out(self, until: int) -> bytes:
+        """Take it out of what waits, without the bytes that psql is not to see."""
         if self._begin == 0 and self._waiting.startswith(BYTE_ORDER_MARK):
             self._cuts.insert(0, (0, len(BYTE_ORDER_MARK)))
         text = bytes(self._waiting[: until - self._begin])
         self._lines += text.count(b"\n")
         del self._waiting[: until - self._begin]
-        while self._cuts:
-            start, stop = self._cuts.pop()
+        for start, stop in reversed([cut for cut in self._cuts if cut[0] < until]):
             text = text[: start - self._begin] + text[stop - self._begin :]
+        self._cuts = [cut for cut in self._cuts if cut[0] >= until]
         self._begin = until
         return text
 
     def _refused(self, position: int, what: str) -> BackupBad:
         line = 1 + self._lines + self._waiting.count(b"\n", 0, position - self._begin)
         return BackupBad(f"refused at line {line:,} of the dump: {what}; neither it nor what follows was run", _HINT)
+
+
+def kind_of(words: list[bytes], text: bytes) -> str:
+    """Given a statement's first words and bytes as the lexer notes them, return INDEX, SETTING or "". Pure."""
+    if words[:2] == [b"create", b"index"] or words[:3] == [b"create", b"unique", b"index"]:
+        return INDEX
+    is_setting = words[:1] in ([b"set"], [b"reset"]) or text.startswith(b"SELECT pg_catalog.set_config(")
+    return SETTING if is_setting else ""
 
 
 def refusal(words: list[bytes], text: bytes, *, ended: bool) -> str:

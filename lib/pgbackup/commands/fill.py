@@ -9,12 +9,15 @@ from typing import Any
 
 from pgbackup.archive import dumpfile, guard
 from pgbackup.archive.dumpfile import Contents
+from pgbackup.archive.guard import Part
 from pgbackup.archive.source import Source
 from pgbackup.commands.job import Job
 from pgbackup.commands.restore_record import Record
 from pgbackup.database import load, scratch
 from pgbackup.database.client import Client
 from pgbackup.errors import BackupBad, Unavailable
+
+_LARGE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -55,19 +58,21 @@ def _load(job: Job, ask: Client, filling: Filling, name: str) -> None:
         )
         advance = stack.enter_context(job.reporter.bar(f"{job.target.name}: load", filling.contents.sql_bytes))
         reader = dumpfile.Reader(filling.source.descriptor)
-        pieces = _counted(guard.guarded(reader.pieces(), reader.scanner), advance)
+        # Only our own files are surely what pg_dump wrote, and only for large ones further sessions are worth it.
+        apart = filling.source.manifest is not None and filling.contents.sql_bytes >= _LARGE_BYTES
+        parts = _counted(guard.parted(reader.pieces(), reader.scanner, apart=apart), advance)
         try:
-            load.load(loader, job.run, job.target, job.settings, name, pieces, restricts=filling.restricts)
+            load.load(loader, job.run, job.target, job.settings, name, parts, restricts=filling.restricts)
         except Unavailable as error:
             raise job.blamed(error, loader) from None
         if reader.finished() != filling.contents:
             raise BackupBad(f"'{filling.source.path}' was changed while it was restored", "restore it again")
 
 
-def _counted(pieces: Iterable[bytes], advance: Callable[[int], None]) -> Iterator[bytes]:
-    for piece in pieces:
-        yield piece
-        advance(len(piece))
+def _counted(parts: Iterable[Part], advance: Callable[[int], None]) -> Iterator[Part]:
+    for part in parts:
+        yield part
+        advance(len(part.text))
 
 
 def _require_equal(expected: dict[str, int], counted: dict[str, int], of_extensions: set[str]) -> None:

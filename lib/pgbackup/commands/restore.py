@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -86,20 +87,9 @@ def restore(job: Job, typed: str, options: Options, record: Record) -> None:
 def _prepared(job: Job, ask: Client, opened: Source, options: Options, record: Record) -> Work:
     """Verify the file, look at the server, and show what will happen. Nothing is touched."""
     record.file, record.into = str(opened.path), options.into
-    with record.timed("verify"):
-        contents = _verified(job, opened)
+    contents, situation = _examined(job, ask, opened, options, record)
     record.rows, record.tables = sum(contents.rows.values()), len(contents.rows)
     record.sql_bytes = contents.sql_bytes
-    with record.timed("preflight"):
-        situation = restore_checks.examine(
-            job,
-            ask,
-            opened,
-            contents,
-            into=options.into,
-            create_roles=options.create_roles,
-            in_place=options.in_place,
-        )
     record.warnings += [f"service '{name}' does not exist" for name in situation.absent]
     when = "only while the databases change places" if options.online else "until the restore is over"
     say("\n".join(restore_checks.lines(job, opened, contents, situation, into=options.into, when=when)))
@@ -118,6 +108,25 @@ def _prepared(job: Job, ask: Client, opened: Source, options: Options, record: R
         stopped=situation.up,
     )
     return Work(job, ask, opened, contents, situation, options, record, entry)
+
+
+def _examined(job: Job, ask: Client, opened: Source, options: Options, record: Record) -> tuple[Contents, Situation]:
+    """Read the file while the server is asked. Of two things that are wrong, the file's is the one that is told."""
+    with record.timed("verify"), ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(_verified, job, opened)
+        try:
+            situation = restore_checks.examine(
+                job,
+                ask,
+                opened,
+                reading.result,
+                into=options.into,
+                create_roles=options.create_roles,
+                in_place=options.in_place,
+            )
+        finally:
+            contents = reading.result()
+    return contents, situation
 
 
 def _verified(job: Job, opened: Source) -> Contents:

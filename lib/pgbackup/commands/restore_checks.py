@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -49,18 +50,31 @@ class Situation:
 
 
 def examine(
-    job: Job, client: Client, source: Source, contents: Contents, *, into: str, create_roles: bool, in_place: bool
+    job: Job,
+    client: Client,
+    source: Source,
+    read: Callable[[], Contents],
+    *,
+    into: str,
+    create_roles: bool,
+    in_place: bool,
 ) -> Situation:
-    """Ask server and Docker all that matters. Raise, naming everything that stands in the way."""
+    """Ask server and Docker all that matters. Raise, naming everything that stands in the way.
+
+    read: gives the contents of the file, which is read meanwhile; called when nothing else is left to ask.
+    """
     held = source.manifest
     server: dict[str, Any] = held.raw["server"] if held else {}
     found = scratch.preflight(client, job.run, job.target, job.settings)
     restricts = load_restricts(job, client)
     missing = _missing_roles(server, found["roles"])
+    up, absent = ([], []) if into else services.running(job.target.services, job.settings, job.environment)
+    unknown_locale = _locale_missing(job, client, server)
+    contents = read()
     problems = [
         *_foreign(job, source, into),
         *_hindrances(found, server, _major(held.raw["server_version"]) if held else 0),
-        *_locale_missing(job, client, server),
+        *unknown_locale,
     ]
     if missing and not create_roles:
         problems.append(f"roles that the dump needs are missing: {', '.join(missing)} (--create-roles makes them)")
@@ -80,7 +94,6 @@ def examine(
     live = exists and not found["closed"]
     if not server and live:
         server = gather(client, job.run, job.target, job.settings).details
-    up, absent = ([], []) if into else services.running(job.target.services, job.settings, job.environment)
     rows = _now_rows(job, client, contents) if live else None
     return Situation(
         exists=exists,

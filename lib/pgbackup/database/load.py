@@ -1,16 +1,18 @@
-"""Loads a dump into a database with one psql, fed through the client's pipe.
-
-A part of its own, so that a loader of several sessions can take its place.
-"""
+"""Loads a dump into a database with psql, fed through the client's pipe; indexes in several sessions at once."""
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import groupby
 
+from pgbackup.archive.guard import INDEX, SETTING, Part
 from pgbackup.config import Settings, Target
 from pgbackup.database import failures
-from pgbackup.database.client import Client, Run, conninfo
+from pgbackup.database.client import Client, Run, Sink, conninfo
 from pgbackup.errors import BackupBad, IoFailed, PermissionDenied, SuiteError, Unavailable
 
 # For a database that nobody uses yet and that is thrown away after a crash.
@@ -27,6 +29,10 @@ _SESSION = {
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
+
+
+_COMMENTS = re.compile(rb"^--[^\n]*\n", re.MULTILINE)
+_SETTINGS_BYTES = 1 << 20
 
 
 def arguments(client: Client, run: Run, database: str) -> list[str]:
@@ -51,29 +57,61 @@ def load(
     target: Target,
     settings: Settings,
     database: str,
-    pieces: Iterable[bytes],
+    parts: Iterable[Part],
     *,
     restricts: bool,
 ) -> None:
-    r"""Feed the pieces of a guarded dump to psql. Raise when psql fails, or whatever `pieces` raises.
+    """Feed the parts of a guarded dump to psql. Raise when psql fails, or whatever `parts` raises.
+
+    What stands between one run of indexes and the next goes to one session. The indexes of a run go to RESTORE_JOBS
+    sessions at once: it takes nothing but a share lock to build one, so they do not wait for each other (manual,
+    CREATE INDEX and 13.3). Each further session begins with the settings that the dump has made so far.
+    """
+    session = partial(_session, client, run, target, settings, database, restricts)
+    made: dict[bytes, bytes] = {}
+    for kind, group in groupby(parts, lambda part: part.kind == INDEX):
+        with ExitStack() as stack:
+            count = settings.restore_jobs if kind else 1
+            sinks = [stack.enter_context(session(b"".join(made.values()))) for _ in range(count)]
+            for number, part in enumerate(group):
+                sinks[number % count].write(part.text, settings.load_stall_seconds)
+                if part.kind == SETTING:
+                    _note(part.text, made)
+
+
+def _note(text: bytes, made: dict[bytes, bytes]) -> None:
+    """Remember a setting; the last one of its name counts."""
+    statement = _COMMENTS.sub(b"", text).strip()
+    name = b" ".join(statement.split(b"=")[0].split()[:2])
+    made.pop(name, None)
+    made[name] = statement + b"\n"
+    if sum(map(len, made.values())) > _SETTINGS_BYTES:
+        raise BackupBad("the dump has more settings than any that pg_dump writes")
+
+
+@contextmanager
+def _session(
+    client: Client, run: Run, target: Target, settings: Settings, database: str, restricts: bool, prelude: bytes
+) -> Iterator[Sink]:
+    r"""Give psql's input for the length of the block, then wait for psql's end. Raise what its failure means.
 
     restricts: psql knows `\restrict`: then it is put into that mode with a key that no file can know, in which it
     refuses every command of its own, whatever the guard may have overlooked.
     """
-    key = secrets.token_hex(24)
+    key, patience = secrets.token_hex(24), settings.load_stall_seconds
     with client.writing(arguments(client, run, database)) as sink:
         try:
             if restricts:
-                sink.write(f"\\restrict {key}\n".encode(), settings.load_stall_seconds)
-            for piece in pieces:
-                sink.write(piece, settings.load_stall_seconds)
+                sink.write(f"\\restrict {key}\n".encode(), patience)
+            sink.write(prelude, patience)
+            yield sink
             if restricts:
-                sink.write(f"\n\\unrestrict {key}\n".encode(), settings.load_stall_seconds)
+                sink.write(f"\n\\unrestrict {key}\n".encode(), patience)
         except BrokenPipeError:
             pass  # psql has given up and says why
         sink.close()
         try:
-            status = sink.program.wait(settings.load_stall_seconds)
+            status = sink.program.wait(patience)
         except TimeoutError as error:
             raise Unavailable(f"psql does not end: {error}") from None
         if status != 0:
