@@ -27,7 +27,7 @@ def draw(tables: Mapping[str, Table], about: Mapping[str, Any], path: Path) -> N
     growth = [table for key, table in tables.items() if key.startswith("growth_")]
     parts = [
         (2.2, lambda axes: _bars(axes, tables["backup"]), "backup" in tables),
-        (1.0, lambda axes: _bars(axes, tables["bodies"]), "bodies" in tables),
+        (1.0, lambda axes: _bars(axes, tables["demo"]), "demo" in tables),
         (1.0, lambda axes: _bars(axes, tables["verify"]), "verify" in tables),
         (1.4, lambda axes: _growth_of_time(axes, growth), bool(growth)),
         (1.4, lambda axes: _growth_of_memory(axes, growth), bool(growth)),

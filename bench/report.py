@@ -84,7 +84,7 @@ def targets_table(tables: Mapping[str, Table]) -> str:
         measured = "–" if one["measured"] is None else f"{one['measured']:.2f} {one['unit']}"
         meaning = str(one["meaning"]).replace("|", r"\|")
         lines.append(f"| {meaning} | {one['wanted']} | {measured} | {said} |")
-    for table in (tables[key] for key in ("backup", "bodies") if key in tables):
+    for table in (tables[key] for key in ("backup", "demo") if key in tables):
         floor, guide = table.median("floor"), table.median("guide")
         if floor and guide:
             lines += ["", f"{table.title}: pg_dump alone is {guide / floor:.1f} × faster than the guide's pipeline."]

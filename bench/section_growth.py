@@ -7,8 +7,8 @@ import ways
 from contenders import Table
 from scene import Scene
 
-# Megabytes of database -> payments; each makes nearly 1 kB of database, and 8 MB are there from the beginning.
-SIZES = {10: 1_500, 100: 90_000, 1000: 1_100_000, 4000: 4_400_000}
+# Megabytes of database -> payments; each makes 1.9 kB of database, and 8 MB are there from the beginning.
+SIZES = {10: 1_000, 100: 48_000, 1000: 540_000, 4000: 2_150_000}
 MOST_ROUNDS = 3
 
 
@@ -16,7 +16,7 @@ def measure(scene: Scene, megabytes: list[int], keep: int, rounds: int) -> list[
     """Return one table for each size. keep: payments of the database that other sections use."""
     tables = []
     for size in megabytes:
-        rows = SIZES.get(size, size * 1100)
+        rows = SIZES.get(size, size * 530)
         database = scene.payments(rows)
         found = scene.database_bytes(database)
         ways_here = [

@@ -64,7 +64,7 @@ def _highest_memory(tables: Tables) -> float | None:
     peaks = [
         run["python_memory"] / 1e6
         for key, table in tables.items()
-        if key in ("backup", "bodies") or key.startswith(("growth_", "empty", "crowded", "expiring"))
+        if key in ("backup", "demo") or key.startswith(("growth_", "empty", "crowded", "expiring"))
         for row in table.rows
         if row.kind == OURS
         for run in row.runs
@@ -125,8 +125,8 @@ def _against_the_guide(table: str, data: str) -> tuple[Target, ...]:
 
 
 TARGETS = (
-    *_against_the_guide("backup", "demo data"),
-    *_against_the_guide("bodies", "raw requests"),
+    *_against_the_guide("backup", "payments"),
+    *_against_the_guide("demo", "the demo's data"),
     Target("memory", "peak memory of our process in any backup, at any size", _highest_memory, 100.0, "MB"),
     Target(
         "verify",
