@@ -53,7 +53,7 @@ def decide(backups: Sequence[Aging], policy: Policy, now: datetime, is_good: Cal
     for number, backup in enumerate(backups):
         age = f"{(now - backup.taken) / timedelta(days=1):.1f} days old"
         if now - backup.taken <= limit:
-            decisions.append(Decision(backup.name, keep=True, reason=f"{age}, kept for {policy.days}"))
+            decisions.append(Decision(backup.name, keep=True, reason=f"{age}, within RETENTION_DAYS={policy.days}"))
         elif good >= policy.minimum:
             decisions.append(Decision(backup.name, keep=False, reason=f"{age}, and {good} newer good ones remain"))
         else:

@@ -39,7 +39,7 @@ def listing(settings: Settings, target: Target) -> Result:
         }
         for backup, (state, counts) in zip(backups, looks, strict=True)
     ]
-    status = 0 if any(not state.startswith("BAD") for state, _ in looks) else NoBackup.status
+    status = 0 if any(not state.startswith(("BAD", "unknown")) for state, _ in looks) else NoBackup.status
     lines = table(["file", "age", "size", "rows", "state"], rows, right=(1, 2, 3)) if rows else []
     return Result(
         status, lines or [f"there is no backup of '{target.database}' in '{path}'"],
@@ -50,7 +50,7 @@ def listing(settings: Settings, target: Target) -> Result:
 def _look(place: Folder, backup: Backup) -> tuple[str, dict[str, int]]:
     """Read a backup through and return its state and the rows in it."""
     if backup.problem:
-        return f"BAD: {backup.problem}", {}
+        return f"{'unknown' if backup.denied else 'BAD'}: {backup.problem}", {}
     try:
         contents = catalog.read_through(place, backup.name)
     except (BackupBad, OSError) as error:
