@@ -14,8 +14,8 @@ import pytest
 from pgbackup import config
 from pgbackup.archive import dumpfile
 from pgbackup.commands import one_backup
-from pgbackup.config import GLOBAL_SETTINGS, TARGET_SETTINGS
 from pgbackup.errors import EXIT_STATUSES
+from pgbackup.settings_table import GLOBAL_SETTINGS, TARGET_SETTINGS, Setting
 
 from docs import generate
 
@@ -109,7 +109,7 @@ def test_the_third_database_of_env_example_works_as_it_stands(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("row", [*GLOBAL_SETTINGS, *TARGET_SETTINGS], ids=lambda row: row.key)
-def test_every_setting_has_meaning_unit_allowed_values_and_default(row: config.Setting) -> None:
+def test_every_setting_has_meaning_unit_allowed_values_and_default(row: Setting) -> None:
     key = row.key if row in GLOBAL_SETTINGS else f"<NAME>_{row.key}"
     (line,) = (
         line for line in (ROOT / "docs/configuration.md").read_text().splitlines() if line.startswith(f"| `{key}` |")

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pgbackup import config
-from pgbackup.config import GLOBAL_SETTINGS, TARGET_SETTINGS
 from pgbackup.errors import PermissionDenied, SuiteError
+from pgbackup.settings_table import GLOBAL_SETTINGS, TARGET_SETTINGS
 
 from tests.support.settings import load, refusal
 
