@@ -11,57 +11,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-# Enough bytes behind a token's first one to decide what it is; a longer dollar quote's tag is `odd`.
-LOOKAHEAD_BYTES = 256
-_LONGEST_TAG = 200
-_TEXT_BYTES = 1024
-_START = rb"A-Za-z_\x80-\xff"
-_WORD = rb"[" + _START + rb"][" + _START + rb"0-9$]*"
-_TAG = rb"[" + _START + rb"][" + _START + rb"0-9]"
-_OTHER_TOKENS = (
-    rb"|['\"();\\]|--|/\*|\$(?:%b{0,%d})?\$|\$%b{%d}" % (_TAG, _LONGEST_TAG - 1, _TAG, _LONGEST_TAG)
-    + rb"|::|:[" + _START + rb"0-9]+|:\{|\r(?!\n)"
-)  # fmt: skip
-_TOKEN = re.compile(_WORD + _OTHER_TOKENS)
-# Where words do not matter, many at once, with strings that have no prefix and mean the same with escapes;
-# group 1 is the last of them.
-_PLAIN = rb"(?:" + _WORD + rb"|(?<![" + _START + rb"])'[^'\\]*(?:''[^'\\]*){0,20}'(?!'))"
-_TOKEN_OR_MANY = re.compile(_PLAIN + rb"(?:[ \t\n,.0-9=]*(" + _PLAIN + rb")){0,50}" + _OTHER_TOKENS)
-_STRING = re.compile(rb"'[^']*'")
-_GLUED = re.compile(
-    rb"(?:(?:\A|(?<!["
-    + _START
-    + rb"0-9]))[0-9]+|[0-9]\.)"
-    + rb"(?:%b{0,%d}\$|%b{%d})" % (_TAG, _LONGEST_TAG - 1, _TAG, _LONGEST_TAG)
+from pgbackup.archive.sqltokens import (
+    BEGINNINGS,
+    END_OF,
+    EXPONENT,
+    GLUED,
+    IN_BODIES,
+    LETTERS,
+    LONGEST_TAG,
+    LOOKAHEAD_BYTES,
+    NUMBER,
+    ROUTINES,
+    STRING,
+    TEXT_BYTES,
+    TOKEN,
+    TOKEN_OR_MANY,
+    VARIABLES,
+    WORDS_OF,
 )
-# A number that a word follows at once: releases differ in how much of the word they take for a part of it.
-_NUMBER = re.compile(rb"[0-9]\.?\Z")
-_EXPONENT = re.compile(rb"[eE][0-9]*")
-# Variables that psql has anyway and that hold names: their text would be read as SQL.
-_VARIABLES = {b":DBNAME", b":HOST", b":PORT", b":SERVICE", b":USER"}
-# How many words of a statement are worth remembering, by the first one.
-_WORDS_OF = {b"copy": 8, b"insert": 12, b"create": 5, b"alter": 3, b"drop": 3, b"set": 3, b"reset": 2, b"prepare": 2}
-_LETTERS = frozenset(range(0x80, 0x100)) | frozenset(b"_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-_END_OF = {
-    "string": re.compile(rb"'"),
-    "bit string": re.compile(rb"'"),
-    "escape string": re.compile(rb"\\.|'", re.DOTALL),
-    "quoted name": re.compile(rb'"'),
-    # A lone carriage return ends a comment for psql, too, and what follows may be a command.
-    "line comment": re.compile(rb"[\r\n]"),
-    "block comment": re.compile(rb"/\*|\*/"),
-    "psql command": re.compile(rb"\n"),
-    "word": re.compile(rb"[^" + _START + rb"0-9$]"),
-    "variable": re.compile(rb"[^" + _START + rb"0-9]"),
-}
-# psql counts BEGIN, CASE and END in these statements only (since 14, for SQL-standard function bodies).
-_ROUTINES = {
-    (b"create", *replace, what) for replace in ((), (b"or", b"replace")) for what in (b"function", b"procedure")
-}
-# Behind these a token that is no plain word would have to be told from one exactly as each release of psql does.
-_BEGINNINGS = {(), (b"create",), (b"create", b"or"), (b"create", b"or", b"replace")}
-# What a statement in such a body begins with, if not with a parenthesis. All else does not belong into one.
-_IN_BODIES = {b"select", b"insert", b"update", b"delete", b"merge", b"with", b"values", b"table", b"return", b"end"}
 
 Handler = Callable[[str, bytes, int, int], None]
 
@@ -138,12 +105,12 @@ class Lexer:
     def _at_top(self, data: bytes, position: int, limit: int, end: int) -> int:
         while position < limit and not self._inside and not self.stopped:
             words_matter = not self._parentheses and (self._counting or self._routine or len(self.words) < self._wanted)
-            found = (_TOKEN if words_matter else _TOKEN_OR_MANY).search(data, position, end)
+            found = (TOKEN if words_matter else TOKEN_OR_MANY).search(data, position, end)
             if found is None or found.start() >= limit:
                 return limit
             at, position = found.span()
             first = data[at]
-            if first in _LETTERS or (first == 0x27 and position > at + 1):
+            if first in LETTERS or (first == 0x27 and position > at + 1):
                 position = self._words(found, data, end, words_matter)
             elif first == 0x27 and not self.escapes:
                 position = self._skip(b"'", "string", data, position, limit)
@@ -160,7 +127,7 @@ class Lexer:
             elif first == 0x3B:  # ;
                 self._semicolon(data, at)
             elif first == 0x3A:  # : and perhaps a variable's name, perhaps cut off
-                if data[at:position] in _VARIABLES or data[position - 1] == 0x7B:
+                if data[at:position] in VARIABLES or data[position - 1] == 0x7B:
                     self.on_mark("odd", data, at, position)
                 elif position == end and end - at > LOOKAHEAD_BYTES:
                     self._inside = "variable"
@@ -185,7 +152,7 @@ class Lexer:
         last = found.start(1) if found.re.groups and found[1] else start
         cut = position == end and last > start  # the last one may go on in the next piece
         checked = last if cut else position
-        if data.find(b"$", start, checked) >= 0 or checked - start > _LONGEST_TAG:
+        if data.find(b"$", start, checked) >= 0 or checked - start > LONGEST_TAG:
             self._find_glued(data, start, checked)
         if cut:
             return last
@@ -232,7 +199,7 @@ class Lexer:
                 return limit
             self._inside = ""
             return at + len(self._tag)
-        found = _END_OF[inside].search(data, position, end)
+        found = END_OF[inside].search(data, position, end)
         if found is None or found.start() >= limit:
             return limit
         at, position = found.span()
@@ -258,10 +225,10 @@ class Lexer:
     def _word(self, data: bytes, at: int, end: int) -> None:
         word = data[at : min(end, at + LOOKAHEAD_BYTES)].lower()
         if not self.words:
-            self._wanted = _WORDS_OF.get(word, 1)
+            self._wanted = WORDS_OF.get(word, 1)
         self._counting = word == b"values"
         if self._routine:
-            if self._is_glued(data, at) and not _EXPONENT.fullmatch(word):
+            if self._is_glued(data, at) and not EXPONENT.fullmatch(word):
                 self.on_mark("odd", data, at, end)
             self._count_blocks(data, at, end, word)
         self._note(word, data, at, end)
@@ -282,7 +249,7 @@ class Lexer:
             self._blocks += 1
         elif word == b"end":
             self._blocks = max(0, self._blocks - 1)
-        if self._behind_inner_semicolon and word not in _IN_BODIES:
+        if self._behind_inner_semicolon and word not in IN_BODIES:
             self.on_mark("odd", data, at, end)
         self._behind_inner_semicolon = False
 
@@ -308,7 +275,7 @@ class Lexer:
         """
         if self._parentheses or len(self.words) >= self._wanted:
             return
-        if len(self.words) < 4 and tuple(self.words) in _BEGINNINGS:
+        if len(self.words) < 4 and tuple(self.words) in BEGINNINGS:
             is_prefix = end == at + 1 and data.startswith((b"'", b"&"), end)
             if not end or is_prefix or self._is_glued(data, at):
                 self.on_mark("odd", data, at, at + 1)
@@ -317,23 +284,23 @@ class Lexer:
         elif word in (b'"', b"'") and self.words[-1] == word:
             return  # most likely a doubled quote inside of it
         self.words.append(word)
-        self._routine = self._routine or tuple(self.words) in _ROUTINES
+        self._routine = self._routine or tuple(self.words) in ROUTINES
 
     def _keep_text(self, data: bytes, until: int) -> None:
         if self._text_from >= 0:
-            self._text += data[self._text_from : min(until, self._text_from + _TEXT_BYTES - len(self._text))]
+            self._text += data[self._text_from : min(until, self._text_from + TEXT_BYTES - len(self._text))]
             self._text_from = until
 
     def _find_glued(self, data: bytes, start: int, end: int) -> None:
         before = self._previous(data, start)
-        text = _STRING.sub(lambda string: b"'" * len(string[0]), data[start:end])
-        if found := _GLUED.search(before + text):
+        text = STRING.sub(lambda string: b"'" * len(string[0]), data[start:end])
+        if found := GLUED.search(before + text):
             dollar = start + found.end() - 1 - len(before)
             self.on_mark("odd", data, dollar, dollar + 1)
 
     def _is_glued(self, data: bytes, at: int) -> bool:
         """Whether a number ends where the word begins."""
-        return _NUMBER.search(self._previous(data, at)) is not None
+        return NUMBER.search(self._previous(data, at)) is not None
 
     def _previous(self, data: bytes, at: int) -> bytes:
         """The two bytes before, which may lie in the piece before."""
