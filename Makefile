@@ -1,19 +1,33 @@
-# `make` lists the targets. Everything installs into .venv; nothing on the host changes but by `make test`,
-# which may start a Docker engine of its own (tests/support/engine.py) and stops it afterwards.
+# `make` lists the targets. Everything installs into .venv; nothing on the host changes but by `make install` and
+# `make uninstall`, and by `make test`, which may start a Docker engine of its own (tests/support/engine.py) and
+# stops it afterwards.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.installed
-SHELL_SCRIPTS := lib/run $(wildcard scripts/*.sh tests/bats/*.bats tests/bats/*.bash) \
+SHELL_SCRIPTS := lib/run lib/install $(wildcard scripts/*.sh tests/bats/*.bats tests/bats/*.bash) \
 	.ci/run tests/all tests/faults tests/support/entrypoint.sh
+
+# What `make install` is told: docs/install.md.
+PREFIX ?= /opt/payment-system/deployment
+DESTDIR ?=
+BACKUP_USER ?= deployer
+CREATE_USER ?= yes
+WHEELHOUSE ?= wheelhouse
+install uninstall wheelhouse: export PREFIX := $(PREFIX)
+install uninstall wheelhouse: export DESTDIR := $(DESTDIR)
+install uninstall wheelhouse: export BACKUP_USER := $(BACKUP_USER)
+install uninstall wheelhouse: export CREATE_USER := $(CREATE_USER)
+install uninstall wheelhouse: export WHEELHOUSE := $(WHEELHOUSE)
+install uninstall wheelhouse: export PYTHON := $(PYTHON)
 
 # The interpreter of .venv may be gone, after an upgrade of the host: then all is installed anew.
 STALE := $(shell [ -x $(BIN)/python ] || rm -rf $(STAMPS))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test unit lint format docs bench faults clean
+.PHONY: help setup install uninstall wheelhouse demo test unit lint format docs bench faults clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +49,15 @@ $(STAMPS)/%: pyproject.toml constraints.txt | $(STAMPS)/pip
 
 setup: $(STAMPS)/runtime ## what the scripts need, into .venv
 	@echo "ready: scripts/backup-postgres.sh --help"
+
+install: ## the suite at its place on this host, with account and directories; again to upgrade (docs/install.md)
+	@lib/install install
+
+uninstall: ## take it away, with its schedule; backups and .env stay
+	@lib/install uninstall
+
+wheelhouse: ## what `make install` needs from the network, for a host without
+	@lib/install wheelhouse
 
 demo: $(STAMPS)/runtime $(STAMPS)/demo ## two throwaway databases, backed up and verified, without Docker
 	@$(BIN)/python demo/demo.py

@@ -33,7 +33,9 @@ def _run() -> int:
     except ModuleNotFoundError as error:
         venv = HERE.parent.parent / ".venv"
         sys.stderr.write(f"pgbackup: the suite's Python environment '{venv}' lacks the module '{error.name}'\n")
-        sys.stderr.write(f"Hint: make -C '{venv.parent}' setup\n")
+        is_checkout = (venv.parent / "Makefile").exists()
+        hint = f"make -C '{venv.parent}' setup" if is_checkout else "in the suite's checkout: sudo make install"
+        sys.stderr.write(f"Hint: {hint}\n")
         return 78
     return main(sys.argv[1:])
 

@@ -118,3 +118,56 @@ def restore_parser() -> argparse.ArgumentParser:
     how.add_argument("--keep-failed", action="store_true", help="keep what was loaded when it is not what it should be")
     how.add_argument("--client", metavar="KIND", help="auto, sidecar, exec or direct, instead of <NAME>_CLIENT")
     return parser
+
+
+def _setup_parser(script: str, what: str, examples: Sequence[tuple[str, str]], user: str) -> argparse.ArgumentParser:
+    parser = _parser(script, what, examples)
+    parser.add_argument(
+        "--schedule",
+        metavar="WHEN",
+        help="daily (at 2), hourly, every-6h, or five cron fields; default: what is set up now, else daily",
+    )
+    parser.add_argument("--user", metavar="NAME", help=f"the account that makes the backups; default: {user}")
+    parser.add_argument("--dry-run", action="store_true", help="show as a diff what would change; change nothing")
+    parser.add_argument("--uninstall", action="store_true", help="remove what this script has set up")
+    return parser
+
+
+def setup_cron_parser() -> argparse.ArgumentParser:
+    return _setup_parser(
+        "setup-backup-cron.sh",
+        "Let cron make the backups: one line in the account's crontab, and the rotation of backup.log.\n"
+        "Every other line stays as it is; so does a line of the suite's that somebody has edited.",
+        [
+            ("sudo setup-backup-cron.sh", "every night at 2"),
+            ("sudo setup-backup-cron.sh --schedule '30 1 * * 1-5' --dry-run", "what would change, as a diff"),
+        ],
+        "deployer",
+    )
+
+
+def setup_systemd_parser() -> argparse.ArgumentParser:
+    return _setup_parser(
+        "setup-backup-systemd.sh",
+        "Let systemd make the backups and verify them weekly: units, timers, and the rotation of backup.log.\n"
+        "Lines with Environment= and OnCalendar= are kept, and a unit with other changes by hand is kept whole.",
+        [
+            ("sudo setup-backup-systemd.sh", "every night at 2, made up for when the host was down"),
+            ("sudo setup-backup-systemd.sh --schedule every-6h", "four times a day"),
+        ],
+        "that of the unit, else deployer",
+    )
+
+
+def prepare_parser() -> argparse.ArgumentParser:
+    parser = _parser(
+        "make install",
+        "Check the settings and make the directories that hold backups, as the last step of an installation.",
+        [
+            ("lib/run prepare --user deployer", "the directories of .env, owned by that account"),
+            ("lib/run prepare --under /tmp/stage", "below another root, whoever owns them"),
+        ],
+    )
+    parser.add_argument("--user", metavar="NAME", help="who owns them; default: who runs this")
+    parser.add_argument("--under", metavar="DIRECTORY", default="/", help="in front of every path; default /")
+    return parser

@@ -10,11 +10,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pgbackup import arguments, config, interrupt
-from pgbackup.commands import backup, backup_plan, restore, restore_list, restore_old, restore_run, verify
+from pgbackup.commands import (
+    backup,
+    backup_plan,
+    prepare,
+    restore,
+    restore_list,
+    restore_old,
+    restore_run,
+    setup_cron,
+    setup_systemd,
+    verify,
+)
 from pgbackup.commands.job import Job
 from pgbackup.commands.restore_record import Record
 from pgbackup.commands.result import Result, document
+from pgbackup.commands.setup import Options as SetupOptions
 from pgbackup.errors import SuiteError, UsageError
+from pgbackup.host import accounts, schedule
 from pgbackup.log import say
 from pgbackup.stdout import StdoutFailed, show
 
@@ -128,10 +141,40 @@ def _restore_action(options: argparse.Namespace) -> str:
     return asked[0].replace("_", "-")
 
 
+def _setup_options(options: argparse.Namespace, script: str) -> SetupOptions:
+    """Raise UsageError, and PermissionDenied before a `.env` is looked at that only root may read."""
+    when = None if options.schedule is None else schedule.parse(options.schedule)
+    if when and options.uninstall:
+        raise UsageError("--schedule and --uninstall exclude each other")
+    accounts.require_root(script)
+    return SetupOptions(user=options.user, schedule=when, dry_run=options.dry_run, uninstall=options.uninstall)
+
+
+def _setup_cron(options: argparse.Namespace) -> tuple[Result, argparse.Namespace]:
+    asked = _setup_options(options, setup_cron.SCRIPT)
+    if asked.uninstall:
+        return setup_cron.take_down(ROOT, asked), options
+    return setup_cron.set_up(_settings({}), ROOT, asked), options
+
+
+def _setup_systemd(options: argparse.Namespace) -> tuple[Result, argparse.Namespace]:
+    asked = _setup_options(options, setup_systemd.SCRIPT)
+    if asked.uninstall:
+        return setup_systemd.take_down(ROOT, asked), options
+    return setup_systemd.set_up(_settings({}), ROOT, asked), options
+
+
+def _prepare(options: argparse.Namespace) -> tuple[Result, argparse.Namespace]:
+    return prepare.run(_settings({}), options.user, Path(options.under)), options
+
+
 _VERBS = {
     "backup": ("backup-postgres.sh", arguments.backup_parser, _backup),
     "verify": ("verify-backups.sh", arguments.verify_parser, _verify),
     "restore": ("restore-postgres.sh", arguments.restore_parser, _restore),
+    "setup-cron": (setup_cron.SCRIPT, arguments.setup_cron_parser, _setup_cron),
+    "setup-systemd": (setup_systemd.SCRIPT, arguments.setup_systemd_parser, _setup_systemd),
+    "prepare": ("make install", arguments.prepare_parser, _prepare),
 }
 
 

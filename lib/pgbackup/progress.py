@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any, TextIO, cast
 
 from rich.console import Console
@@ -39,6 +40,7 @@ class Reporter:
     tell: Callable[[str], None]
     warn: Callable[[str], None]
     _bars: Progress | None
+    _showing: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def bar(self, label: str, total_bytes: int | None) -> Iterator[Callable[[int], None]]:
@@ -46,11 +48,17 @@ class Reporter:
         if self._bars is None:
             yield lambda _bytes: None
             return
-        task = self._bars.add_task(label, total=total_bytes)
+        # Drawn only while there is a bar: drawing clears the line again and again, also one that asks something.
+        with self._showing:
+            task = self._bars.add_task(label, total=total_bytes)
+            self._bars.start()
         try:
             yield _advancer(self._bars, task, total_bytes)
         finally:
-            self._bars.remove_task(task)
+            with self._showing:
+                self._bars.remove_task(task)
+                if not self._bars.tasks:
+                    self._bars.stop()
 
 
 def _advancer(bars: Progress, task: TaskID, total_bytes: int | None) -> Callable[[int], None]:
@@ -111,8 +119,7 @@ def reporting(quiet: bool) -> Iterator[Reporter]:
     def tell(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    with Progress(*_columns(console.width), console=console, transient=True) as bars:
-        yield Reporter(tell, tell, bars)
+    yield Reporter(tell, tell, Progress(*_columns(console.width), console=console, transient=True))
 
 
 def _columns(width: int) -> list[ProgressColumn]:

@@ -237,15 +237,20 @@ run_bats() {
 		expect_equal "$stderr" "pgbackup: the suite's Python environment '$PWD/no venv/.venv' is missing
 Hint: make -C '$PWD/no venv' setup"
 	}
+	touch 'no venv/Makefile'
 	each missing
 	ln -s /nonexistent 'no venv/.venv'
 	each missing
+	rm 'no venv/Makefile'
+	run -78 --separate-stderr "no venv/scripts/backup-postgres.sh" # as installed
+	expect_line "$stderr" "Hint: in the suite's checkout: sudo make install"
 }
 
 @test "with a half-made .venv a script says so and what to type, status 78" {
 	copy_suite 'half venv'
 	rm 'half venv/.venv'
 	"$python" -m venv --without-pip 'half venv/.venv'
+	touch 'half venv/Makefile'
 	half() {
 		run -78 --separate-stderr "half venv/scripts/${1##*/}"
 		expect_equal "$output" ""
@@ -293,7 +298,8 @@ Hint: make -C '$PWD/no venv' setup"
 		for option in --no-such-option --no-such-option=1 -Z --jso --qui; do
 			run -64 --separate-stderr "$1" auth "$option"
 			expect_equal "$output" ""
-			expect_part "${stderr_lines[0]}" "${1##*/}: unrecognized arguments: $option"
+			expect_part "${stderr_lines[0]}" "${1##*/}: unrecognized arguments: "
+			expect_part "${stderr_lines[0]} " " $option " # before it `auth`, where a script takes no name
 			expect_equal "${stderr_lines[1]}" "Hint: ${1##*/} --help"
 			[ "${#stderr_lines[@]}" -eq 2 ]
 		done

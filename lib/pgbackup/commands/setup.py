@@ -1,0 +1,64 @@
+"""What the two set-ups of a schedule share: what may be asked for, one at a time, and how it is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgbackup import interrupt, lock
+from pgbackup.archive import folder
+from pgbackup.commands.result import Result, document
+from pgbackup.errors import LockHeld
+from pgbackup.host.installed import Change
+from pgbackup.host.schedule import Schedule
+from pgbackup.log import say
+
+# Root's own, where others can neither make a file nor hold one that root made.
+_DIRECTORY, _NAME = Path("/run"), "pgbackup-setup"
+_PATIENCE_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line. user, schedule: None where nothing was asked for, and what is there stays."""
+
+    user: str | None
+    schedule: Schedule | None
+    dry_run: bool
+    uninstall: bool
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hold the set-ups' lock: two that read the same crontab would each write back what they have read.
+
+    Raise LockHeld when another one has it for too long.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    with folder.opened(_DIRECTORY, create=False, top=True) as place, ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(lock.held(place, _NAME))
+                break
+            except LockHeld:
+                if time.monotonic() >= deadline:
+                    raise
+            interrupt.check()
+            time.sleep(0.1)
+        yield
+
+
+def told(script: str, options: Options, changes: Sequence[Change], done: Sequence[str], warnings: list[str]) -> Result:
+    """Return the result of a set-up: for --dry-run the diff, else the sentences `done`. Warnings go to stderr."""
+    diff = [line for change in changes for line in change.diff()]
+    for warning in warnings:
+        say(f"{script}: warning: {warning}")
+    contents = document(
+        script.removesuffix(".sh"), 0, dry_run=options.dry_run, changed=bool(diff), diff=diff, warnings=warnings
+    )
+    if options.dry_run:
+        return Result(0, diff or ["nothing would change"], contents)
+    return Result(0, list(done), contents)

@@ -1,0 +1,100 @@
+"""setup-backup-cron.sh: one line in a user's crontab, and the rotation of backup.log."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pgbackup import proc
+from pgbackup.commands import setup
+from pgbackup.commands.result import Result
+from pgbackup.commands.setup import Options
+from pgbackup.config import Settings
+from pgbackup.host import accounts, crontab, installed, rotation, systemctl, units
+from pgbackup.host.accounts import Account
+from pgbackup.host.installed import Change
+from pgbackup.host.schedule import NAMED
+
+SCRIPT = "setup-backup-cron.sh"
+
+
+def set_up(settings: Settings, root: Path, options: Options) -> Result:
+    """Put the job into the crontab, once; one that is there is kept, but for a schedule that is asked for.
+
+    Raise SuiteError before anything is changed: no cron, no such account, a path that cannot be written.
+    """
+    environment = proc.environment(os.environ)
+    script = root / "scripts" / "backup-postgres.sh"
+    account = accounts.find(options.user or accounts.DEFAULT)
+    folders = accounts.directories(settings)
+    for path in (script, settings.backup_dir):
+        units.check_path(path)
+    accounts.check_directories(folders, account)
+    with setup.alone():
+        before = crontab.read(account.name, environment)
+        asked = options.schedule.cron if options.schedule else None
+        line = crontab.job(asked or NAMED["daily"], settings.backup_dir, settings.retention_days, script)
+        after = crontab.added(before, script, line, asked)
+        rotating = rotation.setting_up(root, settings.backup_dir, account)
+        if not options.dry_run:
+            accounts.make_directories(folders, account)
+            if after != before:
+                crontab.write(account.name, after, environment)
+            installed.apply(rotating)
+    jobs = crontab.jobs_of(after, script)
+    verb = "runs" if after != before else "already runs"
+    done = [f"cron {verb} the backup as '{account.name}':", *(f"  {job}" for job in jobs)]
+    done += [f"check it: crontab -u {account.name} -l | grep backup"]
+    warnings = [*_warnings(before, script, account, environment), *rotation.warnings(rotating)]
+    return setup.told(SCRIPT, options, [_change(account.name, before, after), rotating], done, warnings)
+
+
+def take_down(root: Path, options: Options) -> Result:
+    """Remove the job from the crontab, and the log's rotation unless systemd runs backups. Nothing there: no error."""
+    environment = proc.environment(os.environ)
+    user = options.user or accounts.DEFAULT
+    script = root / "scripts" / "backup-postgres.sh"
+    with setup.alone():
+        before = crontab.read(user, environment) if crontab.installed() and accounts.exists(user) else ""
+        after = crontab.removed(before, script)
+        changes = [_change(user, before, after)]
+        if not (units.DIRECTORY / units.TIMER).exists():
+            changes.append(rotation.taking_down())
+        if not options.dry_run:
+            if after != before:
+                crontab.write(user, after, environment)
+            for change in changes[1:]:
+                installed.apply(change)
+    had = "cron no longer runs the backup" if after != before else "cron did not run the backup"
+    return setup.told(SCRIPT, options, changes, [f"{had} as '{user}'"], [])
+
+
+def _change(user: str, before: str, after: str) -> Change:
+    return Change(Path(f"crontab of {user}"), before or None, after or None)
+
+
+def _warnings(before: str, script: Path, account: Account, environment: Mapping[str, str]) -> list[str]:
+    found = [
+        f"another '{script.name}' stays in the crontab of '{account.name}': {line}"
+        for line in crontab.strangers(before, script)
+    ]
+    if systemctl.is_enabled(units.TIMER, environment):
+        found.append(
+            f"'{units.TIMER}' is on as well, so there are two backups each time;"
+            " to end that: sudo systemctl disable --now postgres-backup.timer"
+        )
+    if not _is_running():
+        found.append("no cron runs on this host now, so nothing will start the backup: sudo systemctl start cron")
+    return found + accounts.docker_warnings(account)
+
+
+def _is_running() -> bool:
+    """Whether a process by the name of one of the usual crons runs."""
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            if path.read_text().strip() in ("cron", "crond"):
+                return True
+        except OSError:
+            continue
+    return False

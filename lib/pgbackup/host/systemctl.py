@@ -1,0 +1,32 @@
+"""Talks to systemd."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pgbackup import proc
+from pgbackup.errors import Unavailable
+
+_SECONDS = 60
+
+
+def running() -> bool:
+    """Whether systemd is this host's init (sd_booted(3))."""
+    return Path("/run/systemd/system").is_dir()
+
+
+def call(*words: str, environment: Mapping[str, str]) -> None:
+    """Run `systemctl WORD …`. Raise Unavailable with what it said when it fails."""
+    argv = ["systemctl", "--no-ask-password", "--quiet", *words]
+    finished = proc.run(argv, environment=environment, seconds=_SECONDS)
+    if finished.status != 0:
+        raise Unavailable(f"'systemctl {' '.join(words)}' failed: {finished.stderr}", "see: journalctl -xe -n 30")
+
+
+def is_enabled(unit: str, environment: Mapping[str, str]) -> bool:
+    """Whether the unit starts at boot; False where there is no systemd or no such unit."""
+    if not running():
+        return False
+    argv = ["systemctl", "is-enabled", "--quiet", unit]
+    return proc.run(argv, environment=environment, seconds=_SECONDS).status == 0

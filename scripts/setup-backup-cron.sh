@@ -1,0 +1,6 @@
+#!/bin/sh
+# Let cron make the backups: one line in a crontab, and the rotation of backup.log.
+# Usage: setup-backup-cron.sh --help
+set -eu
+here=$(dirname -- "$(readlink -f -- "$0")")
+exec "$here/../lib/run" setup-cron "$@"
