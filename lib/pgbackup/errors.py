@@ -43,7 +43,7 @@ class NoBackup(SuiteError):
 
 class Unavailable(SuiteError):
     status = 69
-    meaning = "the server, its container, its database or Docker cannot be reached or do not answer; a program is missing"
+    meaning = "the server, its container, or Docker cannot be reached or do not answer; a program is missing"
 
 
 class CannotCreate(SuiteError):
