@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.installed
 SHELL_SCRIPTS := lib/run lib/install $(wildcard scripts/*.sh tests/bats/*.bats tests/bats/*.bash) \
-	.ci/run tests/all tests/faults tests/support/entrypoint.sh
+	.ci/run tests/all tests/faults tests/support/entrypoint.sh $(wildcard tests/host/files/*.sh)
 
 # What `make install` is told: docs/install.md.
 PREFIX ?= /opt/payment-system/deployment

@@ -71,17 +71,20 @@ run_bats() {
 	expect_equal "$(grep -c '^not ok' <<<"$output")" 9
 }
 
-@test "tests/all fails when one of its two parts fails" {
+@test "tests/all fails when any of its parts fails" {
 	mkdir -p tests .venv/bin
 	cp "$ROOT/tests/all" tests
-	for statuses in "0 0 0" "1 0 1" "0 5 5" "1 5 5"; do
-		read -r of_bats of_pytest expected <<<"$statuses"
+	for statuses in "0 0 0 0" "1 0 0 1" "0 5 0 5" "0 0 3 3" "1 5 3 5"; do
+		read -r of_bats of_unit of_integration expected <<<"$statuses"
 		printf '#!/bin/sh\nexit %s\n' "$of_bats" >.venv/bin/bats
-		printf '#!/bin/sh\necho pytest; exit %s\n' "$of_pytest" >.venv/bin/python
+		printf '#!/bin/sh\ncase $3 in */unit) echo unit; exit %s ;; *) echo integration; exit %s ;; esac\n' \
+			"$of_unit" "$of_integration" >.venv/bin/python
 		chmod +x .venv/bin/*
 		run "-$expected" tests/all
-		expect_equal "$output" pytest
+		expect_equal "$output" "$(printf 'integration\nunit')"
 	done
+	run -5 tests/all tests/unit
+	expect_equal "$output" unit
 }
 
 @test "the scripts are doorbells: the same but for header and verb" {

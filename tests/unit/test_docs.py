@@ -18,6 +18,7 @@ from pgbackup.errors import EXIT_STATUSES
 from pgbackup.settings_table import GLOBAL_SETTINGS, TARGET_SETTINGS, Setting
 
 from docs import generate
+from tests.host import runbook
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITTEN = (".env.example", "docs/configuration.md", "docs/exit-codes.md")
@@ -165,3 +166,11 @@ def test_every_field_of_the_manifest_is_explained() -> None:
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_readme_tells_how_much_of_the_runbook_is_run() -> None:
+    page = runbook.PAGE.read_text(encoding="utf-8")
+    total, left_out = len(runbook.commands(page)), runbook.not_run(page)
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"**{total - len(left_out)} of its {total} commands as written**" in readme
+    assert all(f"`{command}`" in readme for command in left_out)

@@ -1,0 +1,3 @@
+#!/bin/sh
+# The AWS command line, from its wheels.
+PYTHONPATH=/opt/aws exec python3 -m awscli "$@"

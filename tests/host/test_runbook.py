@@ -1,0 +1,90 @@
+"""Every command of docs/runbook.md, typed as it is written, by whom it says, on a whole host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+import pytest
+
+from tests.host import effects, expected, runbook
+from tests.host.host import Host
+from tests.host.runbook import Command
+from tests.host.typist import Typist, typist
+
+_PAGE = runbook.PAGE.read_text()
+_ALL = runbook.commands(_PAGE)
+_BLOCKS = [list(block) for _, block in groupby(_ALL, key=lambda command: command.block)]
+
+
+@pytest.fixture(scope="module")
+def person(host: Host) -> Iterator[Typist]:
+    with typist(host) as somebody:
+        yield somebody
+
+
+@pytest.mark.parametrize(
+    "block",
+    # The disaster has a test of its own: it needs another host.
+    [
+        pytest.param(block, id=f"{block[0].section} {block[0].block}")
+        for block in _BLOCKS
+        if block[0].section != "Disaster"
+    ],
+)
+def test_a_block_does_what_it_says(block: list[Command], person: Typist, ran: list[Command]) -> None:
+    for command in person.block(block):
+        ran.append(command)
+
+
+def test_of_every_command_it_is_known_what_it_has_to_do() -> None:
+    excused = runbook.not_run(_PAGE)
+    for command in _ALL:
+        if (
+            not command.typed
+            and command.text not in excused
+            and not command.text.startswith(("crontab -u deployer -e", "sudo nano"))
+        ):
+            expected.effect_of(command.text)
+    assert set(excused) <= {command.text for command in _ALL}, "excused, but not in the runbook"
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [
+        effects.shows("what was not said"),
+        effects.holds("false"),
+        effects.publishes("auth"),
+        effects.made_by_hand("auth"),
+        effects.restored("auth"),
+        effects.drops_old("auth"),
+        effects.stops("auth"),
+        effects.restarts,
+        effects.registers("+256700000001"),
+        effects.adds_the_cron_job,
+        effects.deletes("-32 days"),
+    ],
+)
+def test_an_effect_that_does_not_come_about_is_noticed(effect: effects.Effect, installed: Host) -> None:
+    steps = effect(installed)
+    with pytest.raises((AssertionError, ValueError)):
+        next(steps)
+        steps.send("{}")
+
+
+def test_a_command_that_fails_is_noticed(installed: Host) -> None:
+    wrong = Command("", 0, "root", "gunzip -t /opt/backups/postgres-a/no_such_file.sql.gz")
+    with typist(installed) as person, pytest.raises(AssertionError, match="ended with 1"):
+        list(person.block([wrong]))
+
+
+def test_a_command_of_which_nothing_is_known_is_noticed(installed: Host) -> None:
+    with typist(installed) as person, pytest.raises(expected.Unknown):
+        list(person.block([Command("", 0, "root", "frobnicate")]))
+
+
+def test_a_block_is_split_where_bash_sees_the_end_of_a_command() -> None:
+    block = ["# a comment", "ls |\\", "  wc", "", "if true; then", "  # inside", "  ls", "fi", "echo 'a", "b'", "ls"]
+    assert runbook.split(block) == ["ls |\\\n  wc", "if true; then\n  # inside\n  ls\nfi", "echo 'a\nb'", "ls"]
+    with pytest.raises(ValueError, match="without an end"):
+        runbook.split(["echo 'a"])
