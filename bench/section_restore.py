@@ -40,6 +40,7 @@ def measure(scene: Scene, rows: int, rounds: int) -> list[Table]:
     title = f"Restore of a payment_db of {scene.database_bytes(database) / 1e9:.2f} GB ({rows:,} payments)"
     table = contenders.compare("restore", title, ways_here, rounds, {})
     table.facts |= {"payments": rows, "guard_seconds": _guard_seconds(file), "verify_seconds": _verify_seconds(file)}
+    table.facts["inflate_seconds"] = _inflate_seconds(file)
     table.facts["online_gap_seconds"] = _online_gap(scene, database, ours, environment)
     _empty(scene, database)
     contenders.remove(folder)
@@ -101,6 +102,18 @@ def _verify_seconds(file: Path) -> float:
         return round(time.process_time() - begun, 3)
     finally:
         os.close(descriptor)
+
+
+def _inflate_seconds(file: Path) -> float:
+    """CPU seconds of reading and decompression alone, which every restore needs once."""
+    inflater = dumpfile.deflate.decompressobj(wbits=31)
+    with file.open("rb") as data:
+        begun = time.process_time()
+        while piece := data.read(256 << 10):
+            while piece and not inflater.eof:
+                inflater.decompress(piece, 1 << 20)
+                piece = inflater.unconsumed_tail
+        return round(time.process_time() - begun, 3)
 
 
 def _online_gap(scene: Scene, database: str, ours: str, environment: dict[str, str]) -> float:
