@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from datetime import datetime, timezone
 from typing import Any
 
-from pgbackup import __version__, lock
+from pgbackup import __version__, interrupt, lock
 from pgbackup.archive import catalog, dumpfile, expiry, names, publish, retention, workfiles
 from pgbackup.archive.catalog import Backup
 from pgbackup.archive.dumpfile import Contents, Written
@@ -108,7 +108,7 @@ def _dump(job: Job, outcome: Outcome, descriptor: int, started: datetime, last: 
         )
         with outcome.timed("dump"):
             try:
-                written = _stream(job, client, descriptor, last, facts.details["encoding"])
+                written = _stream_when_let_in(job, client, descriptor, last, facts.details["encoding"])
             except Unavailable as error:
                 raise job.blamed(error, client) from None
             _require_whole(job, written, facts)
@@ -116,6 +116,24 @@ def _dump(job: Job, outcome: Outcome, descriptor: int, started: datetime, last: 
             manifest = _manifest(job, client, facts, written, started)
             dumpfile.append_manifest(descriptor, manifest)
         return facts, written
+
+
+def _stream_when_let_in(job: Job, client: Client, descriptor: int, last: Backup | None, encoding: str) -> Written:
+    """Do _stream(), again and again for WAIT_SECONDS where the server has no connection left for pg_dump.
+
+    The facts have had one, but others may have taken the last one since; nothing was dumped then.
+    """
+    deadline = time.monotonic() + job.settings.wait_seconds
+    while True:
+        try:
+            return _stream(job, client, descriptor, last, encoding)
+        except Unavailable as error:
+            if not failures.crowded(error.message) or time.monotonic() >= deadline:
+                raise
+        interrupt.check()
+        time.sleep(0.25)
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
 
 
 def _stream(job: Job, client: Client, descriptor: int, last: Backup | None, encoding: str) -> Written:
