@@ -69,9 +69,9 @@ def load(
     """
     session = partial(_session, client, run, target, settings, database, restricts)
     made: dict[bytes, bytes] = {}
-    for kind, group in groupby(parts, lambda part: part.kind == INDEX):
+    for are_indexes, group in groupby(parts, lambda part: part.kind == INDEX):
         with ExitStack() as stack:
-            count = settings.restore_jobs if kind else 1
+            count = settings.restore_jobs if are_indexes else 1
             sinks = [stack.enter_context(session(b"".join(made.values()))) for _ in range(count)]
             for number, part in enumerate(group):
                 sinks[number % count].write(part.text, settings.load_stall_seconds)
