@@ -1,0 +1,153 @@
+"""WAL as its files show it: positions, segment names, timelines, and how far segments reach without a gap. Pure.
+
+A position (LSN) is a byte number in the stream of WAL. The stream is cut into segments of one size, 16 MiB unless
+initdb was told otherwise, and each lies in a file named after its timeline and number (PostgreSQL manual, 30.6 WAL
+Internals).
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+SEGMENT_BYTES = 16 << 20
+PARTIAL = ".partial"
+_NAME = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})")
+_HISTORY = re.compile(r"([0-9A-F]{8})\.history")
+_LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
+_BYTES_PER_LOG = 1 << 32
+
+
+@dataclass(frozen=True, order=True)
+class Segment:
+    """timeline: from 1. number: of the segment in the stream, its first byte divided by the size of a segment."""
+
+    timeline: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Switch:
+    """Where a timeline left another one: it has all of `timeline` before `lsn`, and its own from there."""
+
+    timeline: int
+    lsn: int
+
+
+def parse_lsn(text: str) -> int:
+    """Given a position as PostgreSQL writes it, 0/3018BE8, return its byte number. Raise ValueError."""
+    found = _LSN.fullmatch(text.strip())
+    if not found:
+        raise ValueError(f"{text!r} is no LSN")
+    return (int(found[1], 16) << 32) | int(found[2], 16)
+
+
+def format_lsn(lsn: int) -> str:
+    """The position as PostgreSQL writes it."""
+    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
+
+
+def segment_at(lsn: int, timeline: int, segment_bytes: int = SEGMENT_BYTES) -> Segment:
+    """The segment that holds the byte at `lsn`."""
+    return Segment(timeline, lsn // segment_bytes)
+
+
+def segment_name(segment: Segment, segment_bytes: int = SEGMENT_BYTES) -> str:
+    """The name of the segment's file."""
+    high, low = divmod(segment.number, _BYTES_PER_LOG // segment_bytes)
+    return f"{segment.timeline:08X}{high:08X}{low:08X}"
+
+
+def parse_segment(name: str, segment_bytes: int = SEGMENT_BYTES) -> Segment | None:
+    """Return the segment that a complete file of that name holds; None for any other name."""
+    found = _NAME.fullmatch(name)
+    if not found:
+        return None
+    timeline, high, low = (int(group, 16) for group in found.groups())
+    per_log = _BYTES_PER_LOG // segment_bytes
+    if timeline == 0 or low >= per_log:
+        return None
+    return Segment(timeline, high * per_log + low)
+
+
+def history_name(timeline: int) -> str:
+    """The name of the file that tells where a timeline comes from; timeline 1 has none."""
+    return f"{timeline:08X}.history"
+
+
+def parse_history_name(name: str) -> int | None:
+    """Return the timeline that a file of that name is the history of; None for any other name."""
+    found = _HISTORY.fullmatch(name)
+    return int(found[1], 16) if found else None
+
+
+def parse_history(text: str) -> tuple[Switch, ...]:
+    """Given a history file, return where its timeline left each of its ancestors, oldest first. Raise ValueError.
+
+    A line is the ancestor's timeline, the position of the switch and a reason, separated by tabs (manual, 26.3.6
+    Timelines); others are empty or begin with `#`.
+    """
+    switches = []
+    for line in text.splitlines():
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) < 2 or not words[0].isdecimal():
+            raise ValueError(f"no line of a history file: {line[:80]!r}")
+        switches.append(Switch(int(words[0]), parse_lsn(words[1])))
+    if any(
+        later.timeline <= earlier.timeline or later.lsn < earlier.lsn for earlier, later in itertools.pairwise(switches)
+    ):
+        raise ValueError("the timelines of a history file are not in order")
+    return tuple(switches)
+
+
+def newest_timeline(begun: Segment, histories: Mapping[int, Sequence[Switch]]) -> int:
+    """Return the timeline that recovery from a base backup begun in `begun` would follow to its end.
+
+    The newest one that comes from the base's timeline, at or after it (recovery_target_timeline = latest).
+    """
+    heirs = [
+        timeline
+        for timeline, switches in histories.items()
+        for switch in switches
+        if switch.timeline == begun.timeline and switch.lsn // SEGMENT_BYTES >= begun.number
+    ]
+    return max([begun.timeline, *heirs])
+
+
+def reach(
+    begun: Segment,
+    present: Collection[Segment],
+    switches: Sequence[Switch] = (),
+    timeline: int | None = None,
+    segment_bytes: int = SEGMENT_BYTES,
+) -> Segment | None:
+    """Return the last segment that can be had from `begun` on without a gap; None if not even that one is there.
+
+    switches: the history of `timeline`, which is followed; without one it is begun's own. The segment in which
+    timelines change is taken from the new one, else from the old one, as the server itself does it.
+    """
+    following = begun.timeline if timeline is None else timeline
+    last, number = None, begun.number
+    while True:
+        owners = _owners(number, switches, following, segment_bytes)
+        found = next((Segment(owner, number) for owner in owners if Segment(owner, number) in present), None)
+        if found is None:
+            return last
+        last, number = found, number + 1
+
+
+def _owners(number: int, switches: Sequence[Switch], following: int, segment_bytes: int) -> list[int]:
+    """The timelines whose file holds segment `number` on the way to `following`, the newest first."""
+    owners = []
+    for switch in switches:
+        if switch.lsn // segment_bytes >= number:
+            owners.append(switch.timeline)
+            if switch.lsn // segment_bytes > number:
+                break
+    else:
+        owners.append(following)
+    return owners[::-1]
