@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
 
-from pgbackup.archive import dumpfile, guard, manifest  # noqa: E402  the line above decides where this comes from
+from pgbackup.archive import dumpfile, guard, gzipped, manifest  # noqa: E402  the line above decides where this comes from
 
 from tests.support import engine, images, servers  # noqa: E402  likewise
 
@@ -27,6 +27,7 @@ __all__ = [
     "dumpfile",
     "engine_is_there",
     "guard",
+    "gzipped",
     "manifest",
     "missing_tools",
 ]

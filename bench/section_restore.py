@@ -13,7 +13,7 @@ import psycopg
 import ways
 from contenders import OURS, PEER, Contender, Run, Table
 from measure import run as run_once
-from scene import ROOT, USER, Scene, dumpfile, guard
+from scene import ROOT, USER, Scene, dumpfile, guard, gzipped
 
 RESTORE = "scripts/restore-postgres.sh payment payment_LATEST --yes --json --quiet"
 MANUAL = "manual_restore"
@@ -106,7 +106,7 @@ def _verify_seconds(file: Path) -> float:
 
 def _inflate_seconds(file: Path) -> float:
     """CPU seconds of reading and decompression alone, which every restore needs once."""
-    inflater = dumpfile.deflate.decompressobj(wbits=31)
+    inflater = gzipped.deflate.decompressobj(wbits=gzipped.GZIP)
     with file.open("rb") as data:
         begun = time.process_time()
         while piece := data.read(256 << 10):

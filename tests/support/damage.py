@@ -154,7 +154,7 @@ def main(arguments: Sequence[str]) -> None:
     if given.without_isal:
         sys.modules["isal"] = None  # type: ignore[assignment]
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lib"))
-    from pgbackup.archive import dumpfile, manifest
+    from pgbackup.archive import dumpfile, gzipped, manifest
 
     original = given.file.read_bytes()
     with given.file.open("rb") as file:
@@ -162,7 +162,7 @@ def main(arguments: Sequence[str]) -> None:
     gzip_bytes = found[0].gzip_bytes if found else len(original)
     told = islice(damages(given.kind, original, given.seed, gzip_bytes), given.offset, None, given.step)
     tried, escaped = missed(original, islice(told, given.count), dumpfile.check)
-    print(json.dumps({"module": dumpfile.deflate.__name__, "tried": tried, "missed": escaped}))
+    print(json.dumps({"module": gzipped.deflate.__name__, "tried": tried, "missed": escaped}))
 
 
 if __name__ == "__main__":

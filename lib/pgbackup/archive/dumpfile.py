@@ -14,25 +14,15 @@ from typing import Any
 
 from pgbackup import interrupt
 from pgbackup.archive import manifest
+from pgbackup.archive.gzipped import GZIP, LEVEL, RAW_DEFLATE, Damaged, deflate
 from pgbackup.archive.sqldump import DumpScanner
 from pgbackup.errors import BackupBad
 
-try:
-    from isal import isal_zlib as deflate
-
-    _LEVEL = 1
-except ImportError:  # no wheel for this machine: the standard library makes the same files, more slowly
-    import zlib as deflate  # type: ignore[no-redef]
-
-    _LEVEL = 6
-
-_Damaged: Any = deflate.error
 _PROMISE = b"pgbackup: a manifest follows\0"
 _HEADER = b"\x1f\x8b\x08\x10\x00\x00\x00\x00\x00\xff" + _PROMISE
 _READ_BYTES = 256 << 10
 # Deflate can make a thousand bytes of one: what comes out at once is limited too.
 _INFLATED_BYTES = 1 << 20
-_RAW_DEFLATE, _GZIP = -15, 31
 
 
 @dataclass(frozen=True)
@@ -65,7 +55,7 @@ def write_dump(descriptor: int, pieces: Iterable[bytes], advance: Callable[[int]
         gzip_bytes += len(data)
 
     put(_HEADER)
-    compressor = deflate.compressobj(_LEVEL, deflate.DEFLATED, _RAW_DEFLATE)
+    compressor = deflate.compressobj(LEVEL, deflate.DEFLATED, RAW_DEFLATE)
     for piece in pieces:
         checksum = deflate.crc32(piece, checksum)
         put(compressor.compress(piece))
@@ -119,7 +109,7 @@ class Reader:
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the dump in pieces of at most 1 MiB. Raise BackupBad at damage, Interrupted on a signal."""
-        inflater, position, inflated = deflate.decompressobj(wbits=_GZIP), 0, 0
+        inflater, position, inflated = deflate.decompressobj(wbits=GZIP), 0, 0
         while position < self._dump_bytes:
             data = os.pread(self._descriptor, min(_READ_BYTES, self._dump_bytes - position), position)
             if not data:
@@ -132,10 +122,10 @@ class Reader:
                 if inflater.eof:
                     if self.manifest:
                         raise BackupBad(f"something else stands behind the dump, before byte {position:,}")
-                    inflater = deflate.decompressobj(wbits=_GZIP)
+                    inflater = deflate.decompressobj(wbits=GZIP)
                 try:
                     piece = inflater.decompress(data, _INFLATED_BYTES)
-                except _Damaged:
+                except Damaged:
                     what = "it is damaged" if inflated else "it is not gzip data, or damaged"
                     raise BackupBad(f"{what}, before byte {position:,}") from None
                 inflated += len(piece)

@@ -104,7 +104,9 @@ def parse_history(text: str) -> tuple[Switch, ...]:
     return tuple(switches)
 
 
-def newest_timeline(begun: Segment, histories: Mapping[int, Sequence[Switch]]) -> int:
+def newest_timeline(
+    begun: Segment, histories: Mapping[int, Sequence[Switch]], segment_bytes: int = SEGMENT_BYTES
+) -> int:
     """Return the timeline that recovery from a base backup begun in `begun` would follow to its end.
 
     The newest one that comes from the base's timeline, at or after it (recovery_target_timeline = latest).
@@ -113,7 +115,7 @@ def newest_timeline(begun: Segment, histories: Mapping[int, Sequence[Switch]]) -
         timeline
         for timeline, switches in histories.items()
         for switch in switches
-        if switch.timeline == begun.timeline and switch.lsn // SEGMENT_BYTES >= begun.number
+        if switch.timeline == begun.timeline and switch.lsn // segment_bytes >= begun.number
     ]
     return max([begun.timeline, *heirs])
 

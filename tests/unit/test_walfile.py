@@ -1,0 +1,143 @@
+"""A segment of WAL is archived whole, and what is not what its name says is told."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import random
+import resource
+import signal
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pgbackup.archive import folder, wal, walfile
+from pgbackup.archive.folder import Folder
+from pgbackup.archive.wal import Segment
+from pgbackup.errors import BackupBad
+
+_SIZE = 1 << 20
+_SYSTEM = 7_312_345_678_901_234_567
+_SEGMENT = Segment(2, 0x105)
+_NAME = wal.segment_name(_SEGMENT, _SIZE)
+
+
+def _content(
+    *, timeline: int = 2, number: int = 0x105, system: int = _SYSTEM, size: int = _SIZE, info: int = 2
+) -> bytes:
+    head = struct.pack("<HHIQIxxxxQII", 0xD110, info, timeline, number * size, 0, system, size, 8192)
+    return head + random.Random(1).randbytes(_SIZE // 2) + bytes(_SIZE // 2 - len(head))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Folder]:
+    tmp_path.chmod(0o700)
+    with folder.opened(tmp_path, create=True) as opened:
+        yield opened
+
+
+def test_the_header_is_the_one_that_postgresql_writes() -> None:
+    walfile.check_header(_content(), _SEGMENT, _SYSTEM)
+    walfile.check_header(_content(timeline=1), _SEGMENT, _SYSTEM)  # the first segment after a switch
+    assert walfile.segment_bytes(_content()[:64]) == _SIZE
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (_content(system=1), "of another cluster"),
+        (_content(number=0x106), "not what its name says"),
+        (_content(timeline=3), "of timeline 3"),
+        (_content(timeline=0), "of timeline 0"),
+        (_content()[:-1], "1,048,575 bytes"),
+        (_content() + b"x", "1,048,577 bytes"),
+        (_content(size=1 << 24), "1,048,576 bytes"),
+        (_content(info=0), "does not begin"),
+        (bytes(_SIZE), "does not begin"),
+        (random.Random(2).randbytes(_SIZE), "does not begin"),
+        (b"", "cut off"),
+    ],
+)
+def test_another_segment_is_told(content: bytes, said: str) -> None:
+    with pytest.raises(BackupBad, match=said):
+        walfile.check_header(content, _SEGMENT, _SYSTEM)
+
+
+def test_what_is_stored_is_an_ordinary_gzip_file_that_reads_back(place: Folder) -> None:
+    content = _content()
+    name = walfile.store(place, _NAME, content)
+    raw = (place.path / name).read_bytes()
+    assert name == _NAME + ".gz"
+    assert gzip.decompress(raw) == content
+    assert len(raw) < len(content)
+    # pg_receivewal reads the size of the content from the end of the file
+    assert int.from_bytes(raw[-4:], "little") == len(content)
+    assert walfile.read(place, name) == content
+    assert (place.path / name).stat().st_mode & 0o777 == 0o600
+    assert os.listdir(place.path) == [name]
+
+
+def test_stored_twice_is_stored_once(place: Folder) -> None:
+    walfile.store(place, _NAME, _content())
+    before = (place.path / (_NAME + ".gz")).stat()
+    walfile.store(place, _NAME, _content())
+    assert (place.path / (_NAME + ".gz")).stat() == before
+
+
+def test_a_whole_one_is_never_replaced_by_another(place: Folder) -> None:
+    walfile.store(place, _NAME, _content())
+    with pytest.raises(FileExistsError, match="something else"):
+        walfile.store(place, _NAME, _content(system=1))
+    assert walfile.read(place, _NAME + ".gz") == _content()
+
+
+def test_a_damaged_one_and_what_a_killed_run_left_make_way(place: Folder) -> None:
+    (place.path / f"{_NAME}.gz").write_bytes(b"\x1f\x8b damaged")
+    (place.path / f".{_NAME}.gz.new").write_bytes(b"half")
+    walfile.store(place, _NAME, _content())
+    assert walfile.read(place, _NAME + ".gz") == _content()
+    assert os.listdir(place.path) == [_NAME + ".gz"]
+
+
+def test_a_write_that_fails_leaves_nothing(place: Folder) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            walfile.store(place, _NAME, _content())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert os.listdir(place.path) == []
+
+
+def test_what_is_not_there_is_none(place: Folder) -> None:
+    assert walfile.read(place, _NAME) is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: raw[:-1],
+        lambda raw: raw[:20],
+        lambda raw: b"",
+        lambda raw: raw + b"\0",
+        lambda raw: raw + raw,
+        lambda raw: raw[:1000] + bytes([raw[1000] ^ 1]) + raw[1001:],
+        lambda raw: raw[:-8] + bytes(4) + raw[-4:],
+    ],
+)
+def test_damage_is_told(place: Folder, damage: Callable[[bytes], bytes]) -> None:
+    file = place.path / walfile.store(place, _NAME, _content())
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(BackupBad):
+        walfile.read(place, file.name)
+
+
+def test_a_link_is_not_followed(place: Folder) -> None:
+    (place.path / "elsewhere").write_bytes(_content())
+    (place.path / _NAME).symlink_to("elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        walfile.read(place, _NAME)
