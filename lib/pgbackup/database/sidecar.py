@@ -25,13 +25,13 @@ from pgbackup.database.container import Container
 from pgbackup.errors import SuiteError, Unavailable
 
 LABEL = "pgbackup.owner"
-_INSIDE = "/pipes"
+INSIDE = "/pipes"
 _PASSFILE = "/passfile"
 _START_SECONDS = 15.0
 _END_SECONDS = 1.5
 # PID 1 says through a FIFO that it is there, then lasts until our end of its standard input closes.
 # Opened for both ways: a FIFO whose reader was killed in this moment would otherwise hold it for ever.
-_FIRST_PROGRAM = f"echo ready 1<>{_INSIDE}/ready && exec cat >/dev/null"
+FIRST_PROGRAM = f"echo ready 1<>{INSIDE}/ready && exec cat >/dev/null"
 
 
 def run_arguments(
@@ -42,7 +42,7 @@ def run_arguments(
     No secret is in it: a password comes from the mounted passfile, which libpq reads itself. foreign: the passfile
     belongs to somebody else, which root may read by a capability only.
     """
-    passfile = ["--mount", _mount(str(target.passfile), _PASSFILE, "readonly"), "--env", f"PGPASSFILE={_PASSFILE}"]
+    passfile = ["--mount", mount(str(target.passfile), _PASSFILE, "readonly"), "--env", f"PGPASSFILE={_PASSFILE}"]
     if foreign:
         passfile += ["--cap-add", "DAC_OVERRIDE"]
     return [
@@ -53,12 +53,12 @@ def run_arguments(
         *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
         *("--pids-limit", "64", "--log-driver", "none", "--no-healthcheck"),
         *("--env", "PGSSLMODE=disable", *(passfile if target.passfile else ())),
-        *("--mount", _mount(str(pipes), _INSIDE), "--entrypoint", "sh"),
-        *(container.image, "-c", _FIRST_PROGRAM),
+        *("--mount", mount(str(pipes), INSIDE), "--entrypoint", "sh"),
+        *(container.image, "-c", FIRST_PROGRAM),
     ]
 
 
-def _mount(source: str, target: str, *options: str) -> str:
+def mount(source: str, target: str, *options: str) -> str:
     """Docker reads the value as a line of CSV; unlike --volume, --mount makes no directory where none is."""
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(["type=bind", f"source={source}", f"target={target}", *options])
@@ -92,7 +92,7 @@ class Sidecar:
 
     @contextmanager
     def reading(self, program: Sequence[str]) -> Iterator[Stream]:
-        redirected = ["sh", "-c", 'exec "$@" >"$0"', f"{_INSIDE}/output", *program]
+        redirected = ["sh", "-c", 'exec "$@" >"$0"', f"{INSIDE}/output", *program]
         with (
             _fifo(self._pipes / "output") as fd,
             proc.Program(self.command(redirected), environment=self.environment) as running,
@@ -102,9 +102,9 @@ class Sidecar:
 
     @contextmanager
     def writing(self, program: Sequence[str]) -> Iterator[Sink]:
-        redirected = ["sh", "-c", 'exec "$@" <"$0"', f"{_INSIDE}/input", *program]
+        redirected = ["sh", "-c", 'exec "$@" <"$0"', f"{INSIDE}/input", *program]
         fifo = self._pipes / "input"
-        os.mkfifo(fifo, 0o600)
+        make_fifo(fifo)
         with (
             proc.Program(self.command(redirected), environment=self.environment) as running,
             ending(self, self._run, self._target, self._settings, running),
@@ -153,6 +153,18 @@ def started(
     user = f"{os.geteuid()}:{os.getegid()}"
     foreign = target.passfile is not None and target.passfile.stat().st_uid != os.geteuid()
     argv = run_arguments(settings.docker, target, run, container, pipes, user, foreign)
+    with alive(argv, target, settings, run, environment, pipes):
+        yield Sidecar(target, settings, run, container, environment, pipes)
+
+
+@contextmanager
+def alive(
+    argv: Sequence[str], target: Target, settings: Settings, run: Run, environment: Mapping[str, str], pipes: Path
+) -> Iterator[None]:
+    """Let a container run for the length of the block: one called run.application_name, with FIRST_PROGRAM.
+
+    argv: its `docker run`, with `pipes` at INSIDE. Raise Unavailable when it cannot be started.
+    """
     with ExitStack() as stack:
         ready = stack.enter_context(_fifo(pipes / "ready"))
         read_end, lifeline = os.pipe2(os.O_CLOEXEC)
@@ -162,14 +174,22 @@ def started(
             os.close(read_end)
         stack.callback(_end, lifeline, program, settings, run, environment)
         _await(ready, program, target)
-        yield Sidecar(target, settings, run, container, environment, pipes)
+        yield
+
+
+def make_fifo(path: Path) -> None:
+    """Make a FIFO for us and for the container's user, who owns the directory that it is in."""
+    os.mkfifo(path, 0o600)
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 @contextmanager
 def _fifo(path: Path) -> Iterator[int]:
     """Make a FIFO for the length of the block and give its reading end."""
     try:
-        os.mkfifo(path, 0o600)
+        make_fifo(path)
         # Without blocking: a writer that never comes must not hold us here for ever.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:

@@ -1,0 +1,218 @@
+"""A base backup and WAL of a real server are recovered to exactly the moment asked for, in a container of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pgbackup import proc
+from pgbackup.archive import basemanifest, wal
+from pgbackup.database import client, recovery
+from pgbackup.database.recovery import Reached, Scratch, Segments, TargetNotReached
+from pgbackup.errors import BackupBad, Interrupted
+
+from tests.support import runs, servers
+from tests.support.servers import Server, docker
+
+_MEMORY_MEGABYTES = 512
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A server whose table has a row for each commit; what was archived of it. stamps: of the commits, in order."""
+
+    server: Server
+    base: bytes
+    segments: dict[str, bytes]
+    stamps: list[str]
+
+    def segment(self, name: str) -> bytes | None:
+        return self.segments.get(name)
+
+
+def _binary(server: Server, *program: str) -> bytes:
+    return subprocess.run(["docker", "exec", server.id, *program], check=True, capture_output=True).stdout
+
+
+@pytest.fixture(scope="module", params=[15, 18])
+def origin(engine: str, request: pytest.FixtureRequest) -> Iterator[Origin]:
+    settings = {"wal_keep_size": "1GB", "track_commit_timestamp": "on", "max_prepared_transactions": 5}
+    with servers.running(request.param, database="payment_db", user="payment_user", settings=settings) as server:
+        server.sql("CREATE TABLE payments (id int PRIMARY KEY)")
+        checksums = f"--manifest-checksums={basemanifest.CHECKSUMS}"
+        where = ["-h", "127.0.0.1", "-U", "payment_user"]
+        base = _binary(server, "pg_basebackup", *where, "-X", "none", "-c", "fast", "-F", "tar", "-D", "-", checksums)
+        with server.connect() as session:
+            for number in range(300):
+                session.execute("INSERT INTO payments VALUES (%s)", (number,))
+                if number == 200:
+                    session.execute("SELECT pg_create_restore_point('before the mistake')")
+                    session.execute("SELECT pg_switch_wal()")
+            session.execute("BEGIN; INSERT INTO payments VALUES (1000); PREPARE TRANSACTION 'open'")
+            stamps = session.execute("SELECT pg_xact_commit_timestamp(xmin)::text FROM payments ORDER BY id").fetchall()
+            session.execute("SELECT pg_switch_wal()")
+        folder = server.sql("SHOW data_directory")[0][0] + "/pg_wal"
+        names = [name for name in _binary(server, "ls", folder).decode().split() if wal.parse_segment(name)]
+        segments = {name: _binary(server, "cat", f"{folder}/{name}") for name in names}
+        yield Origin(server, base, segments, [stamp for (stamp,) in stamps])
+
+
+@pytest.fixture
+def scratch(origin: Origin, tmp_path: Path) -> Callable[[], AbstractContextManager[Scratch]]:
+    """Starts the container; afterwards nothing of it is left, neither container nor volume."""
+
+    @contextmanager
+    def start() -> Iterator[Scratch]:
+        pipes = tmp_path / "pipes"
+        pipes.mkdir(mode=0o700)
+        settings = runs.settings(origin.server.name, "payment_user", "payment_db")
+        run, volumes = runs.fresh_run(), set[str]()
+        image = docker("inspect", "--format", "{{.Image}}", origin.server.id).stdout.strip()
+        try:
+            with recovery.started(
+                settings.targets[0], settings, run, image, proc.environment(os.environ), pipes, _MEMORY_MEGABYTES
+            ) as made:
+                volumes = _volumes_of(run.application_name)
+                assert volumes
+                yield made
+        finally:
+            assert not docker("ps", "-aq", "--filter", f"label=pgbackup.owner={run.owner}").stdout
+            assert not volumes & _volumes()
+
+    return start
+
+
+def _volumes_of(container: str) -> set[str]:
+    mounts = '{{range .Mounts}}{{if eq .Type "volume"}}{{.Name}} {{end}}{{end}}'
+    return set(docker("inspect", "--format", mounts, container).stdout.split())
+
+
+def _volumes() -> set[str]:
+    return set(docker("volume", "ls", "-q").stdout.split())
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    return (data[at : at + 100_000] for at in range(0, len(data), 100_000))
+
+
+def _ids(made: Scratch) -> list[int]:
+    settings = runs.settings("x", "payment_user", "payment_db")
+    sql = "SELECT id FROM payments ORDER BY id"
+    return [int(word) for word in client.query(made, runs.fresh_run(), settings.targets[0], sql, settings).split()]
+
+
+Start = Callable[[], AbstractContextManager[Scratch]]
+
+
+def _recovered(
+    start: Start, origin: Origin, target: dict[str, str], segments: Segments | None = None
+) -> tuple[Reached, list[int]]:
+    with start() as made:
+        made.unpack("", _pieces(origin.base))
+        made.check()
+        with made.recovered(target, segments or origin.segment, _MEMORY_MEGABYTES) as reached:
+            return reached, _ids(made)
+
+
+def test_the_checker_of_archives_agrees(origin: Origin) -> None:
+    contents = basemanifest.Contents()
+    contents.add(basemanifest.MAIN, _pieces(origin.base))
+    found = contents.compare()
+    assert len(found.files) > 900
+    assert wal.parse_lsn(found.start) < wal.parse_lsn(found.stop)
+
+
+def test_all_that_was_archived_comes_back(origin: Origin, scratch: Start) -> None:
+    reached, ids = _recovered(scratch, origin, {})
+    assert ids == list(range(300))
+    assert reached.time.startswith(origin.stamps[-1][:19])
+
+
+@pytest.mark.parametrize("number", [0, 150, 298])
+def test_a_commit_is_there_and_the_next_one_is_not(origin: Origin, scratch: Start, number: int) -> None:
+    """Commits are a millisecond apart, or less."""
+    reached, ids = _recovered(scratch, origin, {"recovery_target_time": origin.stamps[number]})
+    assert ids == list(range(number + 1))
+    assert reached.time == origin.stamps[number]
+
+
+def test_a_restore_point_is_found(origin: Origin, scratch: Start) -> None:
+    assert _recovered(scratch, origin, {"recovery_target_name": "before the mistake"})[1] == list(range(201))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [{"recovery_target_time": "2999-01-01 00:00:00+00"}, {"recovery_target_name": "no such point"}],
+)
+def test_a_target_that_is_not_met_is_told(origin: Origin, scratch: Start, target: dict[str, str]) -> None:
+    with pytest.raises(TargetNotReached):
+        _recovered(scratch, origin, target)
+
+
+def test_damaged_wal_is_no_end_of_wal(origin: Origin, scratch: Start) -> None:
+    last = sorted(origin.segments)[-2]
+
+    def segment(name: str) -> bytes | None:
+        if name == last:
+            raise BackupBad("it is damaged")
+        return origin.segment(name)
+
+    with pytest.raises(BackupBad, match="it is damaged"):
+        _recovered(scratch, origin, {}, segment)
+
+
+def test_what_is_raised_in_the_middle_leaves_nothing(origin: Origin, scratch: Start) -> None:
+    def segment(name: str) -> bytes | None:
+        raise Interrupted(15)
+
+    with pytest.raises(Interrupted):
+        _recovered(scratch, origin, {}, segment)
+
+
+def test_a_changed_base_backup_is_refused(origin: Origin, scratch: Start) -> None:
+    at = origin.base.index(b"PG_VERSION\0") + 512
+    with scratch() as made:
+        made.unpack("", _pieces(origin.base[:at] + b"9" + origin.base[at + 1 :]))
+        with pytest.raises(BackupBad, match="PG_VERSION"):
+            made.check()
+
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+from pgbackup import proc
+from pgbackup.database import recovery
+from pgbackup.database.client import Run
+from tests.support import runs
+image, pipes, owner, token = sys.argv[1:]
+settings = runs.settings("x", "payment_user", "payment_db")
+environment = proc.environment(os.environ)
+with recovery.started(settings.targets[0], settings, Run(owner, token), image, environment, Path(pipes), 256) as made:
+    made.say("sh", "-c", "echo full of data >/tmp/file")
+    print("up", flush=True)
+    made.say("sleep", "600")
+"""
+
+
+def test_kill_9_leaves_neither_container_nor_volume(origin: Origin, tmp_path: Path) -> None:
+    run = runs.fresh_run()
+    image = docker("inspect", "--format", "{{.Image}}", origin.server.id).stdout.strip()
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", _KILLED, image, str(tmp_path), run.owner, run.token],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": f"{root / 'lib'}:{root}"},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        volumes = _volumes_of(run.application_name)
+        process.kill()
+    assert volumes
+    assert runs.soon(lambda: not docker("ps", "-aq", "--filter", f"name={run.application_name}").stdout)
+    assert runs.soon(lambda: not volumes & _volumes())
