@@ -66,6 +66,10 @@ class Terminal:
         """Start nano by `command`, put `line` in place of the first with `find` ("": just look), and leave."""
         self._send(command + "\n")
         said = self._read_until(re.compile(r"GNU nano"))
+        # crontab looks at the whole seconds of the file: what is saved within that of its opening is lost.
+        opened = int(time.time())
+        while line and int(time.time()) == opened:
+            said += self._read(0.05)
         for key in [f"\x17{find}\r", "\x0b", f"{line}\r", "\x0f", "\r"] if line else []:
             self._send(key)
             self._read_quiet()
