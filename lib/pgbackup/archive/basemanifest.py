@@ -38,7 +38,7 @@ class Listed:
 class BaseManifest:
     """files: by path below the data directory. start, stop: positions (LSN) between which WAL is needed, on `timeline`.
 
-    system: the cluster's identifier, None before PostgreSQL 17, whose manifests have it. text: as PostgreSQL wrote it.
+    system: the cluster's identifier, None before PostgreSQL 17, whose manifests have it.
     """
 
     files: Mapping[str, Listed]
@@ -46,7 +46,6 @@ class BaseManifest:
     start: str
     stop: str
     system: int | None
-    text: bytes
 
 
 def parse(text: bytes) -> BaseManifest:
@@ -58,7 +57,7 @@ def parse(text: bytes) -> BaseManifest:
         (wal,) = held["WAL-Ranges"]  # one: a server that changed its timeline in the middle cannot be a base here
         files = {_path(entry): _listed(entry) for entry in held["Files"]}
         found = BaseManifest(
-            files, int(wal["Timeline"]), wal["Start-LSN"], wal["End-LSN"], held.get("System-Identifier"), text
+            files, int(wal["Timeline"]), wal["Start-LSN"], wal["End-LSN"], held.get("System-Identifier")
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise BackupBad("its backup_manifest cannot be understood") from None
@@ -111,7 +110,7 @@ class Contents:
     """What tar archives were found to hold; add() each of them, then compare()."""
 
     def __init__(self) -> None:
-        self.manifest: BaseManifest | None = None
+        self._manifest: BaseManifest | None = None
         self._found: dict[str, Listed] = {}
 
     def add(self, archive: str, pieces: Iterable[bytes]) -> None:
@@ -141,18 +140,18 @@ class Contents:
         if content is None:
             raise BackupBad(f"its file {path!r} cannot be read")
         if path == NAME:
-            self.manifest = parse(content.read(_LARGEST_MANIFEST_BYTES))
+            self._manifest = parse(content.read(_LARGEST_MANIFEST_BYTES))
             return
         if path in self._found:
             raise BackupBad(f"it holds the file {path!r} twice")
         self._found[path] = _measured(content.read)
 
-    def compare(self, manifest: BaseManifest | None = None) -> BaseManifest:
-        """Return the manifest that everything agrees with. manifest: for archives that have none in them.
+    def compare(self) -> BaseManifest:
+        """Return the manifest that everything agrees with.
 
         Raise BackupBad, naming files: missing, not listed, of another size or content.
         """
-        said = manifest or self.manifest
+        said = self._manifest
         if said is None:
             raise BackupBad("it has no backup_manifest")
         both = self._found.keys() & said.files.keys()

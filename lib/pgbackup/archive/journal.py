@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
+from pgbackup.archive import workfiles
 from pgbackup.archive.dumpfile import write_all
 from pgbackup.archive.folder import Folder
 from pgbackup.errors import CannotCreate
@@ -38,17 +39,10 @@ def _name(owner: str) -> str:
 def write(folder: Folder, owner: str, entry: Entry) -> None:
     """Replace the journal in one step and sync it. Raise OSError."""
     hidden = _name(owner) + ".new"
-    with suppress(FileNotFoundError):
-        os.unlink(hidden, dir_fd=folder.fd)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(hidden, flags, 0o600, dir_fd=folder.fd)
-    try:
-        folder.adopt(descriptor)
+    with workfiles.replacement(folder, hidden) as descriptor:
         write_all(descriptor, json.dumps(asdict(entry), indent=1).encode() + b"\n")
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.rename(hidden, _name(owner), src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+        os.rename(hidden, _name(owner), src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
     os.fsync(folder.fd)
 
 

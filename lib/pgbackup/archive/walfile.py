@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
-from pgbackup.archive import wal
+from pgbackup.archive import wal, workfiles
 from pgbackup.archive.dumpfile import write_all
 from pgbackup.archive.folder import Folder
 from pgbackup.archive.gzipped import GZIP, LEVEL, Damaged, deflate
@@ -101,7 +100,8 @@ def store(folder: Folder, name: str, content: bytes) -> str:
             return final
         if present is not None:
             raise FileExistsError(f"'{folder.path / final}' is there and holds something else")
-    with _hidden(folder, final) as (hidden, descriptor):
+    hidden = f".{final}.new"
+    with workfiles.replacement(folder, hidden) as descriptor:
         write_all(descriptor, compress(content))
         os.fsync(descriptor)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -110,20 +110,3 @@ def store(folder: Folder, name: str, content: bytes) -> str:
         os.rename(hidden, final, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
     os.fsync(folder.fd)
     return final
-
-
-@contextmanager
-def _hidden(folder: Folder, final: str) -> Iterator[tuple[str, int]]:
-    """A new file under a hidden name, always the same: what a killed run left there makes way."""
-    hidden = f".{final}.new"
-    with suppress(FileNotFoundError):
-        os.unlink(hidden, dir_fd=folder.fd)
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(hidden, flags, 0o600, dir_fd=folder.fd)
-    try:
-        folder.adopt(descriptor)
-        yield hidden, descriptor
-    finally:
-        os.close(descriptor)
-        with suppress(FileNotFoundError):
-            os.unlink(hidden, dir_fd=folder.fd)

@@ -43,6 +43,25 @@ def partial(folder: Folder, owner: str, token: str) -> Iterator[tuple[str, int]]
 
 
 @contextmanager
+def replacement(folder: Folder, hidden: str) -> Iterator[int]:
+    """Make a file that is to replace another one, and give its descriptor; it is gone when the block is left.
+
+    hidden: its name until then, always the same, so that what a killed run left there makes way. Mode 0600.
+    """
+    with suppress(FileNotFoundError):
+        os.unlink(hidden, dir_fd=folder.fd)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(hidden, flags, 0o600, dir_fd=folder.fd)
+    try:
+        folder.adopt(descriptor)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+        with suppress(FileNotFoundError):
+            os.unlink(hidden, dir_fd=folder.fd)
+
+
+@contextmanager
 def pipes(folder: Folder, owner: str, token: str) -> Iterator[Path]:
     """Make a directory for the sidecar's FIFOs and give its path; it is gone when the block is left.
 

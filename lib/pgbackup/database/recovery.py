@@ -6,7 +6,6 @@ removes together with it, however this run ends. It sees nothing of the archive:
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import time
@@ -21,7 +20,7 @@ from pgbackup.config import Settings, Target
 from pgbackup.database import failures
 from pgbackup.database.client import Run, Sink, query
 from pgbackup.database.container import Container
-from pgbackup.database.sidecar import FIRST_PROGRAM, INSIDE, LABEL, Sidecar, alive, make_fifo, mount
+from pgbackup.database.sidecar import FIRST_PROGRAM, INSIDE, LABEL, Sidecar, alive, make_fifo, mount, when_read
 from pgbackup.errors import BackupBad, IoFailed, SuiteError, Unavailable
 
 # An image's /tmp may be written by all, and a new volume takes its mode: so any user can have it.
@@ -227,18 +226,9 @@ class Scratch(Sidecar):
             os.close(answer)
 
     def _hand_over(self, content: bytes, server: proc.Program) -> None:
-        deadline = time.monotonic() + self._settings.stall_seconds
-        while True:
-            interrupt.check()
-            try:
-                descriptor = os.open(self._pipes / "segment", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-                break
-            except OSError as error:
-                if error.errno != errno.ENXIO:
-                    raise
-            if server.status is not None or time.monotonic() > deadline:
-                return  # the caller sees why
-            time.sleep(0.002)
+        descriptor = when_read(self._pipes / "segment", server, self._settings.stall_seconds)
+        if descriptor is None:
+            return  # the caller sees why
         sink = Sink(descriptor, server, self._target.database)
         try:
             with suppress(BrokenPipeError):

@@ -120,8 +120,21 @@ class Sidecar:
 
 
 def _open_for_writing(fifo: Path, program: proc.Program, target: Target) -> int:
-    """Open the FIFO when the program has opened its other end: what is written before that would be lost."""
-    deadline = time.monotonic() + _START_SECONDS
+    """Open the FIFO when the program has opened its other end. Raise what it has failed of, or Unavailable."""
+    descriptor = when_read(fifo, program, _START_SECONDS)
+    if descriptor is not None:
+        return descriptor
+    if program.status is not None:
+        raise failures.explained(program.stderr, program.status, "psql", target)
+    raise Unavailable(f"psql in the sidecar of '{target.container}' did not start within {_START_SECONDS:g} s")
+
+
+def when_read(fifo: Path, program: proc.Program, seconds: float) -> int | None:
+    """Open a FIFO for writing when its other end is open: what is written before that would be lost.
+
+    None when the program has ended, or the time is over. Raise Interrupted on a signal.
+    """
+    deadline = time.monotonic() + seconds
     while True:
         interrupt.check()
         try:
@@ -129,11 +142,9 @@ def _open_for_writing(fifo: Path, program: proc.Program, target: Target) -> int:
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-        if program.status is not None:
-            raise failures.explained(program.stderr, program.status, "psql", target)
-        if time.monotonic() > deadline:
-            raise Unavailable(f"psql in the sidecar of '{target.container}' did not start within {_START_SECONDS:g} s")
-        program.pause(0.01)
+        if program.status is not None or time.monotonic() > deadline:
+            return None
+        program.pause(0.002)
 
 
 @contextmanager
