@@ -97,6 +97,10 @@ def restore_parser() -> argparse.ArgumentParser:
                 "the newest one; asks for the database's name before anything is touched",
             ),
             ("sudo restore-postgres.sh auth --rollback", "back to how it was before the last restore"),
+            (
+                "sudo restore-postgres.sh payment --to-time '2024-01-15 13:37:00+03' --into payment_db_at_1337",
+                "as it was at that moment, beside the live one; needs WAL archiving (docs/point-in-time.md)",
+            ),
         ],
     )
     parser.add_argument("target", metavar="TARGET", help="the database by its name in DATABASES: auth, payment")
@@ -106,6 +110,14 @@ def restore_parser() -> argparse.ArgumentParser:
     what.add_argument("--history", action="store_true", help="show the restores so far and how long they took")
     what.add_argument("--rollback", action="store_true", help="swap the database that the last restore kept back in")
     what.add_argument("--drop-old", action="store_true", help="drop the databases that restores have kept")
+    point = parser.add_argument_group("instead of FILE, with WAL archiving")
+    point.add_argument("--window", action="store_true", help="show which moments can be recovered")
+    point.add_argument("--to-time", metavar="TIME", help="as it was then: '2024-01-15 13:37:00+03'")
+    point.add_argument("--to-lsn", metavar="LSN", help="up to a position in WAL")
+    point.add_argument("--to-xid", metavar="XID", help="up to a transaction, and with it")
+    point.add_argument("--to-name", metavar="NAME", help="up to a restore point (pg_create_restore_point)")
+    point.add_argument("--latest", action="store_true", help="up to the last commit that was archived")
+    point.add_argument("--archive", metavar="NAME", help="another directory in BACKUP_DIR/pitr than the database's own")
     how = parser.add_argument_group("how")
     how.add_argument("--yes", action="store_true", help="do not ask; needed where there is no terminal")
     how.add_argument(
@@ -157,6 +169,42 @@ def setup_systemd_parser() -> argparse.ArgumentParser:
         ],
         "that of the unit, else deployer",
     )
+
+
+def setup_wal_parser() -> argparse.ArgumentParser:
+    parser = _parser(
+        "setup-wal-archiving.sh",
+        "Archive the WAL of a database's cluster, so that it can be recovered to any moment: check the server, make a\n"
+        "replication slot, let systemd (else cron) run the receiver, and wait for the first base backup.",
+        [
+            ("sudo setup-wal-archiving.sh payment", "once; again to see that all is as it should be"),
+            ("sudo setup-wal-archiving.sh payment --uninstall", "take it back; what was archived stays"),
+        ],
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="databases by their names in DATABASES; with --uninstall default: all"
+    )
+    parser.add_argument(
+        "--user", metavar="NAME", help="the account that receives; default: that of the unit, else deployer"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything and show what would change; change nothing"
+    )
+    parser.add_argument(
+        "--uninstall", action="store_true", help="stop receiving, drop the slot, leave what was archived"
+    )
+    return parser
+
+
+def receive_wal_parser() -> argparse.ArgumentParser:
+    parser = _parser(
+        "receive-wal.sh",
+        "Receive WAL until it is stopped, whatever happens to the database. setup-wal-archiving.sh lets it run.",
+        [("receive-wal.sh payment", "as postgres-wal@payment.service does it")],
+    )
+    parser.add_argument("target", metavar="NAME", help="the database by its name in DATABASES")
+    parser.add_argument("--watchdog", action="store_true", help="do nothing where one runs already: for cron")
+    return parser
 
 
 def prepare_parser() -> argparse.ArgumentParser:

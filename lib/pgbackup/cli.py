@@ -14,12 +14,16 @@ from pgbackup.commands import (
     backup,
     backup_plan,
     prepare,
+    receive_run,
+    recover,
     restore,
     restore_list,
     restore_old,
     restore_run,
+    restore_window,
     setup_cron,
     setup_systemd,
+    setup_wal,
     verify,
 )
 from pgbackup.commands.job import Job
@@ -103,8 +107,12 @@ def _verify(options: argparse.Namespace) -> tuple[Result, argparse.Namespace]:
 
 def _restore(options: argparse.Namespace) -> tuple[Result, argparse.Namespace]:
     action = _restore_action(options)
+    aim = _aim(options)
     settings = config.with_client(_settings({}), options.client)
     (target,) = settings.chosen((options.target,))
+    archive = options.archive or target.directory
+    if action == "window":
+        return restore_window.show(settings, target, archive), options
     if action == "list":
         return restore_list.listing(settings, target), options
     if action == "history":
@@ -118,8 +126,16 @@ def _restore(options: argparse.Namespace) -> tuple[Result, argparse.Namespace]:
         in_place=options.in_place,
         dry_run=options.dry_run,
     )
+
+    def from_file_or_archive(job: Job, record: Record) -> None:
+        if not aim:
+            restore.restore(job, lambda: restore.from_file(job, options.file), chosen, record)
+            return
+        recover.check_early(job, yes=options.yes or options.dry_run, into=options.into)
+        restore.restore(job, lambda: recover.source_at(job, archive, aim, record), chosen, record)
+
     work: dict[str, Callable[[Job, Record], object]] = {
-        "restore": lambda job, record: restore.restore(job, options.file, chosen, record),
+        "restore": from_file_or_archive,
         "rollback": lambda job, record: restore_old.rollback(job, record, yes=options.yes, dry_run=options.dry_run),
         "drop-old": lambda job, record: restore_old.drop_old(job, record, yes=options.yes, dry_run=options.dry_run),
     }
@@ -128,17 +144,34 @@ def _restore(options: argparse.Namespace) -> tuple[Result, argparse.Namespace]:
 
 def _restore_action(options: argparse.Namespace) -> str:
     """The one thing that is to be done. Raise UsageError where the command line asks for none or for several."""
-    asked = [word for word in ("list", "history", "rollback", "drop_old") if getattr(options, word)]
-    asked += ["restore"] if options.file is not None else []
+    asked = [word for word in ("list", "history", "window", "rollback", "drop_old") if getattr(options, word)]
+    asked += ["restore" for source in (options.file, *_aims(options).values()) if source is not None]
     if len(asked) != 1:
         raise UsageError(
-            "name one FILE, or one of --list, --history, --rollback, --drop-old",
+            "name one FILE, or one of --list, --history, --window, --latest, --to-…, --rollback, --drop-old",
             f"see what there is: restore-postgres.sh {options.target} --list",
         )
     ways = [word for word in ("into", "online", "in_place") if getattr(options, word)]
     if len(ways) > 1 or (ways and asked != ["restore"]):
-        raise UsageError("--into, --online and --in-place exclude each other and go with a FILE")
+        raise UsageError("--into, --online and --in-place exclude each other and go with what is to be restored")
+    if options.archive is not None:
+        if asked != ["window"] and not any(value is not None for value in _aims(options).values()):
+            raise UsageError("--archive goes with --window, --latest and --to-…")
+        if "/" in options.archive or options.archive.startswith("."):
+            raise UsageError(f"--archive {options.archive!r} is no name of a directory in BACKUP_DIR/pitr")
     return asked[0].replace("_", "-")
+
+
+def _aims(options: argparse.Namespace) -> dict[str, str | None]:
+    """What was asked to be recovered to, by its kind."""
+    found = {kind: getattr(options, f"to_{kind}") for kind in recover.KINDS if kind != "latest"}
+    return {**found, "latest": "" if options.latest else None}
+
+
+def _aim(options: argparse.Namespace) -> recover.Aim | None:
+    """Raise UsageError for a value that can be none."""
+    given = ((kind, value) for kind, value in _aims(options).items() if value is not None)
+    return next((recover.checked(recover.Aim(kind, value)) for kind, value in given), None)
 
 
 def _setup_options(options: argparse.Namespace, script: str) -> SetupOptions:
@@ -164,6 +197,22 @@ def _setup_systemd(options: argparse.Namespace) -> tuple[Result, argparse.Namesp
     return setup_systemd.set_up(_settings({}), ROOT, asked), options
 
 
+def _setup_wal(options: argparse.Namespace) -> tuple[Result, argparse.Namespace]:
+    if not options.names and not options.uninstall:
+        raise UsageError("name the databases whose WAL is to be archived", "sudo setup-wal-archiving.sh payment")
+    accounts.require_root(setup_wal.SCRIPT)
+    settings = _settings({})
+    asked = SetupOptions(user=options.user, schedule=None, dry_run=options.dry_run, uninstall=options.uninstall)
+    targets = settings.chosen(tuple(options.names))
+    return setup_wal.run(settings, targets, ROOT, asked, quiet=options.quiet), options
+
+
+def _receive_wal(options: argparse.Namespace) -> tuple[Result, argparse.Namespace]:
+    settings = _settings({})
+    (target,) = settings.chosen((options.target,))
+    return receive_run.run(settings, target, watchdog=options.watchdog, quiet=options.quiet), options
+
+
 def _prepare(options: argparse.Namespace) -> tuple[Result, argparse.Namespace]:
     return prepare.run(_settings({}), options.user, Path(options.under)), options
 
@@ -174,6 +223,8 @@ _VERBS = {
     "restore": ("restore-postgres.sh", arguments.restore_parser, _restore),
     "setup-cron": (setup_cron.SCRIPT, arguments.setup_cron_parser, _setup_cron),
     "setup-systemd": (setup_systemd.SCRIPT, arguments.setup_systemd_parser, _setup_systemd),
+    "setup-wal": (setup_wal.SCRIPT, arguments.setup_wal_parser, _setup_wal),
+    "receive-wal": ("receive-wal.sh", arguments.receive_wal_parser, _receive_wal),
     "prepare": ("make install", arguments.prepare_parser, _prepare),
 }
 

@@ -32,6 +32,10 @@ class Target:
     passfile: Path | None
     services: tuple[str, ...]
     health_url: str
+    base_every_days: int
+    base_full_every_days: int
+    wal_keep_megabytes: int
+    wal_sync: bool
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Settings:
     stall_seconds: int
     command_seconds: int
     load_stall_seconds: int
+    recovery_megabytes: int
     health_seconds: int
     health_ca: Path | None
     targets: tuple[Target, ...]

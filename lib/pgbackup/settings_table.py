@@ -76,6 +76,12 @@ GLOBAL_SETTINGS = (
         "how long one statement of a restore may take: the building of an index, a check of all rows",
     ),
     Setting(
+        "RECOVERY_MEGABYTES",
+        whole_number(128, 1 << 20, "MB"),
+        "2048",
+        "how much memory the throwaway server of a recovery to a point in time may use",
+    ),
+    Setting(
         "HEALTH_SECONDS", whole_number(1, 3600, "seconds"), "60", "how long to wait until the services are well again"
     ),
     Setting(
@@ -125,5 +131,29 @@ TARGET_SETTINGS = (
     ),
     Setting(
         "HEALTH_URL", values.OPTIONAL_HEALTH_URL, _from_guide("HEALTH_URL", ""), "tells that the services are well"
+    ),
+    Setting(
+        "BASE_EVERY_DAYS",
+        whole_number(1, 365, "days"),
+        "1",
+        "with WAL archiving: age at which backup-postgres.sh makes a new base backup",
+    ),
+    Setting(
+        "BASE_FULL_EVERY_DAYS",
+        whole_number(1, 365, "days"),
+        "7",
+        "where the server has summarize_wal on (PostgreSQL 17 and later): age at which the new one is not incremental",
+    ),
+    Setting(
+        "WAL_KEEP_MEGABYTES",
+        whole_number(64, 1 << 27, "MB"),
+        "10240",
+        "WAL that the server may keep for a receiver that is away, before it gives it up: max_slot_wal_keep_size",
+    ),
+    Setting(
+        "WAL_SYNC",
+        values.YES_OR_NO,
+        "no",
+        "yes: WAL is synced to disk as it arrives, for synchronous_standby_names (docs/point-in-time.md)",
     ),
 )

@@ -39,6 +39,12 @@ def _words(value: str, word: Callable[[str], str]) -> tuple[str, ...]:
     return tuple(word(part) for part in value.split())
 
 
+def _yes_or_no(value: str) -> bool:
+    if value not in ("yes", "no"):
+        raise ValueError(value)
+    return value == "yes"
+
+
 def _or_nothing(parse: Callable[[str], object], nothing: object) -> Callable[[str], object]:
     return lambda value: parse(value) if value else nothing
 
@@ -121,6 +127,7 @@ TARGET_NAMES = Kind(
     " beginning with a letter",
     _target_names,
 )
+YES_OR_NO = Kind("yes or no", _yes_or_no)
 PROGRAM = Kind("a program, with its arguments if any, quoted as for a shell", _program)
 CONTAINER = Kind("a container's name or id: letters, digits, '_', '.' and '-'", _CONTAINER)
 CONTAINERS = Kind("names of containers with blanks between, or empty", lambda value: _words(value, _CONTAINER))

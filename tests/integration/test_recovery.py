@@ -114,7 +114,7 @@ def _recovered(
     start: Start, origin: Origin, target: dict[str, str], segments: Segments | None = None
 ) -> tuple[Reached, list[int]]:
     with start() as made:
-        made.unpack("", _pieces(origin.base))
+        made.unpack(basemanifest.MAIN, _pieces(origin.base))
         made.check()
         with made.recovered(target, segments or origin.segment, _MEMORY_MEGABYTES) as reached:
             return reached, _ids(made)
@@ -178,7 +178,7 @@ def test_what_is_raised_in_the_middle_leaves_nothing(origin: Origin, scratch: St
 def test_a_changed_base_backup_is_refused(origin: Origin, scratch: Start) -> None:
     at = origin.base.index(b"PG_VERSION\0") + 512
     with scratch() as made:
-        made.unpack("", _pieces(origin.base[:at] + b"9" + origin.base[at + 1 :]))
+        made.unpack(basemanifest.MAIN, _pieces(origin.base[:at] + b"9" + origin.base[at + 1 :]))
         with pytest.raises(BackupBad, match="PG_VERSION"):
             made.check()
 

@@ -14,7 +14,8 @@ from pgbackup.host import installed, units
 from pgbackup.host.installed import Change
 
 ROOT = Path(__file__).resolve().parents[2]
-TEMPLATES = {name: (ROOT / "systemd" / name).read_text() for name in units.NAMES}
+ALL = (*units.NAMES, units.WAL_SERVICE)
+TEMPLATES = {name: (ROOT / "systemd" / name).read_text() for name in ALL}
 GUIDE = units.Host(
     root=Path("/opt/payment-system/deployment"),
     backup_dir=Path("/opt/backups"),
@@ -26,7 +27,7 @@ GUIDE = units.Host(
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze here")
 
 
-@pytest.mark.parametrize("name", units.NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_the_files_in_the_checkout_are_those_of_the_guides_host(name: str) -> None:
     assert units.rendered(TEMPLATES[name], GUIDE) == TEMPLATES[name]
 
@@ -37,17 +38,17 @@ def test_the_guides_line_stands_by_itself() -> None:
     assert "\nPersistent=true\n" in TEMPLATES[units.TIMER]
 
 
-def test_only_timers_are_installed_to_start_at_boot() -> None:
-    assert {name for name, text in TEMPLATES.items() if "[Install]" in text} == set(units.TIMERS)
+def test_only_timers_and_receivers_are_installed_to_start_at_boot() -> None:
+    assert {name for name, text in TEMPLATES.items() if "[Install]" in text} == {*units.TIMERS, units.WAL_SERVICE}
 
 
 def test_every_failure_is_reported() -> None:
-    for name in (units.SERVICE, "postgres-verify.service"):
+    for name in (units.SERVICE, "postgres-verify.service", units.WAL_SERVICE):
         assert "OnFailure=postgres-backup-failure@%n.service" in TEMPLATES[name]
 
 
 @needs_systemd
-@pytest.mark.parametrize("name", [name for name in units.NAMES if name.endswith(".service")])
+@pytest.mark.parametrize("name", [name for name in ALL if name.endswith(".service")])
 def test_the_exposure_is_small(name: str, tmp_path: Path) -> None:
     unit = tmp_path / name
     for over_network in (False, True):
@@ -64,11 +65,11 @@ def test_the_exposure_is_small(name: str, tmp_path: Path) -> None:
 def test_systemd_finds_nothing_wrong_whatever_the_path(name: str, tmp_path: Path) -> None:
     root = tmp_path / name
     (root / "scripts").mkdir(parents=True)
-    for script in ("backup-postgres.sh", "verify-backups.sh"):
+    for script in ("backup-postgres.sh", "verify-backups.sh", "receive-wal.sh"):
         (root / "scripts" / script).write_text("#!/bin/sh\n")
         (root / "scripts" / script).chmod(0o755)
     host = replace(GUIDE, root=root, backup_dir=root / "b k", used=(root, root / "b k"))
-    paths = [tmp_path / unit for unit in units.NAMES]
+    paths = [tmp_path / unit for unit in ALL]
     for path in paths:
         path.write_text(units.rendered(TEMPLATES[path.name], host))
     argv = ["systemd-analyze", "verify", "--man=no", *map(str, paths)]

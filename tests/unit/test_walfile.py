@@ -40,7 +40,6 @@ def place(tmp_path: Path) -> Iterator[Folder]:
 def test_the_header_is_the_one_that_postgresql_writes() -> None:
     walfile.check_header(_content(), _SEGMENT, _SYSTEM)
     walfile.check_header(_content(timeline=1), _SEGMENT, _SYSTEM)  # the first segment after a switch
-    assert walfile.segment_bytes(_content()[:64]) == _SIZE
 
 
 @pytest.mark.parametrize(

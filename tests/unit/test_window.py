@@ -140,3 +140,12 @@ def test_the_last_base_stays_whatever_its_age() -> None:
 def test_segments_go_by_their_number_on_every_timeline() -> None:
     segments = [Segment(1, 4), Segment(2, 3), Segment(1, 5), Segment(2, 5), Segment(3, 4)]
     assert window.unneeded(segments, [_base(5), _base(9)]) == [Segment(1, 4), Segment(2, 3), Segment(3, 4)]
+
+
+def test_behind_an_unfinished_segment_is_a_gap_even_if_the_next_one_is_there() -> None:
+    """The slot was dropped in the middle of segment 3, and made anew when the server had come to segment 4."""
+    first, second = window.windows(
+        [_base(1), _base(4)], _times(1, 2, 3, 4, 5), {}, None, unfinished={Segment(1, 3), Segment(1, 5)}
+    )
+    assert (first.last, second.last) == (Segment(1, 3), Segment(1, 5))
+    assert window.base_at([first, second], _START + 4 * _HOUR + timedelta(minutes=1)) == (second, _base(4))

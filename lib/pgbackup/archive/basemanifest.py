@@ -110,7 +110,7 @@ class Contents:
     """What tar archives were found to hold; add() each of them, then compare()."""
 
     def __init__(self) -> None:
-        self._manifest: BaseManifest | None = None
+        self.manifest_text = b""
         self._found: dict[str, Listed] = {}
 
     def add(self, archive: str, pieces: Iterable[bytes]) -> None:
@@ -140,20 +140,21 @@ class Contents:
         if content is None:
             raise BackupBad(f"its file {path!r} cannot be read")
         if path == NAME:
-            self._manifest = parse(content.read(_LARGEST_MANIFEST_BYTES))
+            self.manifest_text = content.read(_LARGEST_MANIFEST_BYTES)
             return
         if path in self._found:
             raise BackupBad(f"it holds the file {path!r} twice")
         self._found[path] = _measured(content.read)
 
     def compare(self) -> BaseManifest:
-        """Return the manifest that everything agrees with.
+        """Return the manifest that everything agrees with: manifest_text, found in an archive, or set by the caller
+        where it lies beside them.
 
         Raise BackupBad, naming files: missing, not listed, of another size or content.
         """
-        said = self._manifest
-        if said is None:
+        if not self.manifest_text:
             raise BackupBad("it has no backup_manifest")
+        said = parse(self.manifest_text)
         both = self._found.keys() & said.files.keys()
         missing = sorted(said.files.keys() - both)
         extra = sorted(path for path in self._found.keys() - both if not _UNLISTED.fullmatch(path))

@@ -12,17 +12,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pgbackup import interrupt
 from pgbackup.archive import manifest
-from pgbackup.archive.gzipped import GZIP, LEVEL, RAW_DEFLATE, Damaged, deflate
+from pgbackup.archive.gzipped import LEVEL, RAW_DEFLATE, deflate, inflated
 from pgbackup.archive.sqldump import DumpScanner
 from pgbackup.errors import BackupBad
 
 _PROMISE = b"pgbackup: a manifest follows\0"
 _HEADER = b"\x1f\x8b\x08\x10\x00\x00\x00\x00\x00\xff" + _PROMISE
 _READ_BYTES = 256 << 10
-# Deflate can make a thousand bytes of one: what comes out at once is limited too.
-_INFLATED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,15 @@ class Reader:
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the dump in pieces of at most 1 MiB. Raise BackupBad at damage, Interrupted on a signal."""
-        inflater, position, inflated = deflate.decompressobj(wbits=GZIP), 0, 0
+        taken = 0
+        for piece in inflated(self._blocks(), several=self.manifest is None):
+            taken += len(piece)
+            if self.manifest and taken > self.manifest.sql_bytes:
+                raise BackupBad(f"more comes out of it than the {self.manifest.sql_bytes:,} bytes of its manifest")
+            yield piece
+
+    def _blocks(self) -> Iterator[bytes]:
+        position = 0
         while position < self._dump_bytes:
             data = os.pread(self._descriptor, min(_READ_BYTES, self._dump_bytes - position), position)
             if not data:
@@ -117,24 +122,7 @@ class Reader:
             position += len(data)
             self._digest.update(data)
             self._advance(len(data))
-            while data:
-                interrupt.check()
-                if inflater.eof:
-                    if self.manifest:
-                        raise BackupBad(f"something else stands behind the dump, before byte {position:,}")
-                    inflater = deflate.decompressobj(wbits=GZIP)
-                try:
-                    piece = inflater.decompress(data, _INFLATED_BYTES)
-                except Damaged:
-                    what = "it is damaged" if inflated else "it is not gzip data, or damaged"
-                    raise BackupBad(f"{what}, before byte {position:,}") from None
-                inflated += len(piece)
-                if self.manifest and inflated > self.manifest.sql_bytes:
-                    raise BackupBad(f"more comes out of it than the {self.manifest.sql_bytes:,} bytes of its manifest")
-                yield piece
-                data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
-        if not inflater.eof:
-            raise BackupBad("it is cut off in the middle of the compressed dump" if self._dump_bytes else "it is empty")
+            yield data
 
     def finished(self) -> Contents:
         """Return what the file holds. Raise BackupBad unless it is what its manifest says, and the dump is whole."""

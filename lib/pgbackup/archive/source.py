@@ -16,12 +16,16 @@ _PEEK_BYTES = 64 << 10
 
 @dataclass(frozen=True)
 class Source:
-    """An open backup file. path: where it was found; database: whose it is by manifest or name, None if unknown."""
+    """An open backup file. path: where it was found; database: whose it is by manifest or name, None if unknown.
+
+    name: what it is called where people read of it.
+    """
 
     path: Path
     descriptor: int
     database: str | None
     manifest: manifest.Manifest | None
+    name: str
 
 
 def find(typed: str, directory: Path, database: str) -> Path:
@@ -40,8 +44,10 @@ def find(typed: str, directory: Path, database: str) -> Path:
     return path
 
 
-def opened(path: Path, database: str) -> Source:
+def opened(path: Path, database: str, name: str = "") -> Source:
     """Open it for reading, once: everything afterwards goes through this descriptor. The caller closes it.
+
+    name: what it is called, where that is not its path.
 
     Raise BackupBad for what is no regular file or its manifest is damaged, PermissionDenied, NoBackup.
     """
@@ -65,7 +71,7 @@ def opened(path: Path, database: str) -> Source:
             raise BackupBad(f"'{path}' is bad: {bad.message}", "take an older one: --list") from None
         held = found[0] if found else None
         named = database if names.parse(database, path.name) else None
-        return Source(path, descriptor, held.database if held else named, held)
+        return Source(path, descriptor, held.database if held else named, held, name or str(path))
     except BaseException:
         os.close(descriptor)
         raise

@@ -126,9 +126,11 @@ def reach(
     switches: Sequence[Switch] = (),
     timeline: int | None = None,
     segment_bytes: int = SEGMENT_BYTES,
+    unfinished: Collection[Segment] = (),
 ) -> Segment | None:
     """Return the last segment that can be had from `begun` on without a gap; None if not even that one is there.
 
+    unfinished: those that are there in part, with which it ends.
     switches: the history of `timeline`, which is followed; without one it is begun's own. The segment in which
     timelines change is taken from the new one, else from the old one, as the server itself does it.
     """
@@ -140,6 +142,8 @@ def reach(
         if found is None:
             return last
         last, number = found, number + 1
+        if found in unfinished:
+            return last
 
 
 def _owners(number: int, switches: Sequence[Switch], following: int, segment_bytes: int) -> list[int]:

@@ -21,11 +21,6 @@ _LONG_HEADER = 0x0002
 _HEADER = struct.Struct("<HHIQIxxxxQII")
 
 
-def segment_bytes(data: bytes) -> int:
-    """Given the beginning of a segment, return the size of segments in its cluster. Raise BackupBad."""
-    return _header(data)[3]
-
-
 def check_header(data: bytes, segment: Segment, system: int) -> None:
     """Raise BackupBad unless `data`, a segment's whole content, begins as that segment of that cluster does.
 

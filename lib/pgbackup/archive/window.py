@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -36,10 +36,10 @@ class Confirmed:
 
 @dataclass(frozen=True)
 class Window:
-    """A time without a gap. bases: oldest first. until, lsn: the last moment and position that can be recovered.
+    """A time without a gap. bases: oldest first. until, lsn: the last moment and position that can surely be recovered.
 
-    last: the segment that it ends in. current: it goes on now, so that `until` is exact; else it is when the last
-    segment was finished, and nothing later than that can be in it.
+    last: the segment that it ends in. current: the receiver has confirmed `until`; else that is when the last segment
+    was finished, and nothing later than that can be in it.
     """
 
     bases: tuple[Base, ...]
@@ -60,15 +60,18 @@ def windows(
     histories: Mapping[int, Sequence[Switch]],
     confirmed: Confirmed | None,
     segment_bytes: int = wal.SEGMENT_BYTES,
+    unfinished: Collection[Segment] = (),
 ) -> list[Window]:
-    """Return the windows, oldest first. times: each segment that is there, the unfinished one too, and when it was
-    written last. A base whose WAL is not there to its stop, or whose parent is gone, opens none.
+    """Return the windows, oldest first. times: each segment that is there, and when it was written last; unfinished:
+    which of them are not whole, so that nothing behind them belongs to the same window.
+
+    A base whose WAL is not there to its stop, or whose parent is gone, opens none.
     """
     by_end: dict[Segment, list[Base]] = {}
     names = {base.name: base for base in bases}
     for base in sorted(bases, key=lambda base: (base.ended, base.name)):
         timeline = wal.newest_timeline(base.began, histories, segment_bytes)
-        last = wal.reach(base.began, times, histories.get(timeline, ()), timeline, segment_bytes)
+        last = wal.reach(base.began, times, histories.get(timeline, ()), timeline, segment_bytes, unfinished)
         if last and base.stop <= (last.number + 1) * segment_bytes and _whole(base, names):
             by_end.setdefault(last, []).append(base)
     return [_window(last, of_it, times[last], confirmed, segment_bytes) for last, of_it in by_end.items()]
@@ -82,8 +85,8 @@ def _window(
     last: Segment, bases: Sequence[Base], written: datetime, confirmed: Confirmed | None, segment_bytes: int
 ) -> Window:
     end = (last.number + 1) * segment_bytes
-    # A confirmed position at the end of a segment is in it, though the next one's first byte has that number.
-    if confirmed and last.number * segment_bytes <= confirmed.lsn <= end and confirmed.lsn >= bases[-1].stop:
+    # What was received since the last confirmation goes further, but nobody knows up to when.
+    if confirmed and bases[0].stop <= confirmed.lsn <= end:
         return Window(tuple(bases), confirmed.time, confirmed.lsn, last, current=True)
     return Window(tuple(bases), written, end, last, current=False)
 

@@ -12,11 +12,12 @@ from datetime import datetime, timezone
 from pgbackup import __version__, interrupt, proc
 from pgbackup.archive import folder
 from pgbackup.archive.folder import Folder
+from pgbackup.commands import archiving, base
 from pgbackup.commands.job import Job, Outcome, identity
 from pgbackup.commands.one_backup import back_up
 from pgbackup.commands.result import Result, document, instant, size, table
 from pgbackup.config import Settings, Target
-from pgbackup.errors import IoFailed, SuiteError, overall_status
+from pgbackup.errors import IoFailed, LockHeld, SuiteError, overall_status
 from pgbackup.log import EventLog
 from pgbackup.progress import Reporter, reporting
 
@@ -67,6 +68,7 @@ def _each(
             with folder.opened(top.path / target.directory, create=True) as place:
                 job = Job(target, settings, place, identity(target, place), environment, log, reporter)
                 back_up(job, outcome)
+                _base_backup(job, outcome)
         except SuiteError as error:
             _failed(outcome, log, reporter, error)
         except OSError as error:
@@ -88,6 +90,21 @@ def _each(
         while wait(work, _TICK_SECONDS).not_done:
             pass
         return [done.result() for done in work]
+
+
+def _base_backup(job: Job, outcome: Outcome) -> None:
+    """Where WAL is archived, make a base backup when one is due. What fails of it is the run's failure, too."""
+    with archiving.opened(job.settings, job.target) as archive:
+        if archive is None:
+            return
+        try:
+            with outcome.timed("base backup"):
+                outcome.base = base.back_up(job, archive[0])
+        except LockHeld:
+            return  # the receiver makes one just now, or another database of the same cluster
+        except SuiteError as error:
+            error.message = f"the dump is published, but no base backup could be made: {error.message}"
+            raise
 
 
 def _failed(outcome: Outcome, log: EventLog, reporter: Reporter, error: SuiteError) -> None:

@@ -9,9 +9,10 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pgbackup import proc
-from pgbackup.archive import catalog, expiry, folder, names, retention
+from pgbackup.archive import catalog, expiry, folder, names, recoverable, retention
 from pgbackup.archive.catalog import Backup
 from pgbackup.archive.folder import Folder
+from pgbackup.commands import archiving, base
 from pgbackup.commands.job import identity
 from pgbackup.commands.result import Result, document, short_version, size
 from pgbackup.config import Settings, Target
@@ -46,6 +47,7 @@ def _one(target: Target, settings: Settings, environment: Mapping[str, str]) -> 
             known = catalog.listing(place, target.database) if place.path == path else []
             entry["retention"] = _decisions(place, known, settings, target, now)
             entry |= _server(target, settings, environment, place)
+            entry["base"] = _base_backup(settings, target, now)
     except SuiteError as error:
         entry |= {"status": error.status, "error": error.message, "hint": error.hint}
     return entry
@@ -77,6 +79,12 @@ def _server(target: Target, settings: Settings, environment: Mapping[str, str], 
     return {"server_version": facts.server_version, "size_bytes": facts.size_bytes, "tables": facts.tables}
 
 
+def _base_backup(settings: Settings, target: Target, now: datetime) -> str:
+    """Why a base backup would be made as well, "" where none would."""
+    with archiving.opened(settings, target) as archive:
+        return base.is_due(recoverable.look(archive[0]), target.base_every_days, now) if archive else ""
+
+
 def _lines(entry: dict[str, Any]) -> list[str]:
     name = entry["target"]
     if entry["status"]:
@@ -88,6 +96,8 @@ def _lines(entry: dict[str, Any]) -> list[str]:
             f"  from '{entry['database']}', {size(entry['size_bytes'])} in {entry['tables']} tables,"
             f" PostgreSQL {short_version(entry['server_version'])}, client {entry['client']}",
         ]
+    if entry.get("base"):
+        lines.append(f"  and a base backup: {entry['base']}")
     for decision in entry["retention"]:
         lines.append(f"  {'keep  ' if decision['keep'] else 'expire'} {decision['file']}: {decision['reason']}")
     return lines

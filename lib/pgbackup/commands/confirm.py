@@ -15,16 +15,21 @@ _TICK_SECONDS = 0.2
 
 def ask(name: str, what: str) -> None:
     """Ask on the terminal for `name`. Raise UsageError unless exactly that is typed; nothing was touched then."""
-    if not sys.stdin or not sys.stdin.isatty():
-        raise UsageError(
-            f"{what} needs a confirmation, and there is no terminal to ask on: nothing was touched",
-            "run it in a terminal, or add --yes",
-        )
+    require_terminal(what)
     sys.stderr.write(f"Type the database's name, {name}, to go on: ")
     sys.stderr.flush()
     if _typed() != name:
         raise UsageError("not confirmed: nothing was touched", f"type exactly: {name}")
     say("")
+
+
+def require_terminal(what: str) -> None:
+    """Raise UsageError where ask() could not ask."""
+    if not sys.stdin or not sys.stdin.isatty():
+        raise UsageError(
+            f"{what} needs a confirmation, and there is no terminal to ask on: nothing was touched",
+            "run it in a terminal, or add --yes",
+        )
 
 
 def _typed() -> str:

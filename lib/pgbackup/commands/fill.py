@@ -66,7 +66,7 @@ def _load(job: Job, ask: Client, filling: Filling, name: str) -> None:
         except Unavailable as error:
             raise job.blamed(error, loader) from None
         if reader.finished() != filling.contents:
-            raise BackupBad(f"'{filling.source.path}' was changed while it was restored", "restore it again")
+            raise BackupBad(f"'{filling.source.name}' was changed while it was restored", "restore it again")
 
 
 def _counted(parts: Iterable[Part], advance: Callable[[int], None]) -> Iterator[Part]:

@@ -72,7 +72,10 @@ def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
 
 @dataclass
 class Outcome:
-    """What came of one database. seconds: by phase. expired: names of removed backups. status: of its own work."""
+    """What came of one database. seconds: by phase. expired: names of removed backups. status: of its own work.
+
+    base: the name of the base backup that was made as well, "" for none.
+    """
 
     target: str
     database: str
@@ -83,6 +86,7 @@ class Outcome:
     tables: int = 0
     rows: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    base: str = ""
     expired: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     status: int = 0

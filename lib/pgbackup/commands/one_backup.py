@@ -100,22 +100,33 @@ def _dump(job: Job, outcome: Outcome, descriptor: int, started: datetime, last: 
     with ExitStack() as stack:
         with outcome.timed("connect"):
             client = stack.enter_context(job.client())
-            outcome.client = client.kind
-            facts = gather(client, job.run, job.target, job.settings)
-        job.reporter.tell(
-            f"{job.target.name}: dumping '{job.target.database}' ({size(facts.size_bytes)},"
-            f" PostgreSQL {short_version(facts.server_version)}, client {client.kind})"
-        )
-        with outcome.timed("dump"):
-            try:
-                written = _stream_when_let_in(job, client, descriptor, last, facts.details["encoding"])
-            except Unavailable as error:
-                raise job.blamed(error, client) from None
-            _require_whole(job, written, facts)
-            _require_same_container(job, client)
-            manifest = _manifest(job, client, facts, written, started)
-            dumpfile.append_manifest(descriptor, manifest)
-        return facts, written
+        return dump(job, client, outcome, descriptor, started, last)
+
+
+def dump(
+    job: Job, client: Client, outcome: Outcome, descriptor: int, started: datetime, last: Backup | None
+) -> tuple[Facts, Written]:
+    """Write the whole file, manifest included, into `descriptor`, by that client. Raise unless the dump is complete.
+
+    started: the moment that the dump shows. last: the newest backup, to estimate the size by.
+    """
+    with outcome.timed("connect"):
+        outcome.client = client.kind
+        facts = gather(client, job.run, job.target, job.settings)
+    job.reporter.tell(
+        f"{job.target.name}: dumping '{job.target.database}' ({size(facts.size_bytes)},"
+        f" PostgreSQL {short_version(facts.server_version)}, client {client.kind})"
+    )
+    with outcome.timed("dump"):
+        try:
+            written = _stream_when_let_in(job, client, descriptor, last, facts.details["encoding"])
+        except Unavailable as error:
+            raise job.blamed(error, client) from None
+        _require_whole(job, written, facts)
+        _require_same_container(job, client)
+        manifest = _manifest(job, client, facts, written, started)
+        dumpfile.append_manifest(descriptor, manifest)
+    return facts, written
 
 
 def _stream_when_let_in(job: Job, client: Client, descriptor: int, last: Backup | None, encoding: str) -> Written:

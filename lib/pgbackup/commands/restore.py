@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -56,8 +56,20 @@ class Work:
     entry: journal.Entry
 
 
-def restore(job: Job, typed: str, options: Options, record: Record) -> None:
-    """Restore the file that was typed; what comes of it is noted in `record`. Raise SuiteError or OSError.
+@contextmanager
+def from_file(job: Job, typed: str) -> Iterator[Source]:
+    """Open the file that was typed for the length of the block."""
+    opened = source.opened(source.find(typed, job.place.path, job.target.database), job.target.database)
+    try:
+        yield opened
+    finally:
+        os.close(opened.descriptor)
+
+
+def restore(job: Job, opening: Callable[[], AbstractContextManager[Source]], options: Options, record: Record) -> None:
+    """Restore a source; what comes of it is noted in `record`. Raise SuiteError or OSError.
+
+    opening: opens the source, when the lock is held and what earlier runs have left is settled.
 
     Whatever is raised, the live database is as it was, open, and the services that ran run again.
     """
@@ -66,8 +78,7 @@ def restore(job: Job, typed: str, options: Options, record: Record) -> None:
         if not options.dry_run:
             one_backup.sweep(job)
             unfinished.settle(job, lambda: ask)
-        opened = source.opened(source.find(typed, job.place.path, job.target.database), job.target.database)
-        try:
+        with opening() as opened:
             work = _prepared(job, ask, opened, options, record)
             if options.dry_run:
                 return
@@ -80,13 +91,11 @@ def restore(job: Job, typed: str, options: Options, record: Record) -> None:
                     f"the restore is done, but {'; '.join(record.unwell)}",
                     "look into their logs; the restored database stays, --rollback brings the old one back",
                 )
-        finally:
-            os.close(opened.descriptor)
 
 
 def _prepared(job: Job, ask: Client, opened: Source, options: Options, record: Record) -> Work:
     """Verify the file, look at the server, and show what will happen. Nothing is touched."""
-    record.file, record.into = str(opened.path), options.into
+    record.file, record.into = opened.name, options.into
     contents, situation = _examined(job, ask, opened, options, record)
     record.rows, record.tables = sum(contents.rows.values()), len(contents.rows)
     record.sql_bytes = contents.sql_bytes
@@ -102,7 +111,7 @@ def _prepared(job: Job, ask: Client, opened: Source, options: Options, record: R
     keeps_old = situation.valid and not options.into and not options.in_place
     entry = journal.Entry(
         started=now.isoformat(timespec="seconds"),
-        file=str(opened.path),
+        file=opened.name,
         scratch=new_name(naming.SCRATCH),
         outgoing=new_name(naming.BEFORE) if keeps_old else "",
         stopped=situation.up,
@@ -136,7 +145,7 @@ def _verified(job: Job, opened: Source) -> Contents:
         try:
             return dumpfile.check(opened.descriptor, advance)
         except BackupBad as bad:
-            raise BackupBad(f"'{opened.path}' is bad: {bad.message}", "take an older one: --list") from None
+            raise BackupBad(f"'{opened.name}' is bad: {bad.message}", "take an older one: --list") from None
 
 
 def _safety_backup(job: Job, record: Record) -> str:
@@ -152,7 +161,7 @@ def _carry_out(work: Work) -> None:
     job, options, entry = work.job, work.options, work.entry
     work.record.began = True
     journal.write(job.place, job.run.owner, entry)
-    job.log.info(job.target.name, "restore.start", file=work.source.path, into=options.into or job.target.database)
+    job.log.info(job.target.name, "restore.start", file=work.source.name, into=options.into or job.target.database)
     with ExitStack() as stack:
         stack.enter_context(_undone(work))
         if not options.into and not options.online:

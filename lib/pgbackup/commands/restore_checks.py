@@ -78,13 +78,7 @@ def examine(
     ]
     if missing and not create_roles:
         problems.append(f"roles that the dump needs are missing: {', '.join(missing)} (--create-roles makes them)")
-    if into:
-        if swap.exists(client, job.run, job.target, job.settings, into):
-            problems.append(f"there is a database '{into}' already")
-        if len(into.encode("utf-8", "surrogateescape")) > naming.LONGEST_BYTES:
-            problems.append(f"'{into}' is longer than the {naming.LONGEST_BYTES} bytes of a database's name")
-    else:
-        problems += _in_use(found)
+    problems += name_problems(job, client, into) if into else _in_use(found)
     if problems:
         kind = BackupBad if _foreign(job, source, into) else ConfigurationError
         raise kind("; ".join(problems), "nothing was touched; docs/restore.md says what to do about each")
@@ -107,6 +101,16 @@ def examine(
         up=up,
         absent=absent,
     )
+
+
+def name_problems(job: Job, client: Client, into: str) -> list[str]:
+    """Why a database of this name cannot be made."""
+    problems = []
+    if swap.exists(client, job.run, job.target, job.settings, into):
+        problems.append(f"there is a database '{into}' already")
+    if len(into.encode("utf-8", "surrogateescape")) > naming.LONGEST_BYTES:
+        problems.append(f"'{into}' is longer than the {naming.LONGEST_BYTES} bytes of a database's name")
+    return problems
 
 
 def _foreign(job: Job, source: Source, into: str) -> list[str]:
@@ -240,7 +244,7 @@ def lines(job: Job, source: Source, contents: Contents, situation: Situation, *,
     old = age((datetime.now(timezone.utc) - taken).total_seconds())
     proof = "every byte as its manifest says" if source.manifest else "no manifest: only its own completeness"
     told = [
-        f"restore '{into or job.target.database}' from '{source.path}'",
+        f"restore '{into or job.target.database}' from '{source.name}'",
         f"  backup    {old} old, {size(contents.sql_bytes)} of SQL, {len(contents.rows)} tables,"
         f" {sum(contents.rows.values()):,} rows; checked: {proof}",
     ]

@@ -1,4 +1,4 @@
-"""What the two set-ups of a schedule share: what may be asked for, one at a time, and how it is told."""
+"""What the set-ups share: what may be asked for, one at a time, and how it is told."""
 
 from __future__ import annotations
 

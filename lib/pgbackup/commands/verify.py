@@ -11,15 +11,19 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 
-from pgbackup.archive import catalog, dumpfile, folder, names
+from pgbackup import proc
+from pgbackup.archive import catalog, dumpfile, folder, names, walarchive
 from pgbackup.archive.catalog import Backup
 from pgbackup.archive.dumpfile import Contents
 from pgbackup.archive.folder import Folder
+from pgbackup.commands import verify_wal
+from pgbackup.commands.job import Job, identity
 from pgbackup.commands.result import Result, age, document, instant, size, table
+from pgbackup.commands.verify_wal import Found
 from pgbackup.config import Settings, Target
 from pgbackup.errors import BackupBad, NoBackup, PermissionDenied, overall_status
-from pgbackup.log import say
-from pgbackup.progress import reporting
+from pgbackup.log import EventLog, say
+from pgbackup.progress import Reporter, reporting
 
 _SCRIPT = "verify-backups.sh"
 _SMALL_BYTES = 1024
@@ -83,11 +87,32 @@ def run(settings: Settings, targets: Sequence[Target], *, max_age_hours: float, 
                 _conclude(target, place, [verdict for verdict in verdicts if verdict], now, max_age_hours)
                 for target, place, verdicts in zip(targets, places, found, strict=True)
             ]
+        archives = _archives(settings, targets, stack, reporter, now)
     _tell(settings, checked)
-    status = max((one.status for one in checked if one.status == BackupBad.status), default=0)
-    status = status or overall_status([one.status for one in checked if one.status])
+    for line in (line for found in archives for line in verify_wal.told(found)):
+        say(f"{_SCRIPT}: {line}")
+    found_out = [*(one.status for one in checked), *(one.status for one in archives)]
+    statuses = [status for status in found_out if status]
+    status = BackupBad.status if BackupBad.status in statuses else overall_status(statuses)
     databases = [_entry(one) for one in checked]
-    return Result(status, _lines(checked, now), document("verify", status, started=instant(now), databases=databases))
+    told = document(
+        "verify", status, started=instant(now), databases=databases, archives=[found.entry() for found in archives]
+    )
+    return Result(status, [*_lines(checked, now), *(line for found in archives for line in found.lines())], told)
+
+
+def _archives(
+    settings: Settings, targets: Sequence[Target], stack: ExitStack, reporter: Reporter, now: datetime
+) -> list[Found]:
+    """What was found out about WAL archives; databases that share a directory share one."""
+    found = []
+    for target in {target.directory: target for target in reversed(targets)}.values():
+        if walarchive.path_of(settings.backup_dir, target.directory).exists():
+            top = stack.enter_context(folder.opened(settings.backup_dir, create=False, top=True))
+            environment = proc.environment(os.environ)
+            job = Job(target, settings, top, identity(target, top), environment, EventLog(top), reporter)
+            found.append(verify_wal.check(job, target.directory, now))
+    return [one for one in reversed(found) if one]
 
 
 def _place(stack: ExitStack, settings: Settings, target: Target) -> Folder | None:

@@ -94,3 +94,17 @@ def blamed(
 def _not_running(found: Container, target: Target) -> Unavailable:
     verb = {"paused": "unpause", "restarting": "logs --tail 20"}.get(found.status, "start")
     return Unavailable(f"container '{target.container}' is {found.status}", f"docker {verb} {target.container}")
+
+
+def has_image(image: str, settings: Settings, environment: Mapping[str, str]) -> bool:
+    """Whether an image, by its full id, is on this host. Raise Unavailable where Docker is silent."""
+    argv = [*settings.docker, "image", "inspect", "--format", "{{.Id}}", "--", image]
+    return proc.run(argv, environment=environment, seconds=settings.command_seconds).status == 0
+
+
+def image_major(image: str, settings: Settings, environment: Mapping[str, str]) -> int | None:
+    """The major version of the PostgreSQL in an image, None where it does not tell."""
+    argv = [*settings.docker, "run", "--rm", "--pull", "never", "--network", "none", "--entrypoint", "postgres"]
+    finished = proc.run([*argv, image, "--version"], environment=environment, seconds=settings.command_seconds)
+    found = re.search(rb"\(PostgreSQL\) (\d+)", finished.stdout)
+    return int(found[1]) if finished.status == 0 and found else None

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pgbackup import interrupt, proc
 from pgbackup.archive import wal
+from pgbackup.archive.basemanifest import MAIN, NAME
 from pgbackup.config import Settings, Target
 from pgbackup.database import failures
 from pgbackup.database.client import Run, Sink, query
@@ -27,6 +28,7 @@ from pgbackup.errors import BackupBad, IoFailed, SuiteError, Unavailable
 _DISK = "/tmp"  # noqa: S108  of the container, and its own
 _DATA = f"{_DISK}/data"
 _TABLESPACES = f"{_DISK}/tablespaces"
+_PARTS = f"{_DISK}/parts"
 _NOBODY = 65534  # PostgreSQL does not run as root
 _TICK_SECONDS = 0.2
 # Status 1 is: there is no such file. Above 125 the server gives up instead of taking it for the end of WAL
@@ -123,6 +125,10 @@ class Scratch(Sidecar):
         super().__init__(target, settings, run, Container("", image, "running"), environment, pipes)
         self.connection = {"host": _DISK, "port": "5432", "user": target.user}
 
+    @property
+    def stall_seconds(self) -> int:
+        return self._settings.stall_seconds
+
     def say(self, *program: str) -> str:
         """Run a program to its end and return what it printed. Raise Unavailable with what it said."""
         finished = proc.run(
@@ -133,31 +139,62 @@ class Scratch(Sidecar):
             raise Unavailable(f"'{program[0]}' in the recovery of '{self._target.database}' failed: {said}")
         return finished.stdout.decode("utf-8", "replace")
 
-    def unpack(self, tablespace: str, pieces: Iterable[bytes]) -> None:
-        """Unpack one tar archive of the base backup. tablespace: its oid, "" for the main one, which comes first."""
-        place = f"{_TABLESPACES}/{tablespace}" if tablespace else _DATA
+    def unpacking(self, archive: str, pieces: Iterable[bytes], part: str = "") -> Iterator[bytes]:
+        """Unpack one tar archive of a base backup, and pass its pieces on to whoever reads them, too.
+
+        archive: the oid of a tablespace, or MAIN, which comes first. part: of a chain of incremental ones.
+        """
+        main = f"{_PARTS}/{part}" if part else _DATA
+        place = main if archive == MAIN else f"{_TABLESPACES}/{archive}"
         self.say("mkdir", "-p", "-m", "0700", place)
         with self.writing(["tar", "-x", "-f", "-", "-C", place]) as sink:
-            with suppress(BrokenPipeError):
-                for piece in pieces:
+            for piece in pieces:
+                with suppress(BrokenPipeError):  # its status tells why
                     sink.write(piece, self._settings.stall_seconds)
+                yield piece
             sink.close()
             status = sink.program.wait(self._settings.stall_seconds)
             if status != 0:
                 said = failures.first_error(sink.program.stderr)
                 raise IoFailed(f"the base backup cannot be unpacked: {said}", "is Docker's disk full? docker system df")
-        if tablespace:
-            self.say("ln", "-sfn", place, f"{_DATA}/pg_tblspc/{tablespace}")
+        if archive != MAIN:
+            self.say("ln", "-sfn", place, f"{main}/pg_tblspc/{archive}")
 
-    def check(self) -> None:
-        """Let pg_verifybackup compare everything with PostgreSQL's own manifest. Raise BackupBad.
+    def unpack(self, archive: str, pieces: Iterable[bytes], part: str = "") -> None:
+        """Do unpacking() for its own sake."""
+        for _ in self.unpacking(archive, pieces, part):
+            pass
 
-        Then make it ready to start: what the origin's administrators have set is not for this server.
-        """
+    def put_manifest(self, text: bytes, part: str = "") -> None:
+        """Put PostgreSQL's manifest where pg_verifybackup looks for it: with tablespaces it is in no archive."""
+        with self.writing(["sh", "-c", 'cat >"$0"', f"{_PARTS}/{part}/{NAME}" if part else f"{_DATA}/{NAME}"]) as sink:
+            sink.write(text, self._settings.stall_seconds)
+            sink.close()
+            if sink.program.wait(self._settings.stall_seconds) != 0:
+                raise IoFailed(f"{NAME} cannot be written: {failures.first_error(sink.program.stderr)}")
+
+    def free_bytes(self) -> int:
+        """How much room there is for what is unpacked."""
+        return int(self.say("df", "-P", "-k", _DISK).splitlines()[-1].split()[3]) * 1024
+
+    def verify(self, part: str = "") -> None:
+        """Let pg_verifybackup compare everything with PostgreSQL's own manifest. Raise BackupBad."""
         try:
-            self.say("pg_verifybackup", "--no-parse-wal", "--quiet", _DATA)
+            self.say("pg_verifybackup", "--no-parse-wal", "--quiet", f"{_PARTS}/{part}" if part else _DATA)
         except Unavailable as error:
             raise BackupBad(f"the base backup is not what its manifest says: {error.message}") from None
+
+    def combine(self, parts: Sequence[str]) -> None:
+        """Make one base backup of a full one and the incremental ones upon it, oldest first. Raise BackupBad."""
+        try:
+            self.say("pg_combinebackup", "--no-sync", f"--output={_DATA}", *(f"{_PARTS}/{part}" for part in parts))
+        except Unavailable as error:
+            raise BackupBad(f"the incremental base backups do not fit together: {error.message}") from None
+        self.say("rm", "-rf", _PARTS)
+
+    def check(self) -> None:
+        """Do verify(); then make it ready to start: what was set for the origin is not for this server."""
+        self.verify()
         # Without the map the links stay as they were made above.
         self.say("rm", "-f", f"{_DATA}/postgresql.auto.conf", f"{_DATA}/tablespace_map", f"{_DATA}/standby.signal")
         self.say("touch", f"{_DATA}/postgresql.auto.conf", f"{_DATA}/recovery.signal")

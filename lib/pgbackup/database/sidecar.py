@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from pgbackup import interrupt, proc
 from pgbackup.config import Settings, Target
@@ -35,12 +36,20 @@ FIRST_PROGRAM = f"echo ready 1<>{INSIDE}/ready && exec cat >/dev/null"
 
 
 def run_arguments(
-    docker: Sequence[str], target: Target, run: Run, container: Container, pipes: Path, user: str, foreign: bool
+    docker: Sequence[str],
+    target: Target,
+    run: Run,
+    container: Container,
+    pipes: Path,
+    user: str,
+    foreign: bool,
+    mounts: Mapping[Path, str] = MappingProxyType({}),
 ) -> list[str]:
     """Return the argument list of `docker run` for a sidecar. Pure. user: `uid:gid` of the caller.
 
     No secret is in it: a password comes from the mounted passfile, which libpq reads itself. foreign: the passfile
-    belongs to somebody else, which root may read by a capability only.
+    belongs to somebody else, which root may read by a capability only. mounts: further directories, and their paths
+    inside.
     """
     passfile = ["--mount", mount(str(target.passfile), _PASSFILE, "readonly"), "--env", f"PGPASSFILE={_PASSFILE}"]
     if foreign:
@@ -53,6 +62,7 @@ def run_arguments(
         *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
         *("--pids-limit", "64", "--log-driver", "none", "--no-healthcheck"),
         *("--env", "PGSSLMODE=disable", *(passfile if target.passfile else ())),
+        *(word for path, inside in mounts.items() for word in ("--mount", mount(str(path), inside))),
         *("--mount", mount(str(pipes), INSIDE), "--entrypoint", "sh"),
         *(container.image, "-c", FIRST_PROGRAM),
     ]
@@ -155,15 +165,23 @@ def started(
     container: Container,
     environment: Mapping[str, str],
     pipes: Path,
+    mounts: Mapping[Path, str] = MappingProxyType({}),
 ) -> Iterator[Sidecar]:
     """Start a sidecar of `container` with the directory `pipes` in it; it is gone when the block is left.
+
+    mounts: directories that its programs may write to, and their paths inside; all of the same owner.
 
     Raise Unavailable when it cannot be started here: another machine's Docker, no `sh` in the image, a file
     system without FIFOs.
     """
-    user = f"{os.geteuid()}:{os.getegid()}"
-    foreign = target.passfile is not None and target.passfile.stat().st_uid != os.geteuid()
-    argv = run_arguments(settings.docker, target, run, container, pipes, user, foreign)
+    uid, gid = os.geteuid(), os.getegid()
+    if uid == 0 and mounts:
+        # Without capabilities not even root may write where somebody else is the owner.
+        owner = next(iter(mounts)).stat()
+        uid, gid = owner.st_uid, owner.st_gid
+        os.chown(pipes, uid, gid)
+    foreign = target.passfile is not None and target.passfile.stat().st_uid != uid
+    argv = run_arguments(settings.docker, target, run, container, pipes, f"{uid}:{gid}", foreign, mounts)
     with alive(argv, target, settings, run, environment, pipes):
         yield Sidecar(target, settings, run, container, environment, pipes)
 

@@ -29,9 +29,18 @@ def job(cron: str, backup_dir: Path, retention_days: int, script: Path) -> str:
     return f"{cron} " + " ".join(words).replace("%", r"\%")
 
 
-def jobs_of(text: str, script: Path) -> list[str]:
-    """The lines of a crontab that start this very script: neither comments nor another installation's."""
-    return [line.rstrip("\n") for line in _lines(text) if _starts(line, script)]
+def watchdog(backup_dir: Path, script: Path, argument: str) -> str:
+    """Return the line of a job that lets a script run all the time: started each minute, it ends where it runs."""
+    words = (f"BACKUP_DIR={shlex.quote(str(backup_dir))}", shlex.quote(str(script)), "-q --watchdog", argument)
+    return "* * * * * " + " ".join(words).replace("%", r"\%")
+
+
+def jobs_of(text: str, script: Path, argument: str = "") -> list[str]:
+    """The lines of a crontab that start this very script: neither comments nor another installation's.
+
+    argument: its last one, where only such lines are meant.
+    """
+    return [line.rstrip("\n") for line in _lines(text) if _starts(line, script, argument)]
 
 
 def strangers(text: str, script: Path) -> list[str]:
@@ -40,13 +49,13 @@ def strangers(text: str, script: Path) -> list[str]:
     return [line for line in lines if _JOB.match(line) and script.name in line]
 
 
-def added(text: str, script: Path, line: str, cron: str | None) -> str:
+def added(text: str, script: Path, line: str, cron: str | None, argument: str = "") -> str:
     """Return the crontab `text` with the suite's job in it exactly once.
 
     A job that is there is kept as it is, for somebody may have edited it; with `cron` it gets that schedule, and
     further ones go. Otherwise `line` is added at the end.
     """
-    if not jobs_of(text, script):
+    if not jobs_of(text, script, argument):
         return text + ("\n" if text and not text.endswith("\n") else "") + line + "\n"
     if cron is None:
         return text
@@ -60,17 +69,19 @@ def added(text: str, script: Path, line: str, cron: str | None) -> str:
     return "".join(kept)
 
 
-def removed(text: str, script: Path) -> str:
+def removed(text: str, script: Path, argument: str = "") -> str:
     """Return the crontab `text` without the suite's jobs."""
-    return "".join(line for line in _lines(text) if not _starts(line, script))
+    return "".join(line for line in _lines(text) if not _starts(line, script, argument))
 
 
 def _lines(text: str) -> list[str]:
     return re.findall(r"[^\n]*\n|[^\n]+$", text)  # not splitlines(): for cron only \n ends a line
 
 
-def _starts(line: str, script: Path) -> bool:
+def _starts(line: str, script: Path, argument: str = "") -> bool:
     found = _JOB.match(line)
+    if found and argument and not found["command"].rstrip().endswith(f" {argument}"):
+        return False
     word = rf"(?<![^\s'\"=;&|(])(?:{re.escape(str(script))})(?![^\s'\";&|)])"
     return found is not None and re.search(word, found["command"].replace(r"\%", "%")) is not None
 

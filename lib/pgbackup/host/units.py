@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pgbackup.config import Settings
 from pgbackup.errors import ConfigurationError
-from pgbackup.host import installed
+from pgbackup.host import installed, systemctl
+from pgbackup.host.installed import Change
 
 DIRECTORY = Path("/etc/systemd/system")
 SERVICE, TIMER = "postgres-backup.service", "postgres-backup.timer"
 TIMERS = (TIMER, "postgres-verify.timer")
+WAL_SERVICE = "postgres-wal@.service"
 NAMES = (SERVICE, TIMER, "postgres-verify.service", "postgres-verify.timer", "postgres-backup-failure@.service")
 
 # What the files in systemd/ say, readable as they are.
@@ -34,6 +37,66 @@ class Host:
     retention_days: int
     over_network: bool
     used: tuple[Path, ...]
+
+
+def host_of(settings: Settings, root: Path, user: str) -> Host:
+    """Return what the units have to know. Raise ConfigurationError for a path that none can hold."""
+    passfiles = [target.passfile for target in settings.targets if target.passfile]
+    used = (root, settings.backup_dir, settings.backup_dir.resolve(), *passfiles)
+    for path in used:
+        check_path(path)
+    return Host(
+        root=root,
+        backup_dir=settings.backup_dir,
+        user=user,
+        retention_days=settings.retention_days,
+        over_network=any(target.client == "direct" for target in settings.targets),
+        used=used,
+    )
+
+
+def change_of(name: str, host: Host, calendar: Sequence[str] | None, user: str | None) -> Change:
+    """What is to become of a unit: see merged(). Raise ConfigurationError where it is masked."""
+    before = installed.read(DIRECTORY / name)
+    template = (host.root / "systemd" / name).read_text(encoding="utf-8")
+    return Change(DIRECTORY / name, before, merged(rendered(template, host), before, calendar, user))
+
+
+def kept_warnings(changes: Sequence[Change], root: Path) -> list[str]:
+    """What to tell of units that somebody has changed by hand, and that were kept."""
+    return [
+        f"'{change.path}' was changed by hand and is kept; to see what is new:"
+        f" diff '{change.path}' '{root / 'systemd' / change.path.name}'; to get it: move yours away, run this"
+        f" again, and put your changes into: sudo systemctl edit {change.path.name}"
+        for change in changes
+        if change.before is not None and installed.edited(change.before, is_free)
+    ]
+
+
+def removals(names: Sequence[str]) -> tuple[list[Change], list[str]]:
+    """How units are taken away, and what to tell of it: one with edits by hand is kept under another name."""
+    changes, warnings = [], []
+    for path in (DIRECTORY / name for name in names):
+        if (text := installed.read(path)) is None:
+            continue
+        changes.append(Change(path, text, None))
+        if installed.edited(text, is_free):
+            aside = path.with_name(f"{path.name}.removed")
+            changes.append(Change(aside, installed.read(aside), text))
+            warnings.append(f"'{path}' was changed by hand; kept as '{aside}'")
+        drop_ins = path.with_name(f"{path.name}.d")
+        if drop_ins.exists():
+            warnings.append(f"'{drop_ins}' is not the suite's and stays")
+    return changes, warnings
+
+
+def apply(changes: Sequence[Change], environment: Mapping[str, str]) -> None:
+    """Write and remove units, what is kept first, and let systemd know, where it runs. Raise IoFailed, Unavailable."""
+    for change in sorted(changes, key=lambda change: change.after is None):
+        if change.before != change.after:
+            installed.apply(change)
+    if changes and systemctl.running():
+        systemctl.call("daemon-reload", environment=environment)
 
 
 def check_path(path: Path) -> None:
@@ -68,7 +131,8 @@ def _value(key: str, value: str, host: Host) -> str:
     if value == _BACKUP_DIR:
         return _word(host.backup_dir)
     if value.startswith(_ROOT + "/"):
-        return _word(host.root / value.removeprefix(_ROOT + "/"))
+        program, blank, arguments = value.removeprefix(_ROOT + "/").partition(" ")
+        return _word(host.root / program) + blank + arguments
     return value
 
 

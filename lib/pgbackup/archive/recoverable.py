@@ -1,0 +1,117 @@
+"""What lies in a WAL archive, looked at once: to which moments it leads back, and whether it is as it should be."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pgbackup.archive import basestore, wal, walarchive, window
+from pgbackup.archive.basestore import Record
+from pgbackup.archive.wal import Segment
+from pgbackup.archive.walarchive import Places, Receiver, State
+from pgbackup.archive.window import Base, Window
+from pgbackup.errors import NoBackup
+
+# The receiver confirms every ten seconds how far the archive reaches.
+_FRESH_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Archive:
+    """bases: by name, oldest first, with their records. wrong: names of others, and why they are none. segments: each
+    that is there, and when it was written last. windows: oldest first.
+    """
+
+    places: Places
+    state: State
+    bases: dict[str, tuple[Base, Record]]
+    wrong: dict[str, str]
+    segments: dict[Segment, datetime]
+    windows: list[Window]
+    receiver: Receiver | None
+
+    @property
+    def names(self) -> dict[str, Base]:
+        return {name: base for name, (base, _) in self.bases.items()}
+
+
+def look(places: Places) -> Archive:
+    """Read what there is. Raise NoBackup where nothing was set up, BackupBad for a damaged history file."""
+    state = walarchive.read_state(places)
+    if state is None:
+        raise NoBackup(f"'{places.top.path}' is no WAL archive", walarchive.SET_UP)
+    bases, wrong = basestore.listing(places.base, state.segment_bytes)
+    receiver = walarchive.read_receiver(places)
+    segments, unfinished = walarchive.segments(places, state.segment_bytes)
+    windows = window.windows(
+        [base for base, _ in bases.values()],
+        segments,
+        walarchive.histories(places),
+        receiver.confirmed if receiver else None,
+        state.segment_bytes,
+        unfinished,
+    )
+    return Archive(places, state, bases, wrong, segments, windows, receiver)
+
+
+def local(when: datetime) -> str:
+    """An instant as people here read it, with the offset from UTC."""
+    return f"{when.astimezone():%Y-%m-%d %H:%M:%S%z}"
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things, in words."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def described(windows: Sequence[Window]) -> list[str]:
+    """The windows in words, oldest first, and the gaps between them."""
+    lines: list[str] = []
+    for number, each in enumerate(windows):
+        if number:
+            lines.append(f"  GAP           {local(windows[number - 1].until)} … {local(each.since)}")
+        lines.append(
+            f"  recoverable   {local(each.since)} … {local(each.until)}  ({counted(len(each.bases), 'base backup')})"
+        )
+    return lines or ["  nothing can be recovered: there is no base backup with its WAL"]
+
+
+def broken_off(archive: Archive) -> str:
+    """Where WAL is missing behind the newest base backup, so that nothing later can be recovered; or "". Pure."""
+    if not archive.windows:
+        return "there is no base backup with its WAL" if archive.bases else "there is no base backup"
+    newest, last = archive.windows[-1], max(archive.segments)
+    if newest.last.number < last.number:
+        size = archive.state.segment_bytes
+        return (
+            f"WAL is missing behind '{wal.segment_name(newest.last, size)}', and '{wal.segment_name(last, size)}' is"
+            f" there: nothing after {local(newest.until)} can be recovered, until the next base backup"
+        )
+    latest = list(archive.bases)[-1]
+    if latest not in [base.name for base in newest.bases]:
+        return f"the newest base backup '{latest}' has not the WAL or the other base backup that it needs"
+    return ""
+
+
+def complaints(archive: Archive, now: datetime) -> list[str]:
+    """What is wrong with an archive that is being received: it does not reach to now, or has gaps. Pure."""
+    found = [f"'{name}' is no base backup: {reason}" for name, reason in archive.wrong.items()]
+    if problem := broken_off(archive):
+        found.append(problem)
+    for earlier, later in itertools.pairwise(archive.windows):
+        between = f"between {local(earlier.until)} and {local(later.since)}"
+        found.append(f"nothing {between} can be recovered: WAL is missing")
+    receiver = archive.receiver
+    if not archive.state.active:
+        return found
+    if receiver and receiver.base_trouble:
+        found.append(f"no base backup could be made: {receiver.base_trouble}")
+    if receiver is None or receiver.confirmed is None:
+        trouble = f": {receiver.trouble}" if receiver and receiver.trouble else ""
+        found.append(f"nothing was received yet{trouble}")
+    elif now - receiver.confirmed.time > timedelta(seconds=_FRESH_SECONDS):
+        why = receiver.trouble or "the receiver says nothing; does it run?"
+        found.append(f"nothing was received since {local(receiver.confirmed.time)}: {why}")
+    return found

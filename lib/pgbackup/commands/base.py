@@ -1,0 +1,290 @@
+"""A base backup of one cluster: streamed, compressed, read back, checked by PostgreSQL's own program, published."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta, timezone
+
+from pgbackup import interrupt, lock
+from pgbackup.archive import basestore, folder, recoverable, wal, walfile, window, workfiles
+from pgbackup.archive.basemanifest import MAIN, BaseManifest, Contents
+from pgbackup.archive.basestore import ARCHIVE, Record
+from pgbackup.archive.dumpfile import write_all
+from pgbackup.archive.folder import Folder
+from pgbackup.archive.recoverable import Archive
+from pgbackup.archive.walarchive import Places
+from pgbackup.commands import archiving
+from pgbackup.commands.archiving import INSIDE
+from pgbackup.commands.job import Job
+from pgbackup.commands.result import size
+from pgbackup.database import failures, recovery, replication
+from pgbackup.database.client import Run
+from pgbackup.database.replication import Server
+from pgbackup.database.sidecar import Sidecar
+from pgbackup.errors import BackupBad, IoFailed, SuiteError, Unavailable
+from pgbackup.proc import Program
+
+LOCK = "base"
+_SPACE_FACTOR = 1.5
+_MEMORY_MEGABYTES = 256
+_ROOM_BYTES = 256 << 20
+_ENDING_SECONDS = 60.0
+_WAL_SECONDS = 20.0
+_PARENT = "parent_manifest"
+_INCREMENTAL_SINCE = 17
+
+
+def is_due(archive: Archive, every_days: int, now: datetime) -> str:
+    """Why a base backup is due, or "": the newest is old enough, or WAL no longer leads from it to now. Pure."""
+    if problem := recoverable.broken_off(archive):
+        return problem
+    newest, _ = list(archive.bases.values())[-1]
+    # A quarter of an hour less: a nightly run begins at the same minute, and not always in the same second.
+    if now - newest.ended >= timedelta(days=every_days) - timedelta(minutes=15):
+        return f"the newest is from {recoverable.local(newest.ended)}"
+    return ""
+
+
+def back_up(job: Job, places: Places, *, only_if_broken: bool = False) -> str:
+    """Make a base backup if one is due, and let old ones expire. Return its name, "" if none was due.
+
+    job: of the database's backups. only_if_broken: its age is no reason. Raise SuiteError or OSError; then nothing of
+    it is left, and nothing has expired.
+    """
+    with lock.held(places.top, LOCK):
+        own = archiving.job_of(job, places, places.base)
+        archiving.sweep(own)
+        basestore.sweep(places.base)
+        archive = recoverable.look(places)
+        now = datetime.now(timezone.utc)
+        reason = recoverable.broken_off(archive) if only_if_broken else is_due(archive, job.target.base_every_days, now)
+        if not reason:
+            return ""
+        job.reporter.tell(f"{job.target.name}: base backup: {reason}")
+        name, record = take(own, archive)
+        job.log.info(job.target.name, "base.published", base=name, bytes=record.bytes, parent=record.parent or "none")
+        if not record.proven:
+            job.log.warning(job.target.name, "base.unproven", base=name, reason=_NO_ROOM)
+            job.reporter.warn(f"{job.target.name}: warning: base backup '{name}': {_NO_ROOM}")
+        _expire(own, _with_its_wal(own, places, name), datetime.now(timezone.utc))
+        return name
+
+
+def _with_its_wal(job: Job, places: Places, name: str) -> Archive:
+    """Wait until the WAL that the new base backup needs is in the archive. Raise Unavailable: it is no use without."""
+    deadline = time.monotonic() + max(_WAL_SECONDS, job.settings.wait_seconds)
+    while problem := recoverable.broken_off(archive := recoverable.look(places)):
+        interrupt.check()
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                f"the base backup '{name}' is there, but the WAL that it needs is not: {problem}",
+                f"is WAL being received? restore-postgres.sh {job.target.name} --window",
+            )
+        time.sleep(0.2)
+    return archive
+
+
+_NO_ROOM = (
+    "Docker's disk has no room to unpack it for pg_verifybackup; it was read and compared with its manifest, no more"
+)
+
+
+def take(job: Job, archive: Archive) -> tuple[str, Record]:
+    """Make and prove a base backup; the lock is held. Raise SuiteError or OSError; nothing is left then."""
+    started = datetime.now(timezone.utc)
+    base, state = archive.places.base, archive.state
+    with basestore.fresh(base, job.run.token) as place, archiving.beside(job, place) as client:
+        server = replication.look(client, job.run, job.target, job.settings, state.owner)
+        confirmed = archive.receiver.confirmed if archive.receiver else None
+        archiving.require_same_cluster(job, server, state, confirmed.lsn if confirmed else 0)
+        cluster_bytes = replication.cluster_bytes(client, job.run, job.target, job.settings)
+        parent = _parent(job, archive, server, started)
+        _check_space(job, archive, cluster_bytes, full=not parent)
+        archives = _incremental(job, client, archive, place, parent) if parent else {}
+        parent = parent if archives else ""
+        archives = archives or _received(job, client, place, server, cluster_bytes)
+        ended = replication.look(client, job.run, job.target, job.settings, state.owner).now
+        found, proven = _proven(job, client, place, archives, cluster_bytes)
+        record = Record(
+            system=state.system,
+            timeline=found.timeline,
+            start=found.start,
+            stop=found.stop,
+            ended=ended.astimezone(timezone.utc).isoformat(),
+            parent=parent,
+            image=client.image_id,
+            major=server.major,
+            archives=archives,
+            bytes=_size(place, archives),
+            proven=proven,
+        )
+        return basestore.publish(base, place, record, started), record
+
+
+def _parent(job: Job, archive: Archive, server: Server, now: datetime) -> str:
+    """The base backup to build an incremental one upon, or "": summaries are needed, and a full one young enough."""
+    if server.major < _INCREMENTAL_SINCE or not server.summarize_wal or server.tablespaces or not archive.windows:
+        return ""
+    newest = archive.windows[-1].bases[-1]
+    chain = window.lineage(newest, archive.names)
+    full = archive.names[chain[-1]]
+    return newest.name if now - full.ended < timedelta(days=job.target.base_full_every_days) else ""
+
+
+def _check_space(job: Job, archive: Archive, cluster_bytes: int, *, full: bool) -> None:
+    """Refuse to begin what cannot be finished: a full one will be about as large as the last full one."""
+    sizes = [record.bytes for _, record in archive.bases.values() if not record.parent]
+    needed = int((sizes[-1] if sizes else cluster_bytes // 3) * _SPACE_FACTOR) if full else 0
+    room = os.fstatvfs(job.place.fd)
+    free = room.f_bavail * room.f_frsize
+    if free < needed:
+        raise IoFailed(
+            f"too little space in '{job.place.path}' for a base backup: {size(free)} free, {size(needed)} wanted",
+            f"make room or move BACKUP_DIR: df -h '{job.place.path}'",
+        )
+
+
+def _incremental(job: Job, client: Sidecar, archive: Archive, place: Folder, parent: str) -> dict[str, str]:
+    """Receive an incremental one and return its archives; none where the server cannot make it."""
+    try:
+        with folder.opened(archive.places.base.path / parent, create=False) as older:
+            text = basestore.manifest_text(older)
+        with _made(place, _PARENT) as descriptor:
+            write_all(descriptor, text)
+        return _stream(job, client, place, f"{INSIDE}/{_PARENT}", None)
+    except (BackupBad, Unavailable) as error:
+        job.log.warning(job.target.name, "base.full", reason=error.message)
+        job.reporter.tell(f"{job.target.name}: no incremental base backup, so a full one: {error.message}")
+        (place.path / (MAIN + ARCHIVE)).unlink(missing_ok=True)
+        return {}
+    finally:
+        (place.path / _PARENT).unlink(missing_ok=True)
+
+
+def _received(job: Job, client: Sidecar, place: Folder, server: Server, cluster_bytes: int) -> dict[str, str]:
+    """Receive a full one and return its archives: with tablespaces several, written by pg_basebackup itself."""
+    if not server.tablespaces:
+        return _stream(job, client, place, "", cluster_bytes)
+    with client.reading(replication.base_backup(client, job.run, INSIDE)) as stream:
+        _await_growing(job, place, stream.program)
+        _end(job, stream.program)
+    names = [name.removesuffix(ARCHIVE) for name in os.listdir(place.fd) if name.endswith(ARCHIVE)]
+    return {name: basestore.digest_of(place, name) for name in sorted(names, key=lambda name: (name != MAIN, name))}
+
+
+def _await_growing(job: Job, place: Folder, program: Program) -> None:
+    """Wait for its end. Raise Unavailable when its files do not grow for STALL_SECONDS."""
+    seen, limit = -1, job.settings.stall_seconds
+    deadline = time.monotonic() + limit
+    while program.status is None:
+        interrupt.check()
+        program.pause(0.5)
+        there = sum(os.stat(name, dir_fd=place.fd).st_size for name in os.listdir(place.fd))
+        if there != seen:
+            seen, deadline = there, time.monotonic() + limit
+        elif time.monotonic() > deadline:
+            raise Unavailable(
+                f"the base backup of '{job.target.container}' did not grow for {limit} s",
+                "is the server or Docker hanging? STALL_SECONDS sets the limit",
+            )
+
+
+def _stream(job: Job, client: Sidecar, place: Folder, parent_manifest: str, estimate: int | None) -> dict[str, str]:
+    program = replication.base_backup(client, job.run, "-", parent_manifest)
+    with (
+        _made(place, MAIN + ARCHIVE) as descriptor,
+        job.reporter.bar(f"{job.target.name}: base backup", estimate) as advance,
+        client.reading(program) as stream,
+    ):
+
+        def counted() -> Iterator[bytes]:
+            for piece in stream.chunks(job.settings.stall_seconds):
+                advance(len(piece))
+                yield piece
+
+        sha256 = basestore.write(descriptor, counted())
+        _end(job, stream.program)
+        os.fsync(descriptor)
+        return {MAIN: sha256}
+
+
+def _end(job: Job, program: Program) -> None:
+    status = program.wait(_ENDING_SECONDS)
+    if status != 0:
+        raise failures.explained(program.stderr, status, "pg_basebackup", job.target)
+
+
+@contextmanager
+def _made(place: Folder, name: str) -> Iterator[int]:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(name, flags, 0o600, dir_fd=place.fd)
+    try:
+        place.adopt(descriptor)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _proven(
+    job: Job, client: Sidecar, place: Folder, archives: dict[str, str], cluster_bytes: int
+) -> tuple[BaseManifest, bool]:
+    """Read it back from the disk, compare it with PostgreSQL's manifest, and let pg_verifybackup do it, too.
+
+    Return the manifest, and whether pg_verifybackup had the room. Raise BackupBad.
+    """
+    apart = Run(job.run.owner, secrets.token_hex(8))  # a container beside the one that the client is
+    contents = Contents()
+    with (
+        workfiles.pipes(job.place, apart.owner, apart.token) as pipes,
+        recovery.started(
+            job.target, job.settings, apart, client.image_id, job.environment, pipes, _MEMORY_MEGABYTES
+        ) as scratch,
+        job.reporter.bar(f"{job.target.name}: reading back", _size(place, archives)) as advance,
+    ):
+        roomy = scratch.free_bytes() > cluster_bytes + _ROOM_BYTES
+        for name, sha256 in archives.items():
+            pieces = basestore.pieces(place, name, sha256, advance)
+            contents.add(name, scratch.unpacking(name, pieces) if roomy else pieces)
+        if contents.manifest_text:
+            with _made(place, basestore.MANIFEST) as descriptor:
+                write_all(descriptor, contents.manifest_text)
+        contents.manifest_text = basestore.manifest_text(place)
+        found = contents.compare()
+        if roomy:
+            scratch.put_manifest(contents.manifest_text)
+            scratch.verify()
+    return found, roomy
+
+
+def _size(place: Folder, archives: Iterable[str]) -> int:
+    return sum(os.stat(name + ARCHIVE, dir_fd=place.fd).st_size for name in archives)
+
+
+def _expire(job: Job, archive: Archive, now: datetime) -> None:
+    """Remove base backups and segments that no moment of the last RETENTION_DAYS needs; after a success only."""
+    places, size_of = archive.places, archive.state.segment_bytes
+    bases = list(archive.names.values())
+    gone = window.expired(bases, job.settings.retention_days, now)
+    for base in gone:
+        basestore.remove(places.base, base.name)
+        job.log.info(job.target.name, "base.expired", base=base.name, bytes=archive.bases[base.name][1].bytes)
+    kept = [base for base in bases if base not in gone]
+    removed = 0
+    for segment in window.unneeded(list(archive.segments), kept):
+        for ending in (walfile.COMPRESSED, wal.PARTIAL + walfile.COMPRESSED):
+            with suppress(FileNotFoundError):  # it is still with the receiver
+                os.unlink(wal.segment_name(segment, size_of) + ending, dir_fd=places.wal.fd)
+                removed += 1
+    if removed:
+        job.log.info(job.target.name, "wal.expired", segments=removed)
+
+
+def tell_failure(job: Job, error: Exception) -> None:
+    """Log that a base backup has failed, and say it."""
+    status = error.status if isinstance(error, SuiteError) else IoFailed.status
+    job.log.error(job.target.name, "base.failed", status=status, reason=str(error))
+    job.reporter.warn(f"{job.target.name}: no base backup: {error}")

@@ -1,0 +1,203 @@
+"""Receives the WAL of one cluster, for as long as the host runs and whatever happens to the database's container."""
+
+from __future__ import annotations
+
+import re
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+
+from pgbackup import interrupt, proc
+from pgbackup.archive import folder, recoverable, wal, walarchive
+from pgbackup.archive.walarchive import Places, Receiver, State
+from pgbackup.commands import archiving, base
+from pgbackup.commands.archiving import INSIDE
+from pgbackup.commands.job import Job
+from pgbackup.database import failures, replication
+from pgbackup.database.sidecar import Sidecar
+from pgbackup.errors import ConfigurationError, Interrupted, LockHeld, SuiteError
+
+_PUT_AWAY_SECONDS = 1.0
+_ASK_SECONDS = 10.0
+_PATIENCE = 3  # questions without an answer, before the sidecar is taken to be cut off
+_PAUSES_SECONDS = (0.5, 1.0, 2.0, 5.0)
+_LOOK_SECONDS, _RETRY_SECONDS = 30.0, 300.0
+_GONE = re.compile(
+    r"has already been removed|can no longer (?:access|get changes from) replication slot"
+    r"|slot .* has been invalidated|invalidated because it exceeded"
+)
+
+
+@dataclass
+class Attendance:
+    """What the receiver knows of itself. told: the trouble that it has told last. look_at: when to see next whether a
+    base backup is wanted, by the monotonic clock; making: that base backup.
+    """
+
+    job: Job
+    places: Places
+    state: State
+    pool: ThreadPoolExecutor
+    told: str = ""
+    look_at: float = 0.0
+    making: Future[str] | None = field(default=None)
+
+    def note(self, **changes: str) -> None:
+        """Write down what has changed, and when."""
+        known = walarchive.read_receiver(self.places) or Receiver("", "", "")
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        walarchive.write_receiver(self.places, replace(known, checked=now, **changes))
+
+
+def receive(job: Job, places: Places, state: State) -> None:
+    """Receive until archiving is switched off, or a signal comes. Raise Interrupted then, and ConfigurationError for
+    another cluster.
+
+    job: the receiver's own, of archiving.job_of(). Everything else that fails is told in receiver.json and backup.log,
+    and tried again.
+    """
+    failed = 0
+    with ThreadPoolExecutor(1) as pool:
+        attendance = Attendance(job, places, state, pool)
+        while _is_on(places):
+            begun = time.monotonic()
+            try:
+                archiving.sweep(job)
+                with archiving.beside(job, places.receiving) as client:
+                    _session(attendance, client)
+            except Interrupted:
+                raise
+            except ConfigurationError as error:
+                attendance.note(trouble=error.message)
+                raise
+            except SuiteError as error:
+                _tell(attendance, error.message)
+            except OSError as error:  # a full disk; the slot keeps what cannot be taken now
+                _tell(attendance, folder.explained(error, places.top.path).message)
+            failed = 0 if time.monotonic() - begun > 60 else failed + 1
+            _rest(_PAUSES_SECONDS[min(failed, len(_PAUSES_SECONDS) - 1)])
+
+
+def _is_on(places: Places) -> bool:
+    """Whether this archive still wants WAL: the set-up may have switched it off, or moved it away."""
+    state = walarchive.read_state(places)
+    return state is not None and state.active and places.top.reachable()
+
+
+def _tell(attendance: Attendance, trouble: str) -> None:
+    """Once for each trouble: it may last for days."""
+    if trouble != attendance.told:
+        attendance.job.log.warning(attendance.job.target.name, "wal.waiting", reason=trouble)
+        attendance.job.reporter.warn(f"{attendance.job.target.name}: {trouble}")
+    attendance.told = trouble
+    attendance.note(trouble=trouble)
+
+
+def _session(attendance: Attendance, client: Sidecar) -> None:
+    """Receive until the receiver ends or is cut off; raise why."""
+    job, places, state = attendance.job, attendance.places, attendance.state
+    server = replication.look(client, job.run, job.target, job.settings, state.owner)
+    known = walarchive.read_receiver(places)
+    confirmed = known.confirmed if known else None
+    archiving.require_same_cluster(job, server, state, confirmed.lsn if confirmed else 0)
+    if server.slot is None or server.slot == "lost":
+        _begin_anew(attendance, client, "its replication slot was dropped, or has run into max_slot_wal_keep_size")
+    argv = replication.receive(client, state.owner, INSIDE, synchronous=job.target.wal_sync)
+    with proc.Program(client.command(argv), environment=job.environment) as program:
+        job.log.info(job.target.name, "wal.receiving", lsn=wal.format_lsn(server.lsn))
+        job.reporter.tell(f"{job.target.name}: receiving WAL from {wal.format_lsn(server.lsn)}")
+        attendance.told = ""
+        try:
+            _attend(attendance, client, program)
+        finally:
+            walarchive.put_away(places, state)
+        if program.status is None:
+            return  # switched off
+        if _GONE.search(program.stderr):
+            _begin_anew(attendance, client, failures.first_error(program.stderr))
+        raise failures.explained(program.stderr, program.status or 0, "pg_receivewal", job.target)
+
+
+def _attend(attendance: Attendance, client: Sidecar, program: proc.Program) -> None:
+    """Put segments away and note how far the archive reaches, until the receiver ends."""
+    job, places, state = attendance.job, attendance.places, attendance.state
+    ask_at, unanswered, seldom = 0.0, 0, False
+    pending: tuple[datetime, int] | None = None
+    while program.status is None and _is_on(places):
+        interrupt.check()
+        walarchive.put_away(places, state)
+        if time.monotonic() >= ask_at:
+            try:
+                server = replication.look(client, job.run, job.target, job.settings, state.owner)
+            except Interrupted:
+                raise
+            except SuiteError as error:
+                unanswered += 1
+                if unanswered >= _PATIENCE:
+                    raise job.blamed(error, client) from None
+            else:
+                unanswered = 0
+                seldom = _confirm(attendance, server, pending) or seldom
+                pending = server.now, server.lsn
+            ask_at = time.monotonic() + (_ASK_SECONDS if seldom else _PUT_AWAY_SECONDS)
+        program.pause(_PUT_AWAY_SECONDS)
+
+
+def _confirm(attendance: Attendance, server: replication.Server, pending: tuple[datetime, int] | None) -> bool:
+    """Note up to when everything is in the archive, if that is known now.
+
+    pending: what the server said the last time, an instant and the end of WAL then.
+    """
+    reached = [(server.now, server.lsn), *([pending] if pending else [])]
+    there = next((each for each in reached if server.written is not None and server.written >= each[1]), None)
+    if there is None:
+        return False
+    attendance.note(trouble="", confirmed_time=there[0].isoformat(), confirmed_lsn=wal.format_lsn(there[1]))
+    _see_to_a_base(attendance)
+    return True
+
+
+def _see_to_a_base(attendance: Attendance) -> None:
+    """Where WAL leads from no base backup to now, the next one must not wait for the night."""
+    making, now = attendance.making, time.monotonic()
+    if making is not None:
+        if not making.done():
+            return
+        attendance.making, attendance.look_at = None, now
+        _finish(attendance, making)
+    if now < attendance.look_at:
+        return
+    attendance.look_at = now + _LOOK_SECONDS
+    if recoverable.broken_off(recoverable.look(attendance.places)):
+        attendance.making = attendance.pool.submit(base.back_up, attendance.job, attendance.places, only_if_broken=True)
+
+
+def _finish(attendance: Attendance, making: Future[str]) -> None:
+    try:
+        making.result()
+    except (Interrupted, LockHeld):
+        return
+    except (SuiteError, OSError) as error:
+        attendance.look_at += _RETRY_SECONDS
+        base.tell_failure(attendance.job, error)
+        attendance.note(base_trouble=str(error))
+    else:
+        attendance.note(base_trouble="")
+
+
+def _begin_anew(attendance: Attendance, client: Sidecar, reason: str) -> None:
+    """After a gap: keep what there is, and go on from where the server is now."""
+    job = attendance.job
+    job.log.error(job.target.name, "wal.gap", reason=reason)
+    job.reporter.warn(f"{job.target.name}: WAL is lost from here to the next base backup: {reason}")
+    walarchive.put_away(attendance.places, attendance.state, all_of_them=True)
+    replication.drop_slot(client, job.run, job.target, job.settings, attendance.state.owner)
+    replication.create_slot(client, job.run, job.target, job.settings, attendance.state.owner)
+
+
+def _rest(seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        interrupt.check()
+        time.sleep(min(left, 0.2))

@@ -1,0 +1,200 @@
+"""setup-wal-archiving.sh: a replication slot on the server, and a receiver that systemd or cron keeps alive."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from pgbackup import interrupt, lock, proc
+from pgbackup.archive import folder, recoverable, walarchive
+from pgbackup.archive.folder import Folder
+from pgbackup.archive.walarchive import Places, State
+from pgbackup.commands import receive_run, setup, wal_agreement, wal_checks
+from pgbackup.commands.job import Job, identity
+from pgbackup.commands.result import Result
+from pgbackup.commands.setup import Options
+from pgbackup.config import Settings, Target
+from pgbackup.database import replication
+from pgbackup.database.replication import Server
+from pgbackup.errors import LockHeld, SuiteError, Unavailable
+from pgbackup.host import accounts, wal_service
+from pgbackup.host.accounts import Account
+from pgbackup.host.installed import Change
+from pgbackup.log import EventLog
+from pgbackup.progress import Reporter, reporting
+
+SCRIPT = "setup-wal-archiving.sh"
+_SETTLE_SECONDS = 75.0  # cron starts a job at the next minute
+_STOP_SECONDS = 30.0
+
+
+@dataclass
+class Told:
+    """What is to be told in the end. changes: of files; steps: what was or would be done on the server."""
+
+    changes: list[Change] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    status: int = 0
+
+
+def run(settings: Settings, targets: Sequence[Target], root: Path, options: Options, *, quiet: bool) -> Result:
+    """Set up, or take down, archiving for each target in turn. Raise SuiteError, for the first one that cannot be.
+
+    Before anything is changed for a target, everything about it is checked.
+    """
+    told = Told()
+    folder.check_mounted(settings.backup_mount, folder.fstab_lines_above(settings.backup_dir))
+    with setup.alone(), folder.opened(settings.backup_dir, create=True, top=True) as top, reporting(quiet) as reporter:
+        for target in targets:
+            job = _job(settings, target, top, reporter)
+            if options.uninstall:
+                _take_down(job, root, options, told)
+            else:
+                _set_up(job, root, options, told)
+    lines = told.steps if options.dry_run else told.done
+    result = setup.told(SCRIPT, options, told.changes, lines, told.warnings)
+    if options.dry_run and (told.steps or told.changes):
+        result = Result(0, [*told.steps, *(line for change in told.changes for line in change.diff())], result.document)
+    return Result(told.status, result.lines, {**result.document, "status": told.status, "steps": told.steps})
+
+
+def _job(settings: Settings, target: Target, top: Folder, reporter: Reporter) -> Job:
+    return Job(target, settings, top, identity(target, top), proc.environment(os.environ), EventLog(top), reporter)
+
+
+def _set_up(job: Job, root: Path, options: Options, told: Told) -> None:
+    target, settings = job.target, job.settings
+    account = accounts.find(options.user or wal_service.user() or accounts.DEFAULT)
+    path = walarchive.path_of(settings.backup_dir, target.directory)
+    accounts.check_directories([settings.backup_dir, path.parent, path], account)
+    wal_checks.check_target(target)
+    ask = job.in_place()
+    server = replication.look(ask, job.run, target, settings, target.name)
+    wal_checks.check_server(job, server)
+    state, confirmed_lsn = wal_agreement.known(settings, target)
+    if state and state.active and state.owner != target.name and state.system == server.system:
+        told.done.append(f"the WAL of '{target.name}' is archived already, together with that of '{state.owner}'")
+        return
+    wal_agreement.refuse_others(target, state, server, known=state is not None and state.owner == target.name)
+    changes = wal_service.setting_up(settings, root, account, target.name, options.user, job.environment)
+    told.changes += changes
+    told.warnings += [*wal_service.warnings(changes, root), *accounts.docker_warnings(account)]
+    old = state is not None and (state.system != server.system or server.lsn < confirmed_lsn)
+    if options.dry_run:
+        told.steps += _steps(target, server, path, old=old)
+        return
+    if old and state:
+        _stopped(job, target, state, account)
+        told.done.append(f"the archive of the other cluster is kept as '{_moved_aside(path, state)}'")
+        state = None
+    accounts.make_directories([path.parent, path], account)
+    with walarchive.opened(settings.backup_dir, target.directory, create=True) as places:
+        told.warnings += wal_agreement.agree(job, ask, server, places, state)
+        wal_service.start(changes, target.name, account, job.environment)
+        job.log.info(target.name, "wal.set-up", archive=path, slot=replication.slot_name(target.name))
+        _await_first_base(job, places)
+        archive = recoverable.look(places)
+    told.done += [
+        f"the WAL of '{target.name}' is archived in '{path}', by {wal_service.told(target.name, account)}",
+        *recoverable.described(archive.windows),
+        f"see it: restore-postgres.sh {target.name} --window",
+    ]
+
+
+def _steps(target: Target, server: Server, path: Path, *, old: bool) -> list[str]:
+    """What would be done, in words. Pure."""
+    steps = [f"{target.name}: would move the archive of another cluster aside"] if old else []
+    if server.slot is None:
+        steps.append(f"{target.name}: would make the slot '{replication.slot_name(target.name)}'")
+    if server.keep == "-1" and server.is_superuser:
+        steps.append(f"{target.name}: would set max_slot_wal_keep_size = '{target.wal_keep_megabytes}MB'")
+    return [*steps, f"{target.name}: would archive its WAL in '{path}', and take a base backup where there is none"]
+
+
+def _moved_aside(path: Path, state: State) -> Path:
+    """Give the archive of another cluster another name; it can still be recovered from."""
+    aside = path.with_name(f"{path.name}.{state.system}")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.{state.system}.{number}")
+    return path.rename(aside)
+
+
+def _await_first_base(job: Job, places: Places) -> None:
+    """Wait until all is well: the receiver itself makes the first base backup. Raise Unavailable where it cannot."""
+    job.reporter.tell(f"{job.target.name}: waiting for the receiver and the first base backup …")
+    begun, deadline = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic() + _SETTLE_SECONDS
+    while problems := recoverable.complaints(recoverable.look(places), datetime.now(timezone.utc)):
+        interrupt.check()
+        time.sleep(0.5)
+        receiver = walarchive.read_receiver(places)
+        if receiver and receiver.checked >= begun:  # it is at work
+            if not receiver.trouble and not receiver.base_trouble and _in_the_making(places):
+                deadline = time.monotonic() + _SETTLE_SECONDS
+            if receiver.base_trouble:
+                deadline = 0
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                f"archiving is set up, and not well yet: {'; '.join(problems)}",
+                f"see why: {wal_service.why(job.target.name)}; then: restore-postgres.sh {job.target.name} --window",
+            )
+
+
+def _in_the_making(places: Places) -> bool:
+    return any(name.startswith(".new-") for name in os.listdir(places.base.fd))
+
+
+def _stopped(job: Job, target: Target, state: State, account: Account) -> None:
+    """Stop the receiver, whoever runs it: it ends by itself when archiving is no longer active."""
+    with walarchive.opened(job.settings.backup_dir, target.directory, create=True) as places:
+        walarchive.write_state(places, walarchive.switched_off(state))
+        wal_service.stop(target.name, job.environment)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while True:
+            with suppress(LockHeld), lock.held(places.top, receive_run.LOCK):
+                return
+            if time.monotonic() > deadline:
+                raise Unavailable(f"the receiver of '{target.name}' does not end", wal_service.why(target.name))
+            interrupt.check()
+            time.sleep(0.2)
+
+
+def _take_down(job: Job, root: Path, options: Options, told: Told) -> None:
+    """Stop receiving and leave nothing on the server. Nothing there: no error."""
+    target, settings = job.target, job.settings
+    account_name = options.user or wal_service.user() or accounts.DEFAULT
+    changes = wal_service.taking_down(root, account_name, target.name, job.environment)
+    state, _ = wal_agreement.known(settings, target)
+    mine = state is not None and state.owner == target.name
+    if not changes and not mine:
+        if not options.dry_run:
+            told.done.append(f"the WAL of '{target.name}' is not archived")
+        return
+    told.changes += [change for change in changes if change not in told.changes]
+    if options.dry_run:
+        told.steps.append(f"{target.name}: would stop the receiver, and drop its slot")
+        return
+    if mine and state:
+        with suppress(KeyError):
+            _stopped(job, target, state, accounts.find(account_name))
+    wal_service.remove(changes, target.name, account_name, job.environment)
+    path = walarchive.path_of(settings.backup_dir, target.directory)
+    now = "no longer" if changes or (state and state.active) else "not"
+    told.done.append(f"the WAL of '{target.name}' is {now} archived; what was, stays in '{path}'")
+    try:
+        wal_agreement.take_back(job, state)
+        job.log.info(target.name, "wal.taken-down", archive=path)
+    except SuiteError as error:
+        told.status = error.status
+        told.warnings.append(
+            f"{target.name}: the slot '{replication.slot_name(target.name)}' could not be dropped, and makes the server"
+            f" keep WAL: {error.message}; when the server is up again: sudo {SCRIPT} {target.name} --uninstall"
+        )

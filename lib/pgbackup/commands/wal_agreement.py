@@ -1,0 +1,77 @@
+"""What a server and the archive of its WAL agree upon: the slot, and how much WAL it may hold back."""
+
+from __future__ import annotations
+
+from pgbackup.archive import walarchive
+from pgbackup.archive.walarchive import Places, State
+from pgbackup.commands.job import Job
+from pgbackup.config import Settings, Target
+from pgbackup.database import replication
+from pgbackup.database.client import Client
+from pgbackup.database.replication import Server
+from pgbackup.errors import ConfigurationError
+
+
+def known(settings: Settings, target: Target) -> tuple[State | None, int]:
+    """What an earlier set-up has left, and how far its archive reaches (LSN)."""
+    if not walarchive.path_of(settings.backup_dir, target.directory).is_dir():
+        return None, 0
+    with walarchive.opened(settings.backup_dir, target.directory, create=True) as places:
+        receiver = walarchive.read_receiver(places)
+        confirmed = receiver.confirmed if receiver else None
+        return walarchive.read_state(places), confirmed.lsn if confirmed else 0
+
+
+def refuse_others(target: Target, state: State | None, server: Server, *, known: bool) -> None:
+    """Raise ConfigurationError where another one archives into this directory, or from this slot."""
+    if state and state.active and state.owner != target.name:
+        raise ConfigurationError(
+            f"'{target.directory}' holds the archive of '{state.owner}', whose cluster is another one",
+            f"give each a directory of its own: {target.name.upper()}_DIR",
+        )
+    if server.slot_in_use and not known:
+        raise ConfigurationError(
+            f"the slot '{replication.slot_name(target.name)}' is in use: another installation receives this WAL",
+            f"see which: docker exec {target.container} psql -c 'TABLE pg_stat_replication'",
+        )
+
+
+def agree(job: Job, ask: Client, server: Server, places: Places, state: State | None) -> list[str]:
+    """Make slot and settings on the server what they have to be, written down first; return what to warn of.
+
+    server: what was seen last. state: of the same cluster's archive, None where it is new.
+    """
+    target, settings = job.target, job.settings
+    ours = state is not None and state.keep_was_set
+    sets = server.is_superuser and (ours or server.keep == "-1")
+    agreed = State(
+        owner=target.name,
+        system=server.system,
+        image=ask.image_id,
+        major=server.major,
+        segment_bytes=server.segment_bytes,
+        keep_was_set=sets,
+        active=True,
+    )
+    walarchive.write_state(places, agreed)
+    if server.slot is not None and not (state and state.active):
+        replication.drop_slot(ask, job.run, target, settings, target.name)  # of another archive, and not in use
+    if server.slot is None or not (state and state.active):
+        replication.create_slot(ask, job.run, target, settings, target.name)
+    if sets:
+        replication.keep_at_most(ask, job.run, target, settings, target.wal_keep_megabytes)
+    elif server.keep == "-1":
+        return [
+            f"{target.name}: max_slot_wal_keep_size is -1, and '{target.user}' may not set it: a receiver that is away"
+            " for long fills the database's disk; as a superuser: ALTER SYSTEM SET max_slot_wal_keep_size ="
+            f" '{target.wal_keep_megabytes}MB'; SELECT pg_reload_conf();"
+        ]
+    return []
+
+
+def take_back(job: Job, state: State | None) -> None:
+    """Leave nothing on the server: neither the slot nor a setting of ours. Raise what the failure means."""
+    ask = job.in_place()
+    replication.drop_slot(ask, job.run, job.target, job.settings, job.target.name)
+    if state and state.keep_was_set:
+        replication.keep_at_most(ask, job.run, job.target, job.settings, None)

@@ -1,0 +1,105 @@
+"""What keeps a receiver alive: postgres-wal@NAME.service, or a line in a crontab where there is no systemd."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pgbackup.config import Settings
+from pgbackup.host import accounts, crontab, installed, systemctl, units
+from pgbackup.host.accounts import Account
+from pgbackup.host.installed import Change
+
+_WANTS = units.DIRECTORY / "multi-user.target.wants"
+
+
+def user() -> str | None:
+    """The account that the installed unit runs as, None where there is none."""
+    return units.user_of(installed.read(units.DIRECTORY / units.WAL_SERVICE))
+
+
+def instance(name: str) -> str:
+    """The unit of one receiver. name: the database's in DATABASES."""
+    return units.WAL_SERVICE.replace("@", f"@{name}")
+
+
+def setting_up(
+    settings: Settings,
+    root: Path,
+    account: Account,
+    name: str,
+    asked_user: str | None,
+    environment: Mapping[str, str],
+) -> list[Change]:
+    """What is to be changed on this host. Raise SuiteError where that cannot be: no cron, a unit that is masked."""
+    if systemctl.running():
+        host = units.host_of(settings, root, account.name)
+        return [units.change_of(units.WAL_SERVICE, host, None, asked_user)]
+    script = root / "scripts" / "receive-wal.sh"
+    for path in (script, settings.backup_dir):
+        units.check_path(path)
+    before = crontab.read(account.name, environment)
+    line = crontab.watchdog(settings.backup_dir, script, name)
+    return [_crontab(account.name, before, crontab.added(before, script, line, None, name))]
+
+
+def start(changes: Sequence[Change], name: str, account: Account, environment: Mapping[str, str]) -> None:
+    """Make the changes and let the receiver run. Raise IoFailed or Unavailable."""
+    if systemctl.running():
+        units.apply(changes, environment)
+        systemctl.call("enable", instance(name), environment=environment)
+        systemctl.call("restart", instance(name), environment=environment)
+        return
+    for change in changes:
+        if change.after != change.before:
+            crontab.write(account.name, change.after or "", environment)
+
+
+def stop(name: str, environment: Mapping[str, str]) -> None:
+    """Stop the unit, where there is one."""
+    if systemctl.running() and (units.DIRECTORY / units.WAL_SERVICE).exists():
+        systemctl.call("stop", instance(name), environment=environment)
+
+
+def taking_down(root: Path, account: str, name: str, environment: Mapping[str, str]) -> list[Change]:
+    """What is to be removed of this host: the unit only with its last receiver."""
+    changes: list[Change]
+    changes, _ = units.removals([] if _others(name) else [units.WAL_SERVICE])
+    if crontab.installed() and accounts.exists(account):
+        before = crontab.read(account, environment)
+        changes.append(_crontab(account, before, crontab.removed(before, root / "scripts" / "receive-wal.sh", name)))
+    return [change for change in changes if change.before != change.after]
+
+
+def _others(name: str) -> list[str]:
+    pattern = instance("*")
+    return [path.name for path in _WANTS.glob(pattern) if path.name != instance(name)] if _WANTS.is_dir() else []
+
+
+def remove(changes: Sequence[Change], name: str, account: str, environment: Mapping[str, str]) -> None:
+    """Switch the receiver off for good, and make the changes. Raise IoFailed or Unavailable."""
+    if systemctl.running() and (_WANTS / instance(name)).is_symlink():
+        systemctl.call("disable", "--now", instance(name), environment=environment)
+    units.apply([change for change in changes if change.path.is_absolute()], environment)
+    for change in changes:
+        if not change.path.is_absolute():
+            crontab.write(account, change.after or "", environment)
+
+
+def warnings(changes: Sequence[Change], root: Path) -> list[str]:
+    """What to tell of a unit that somebody has changed by hand."""
+    return units.kept_warnings([change for change in changes if change.path.is_absolute()], root)
+
+
+def told(name: str, account: Account) -> str:
+    """Who receives, in words."""
+    return f"{instance(name)} as '{account.name}'" if systemctl.running() else f"cron as '{account.name}'"
+
+
+def why(name: str) -> str:
+    """The command that tells why a receiver is not well."""
+    return f"journalctl -u {instance(name)} -n 20" if systemctl.running() else "tail backup.log"
+
+
+def _crontab(user: str, before: str, after: str) -> Change:
+    return Change(Path(f"crontab of {user}"), before or None, after or None)

@@ -1,0 +1,6 @@
+#!/bin/sh
+# Receive the WAL of a database's cluster until it is stopped. setup-wal-archiving.sh lets it run.
+# Usage: receive-wal.sh --help
+set -eu
+here=$(dirname -- "$(readlink -f -- "$0")")
+exec "$here/../lib/run" receive-wal "$@"

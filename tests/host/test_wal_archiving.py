@@ -1,0 +1,183 @@
+"""WAL archiving with systemd and without: set up, alive whatever happens, taken back without a trace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.host.host import SCRIPTS, SOURCE, Host, wait_for
+
+SETUP = f"{SCRIPTS}/setup-wal-archiving.sh"
+RESTORE = f"{SCRIPTS}/restore-postgres.sh"
+UNIT = "postgres-wal@payment.service"
+ARCHIVE = "/opt/backups/pitr/postgres-b"
+TRACES = (
+    "ls /etc/systemd/system /etc/systemd/system/multi-user.target.wants | grep postgres-wal;"
+    " crontab -u deployer -l 2>/dev/null | grep receive-wal; pgrep -u deployer -f receive-wal; true"
+)
+
+
+@pytest.fixture
+def archived(installed: Host) -> Iterator[Host]:
+    """The host with archiving of payment set up; afterwards nothing of it is there."""
+    installed.run(f"{SETUP} payment")
+    yield installed
+    installed.run(f"{SETUP} --uninstall; rm -rf /opt/backups/pitr", check=False)
+
+
+def slots(host: Host) -> str:
+    return host.sql("payment", "SELECT slot_name FROM pg_replication_slots")
+
+
+def receiver_is_well(host: Host) -> bool:
+    return host.succeeds(f"{RESTORE} payment --window")
+
+
+def confirmed(host: Host) -> str:
+    return str(json.loads(host.run(f"cat {ARCHIVE}/receiver.json"))["confirmed_time"])
+
+
+def await_confirmed(host: Host) -> None:
+    """Wait until what is committed now is archived."""
+    now = host.run("date --utc +%FT%T.%6N")
+    wait_for(lambda: confirmed(host)[:26] > now, 60)
+
+
+def test_a_dry_run_shows_what_is_then_done_and_changes_nothing(installed: Host) -> None:
+    said = installed.run(f"{SETUP} payment --dry-run")
+    assert "would make the slot 'pgbackup_payment'" in said
+    assert "+++ /etc/systemd/system/postgres-wal@.service" in said
+    assert installed.run(TRACES) == "" and slots(installed) == ""
+    assert not installed.succeeds("test -e /opt/backups/pitr")
+
+
+def test_it_runs_as_deployer_and_a_second_time_changes_nothing(archived: Host) -> None:
+    assert archived.run(f"systemctl is-active {UNIT}; systemctl is-enabled {UNIT}") == "active\nenabled"
+    assert archived.run(f"systemctl show -p User --value {UNIT}") == "deployer"
+    bases = archived.run(f"ls {ARCHIVE}/base")
+    assert len(bases.split()) == 1
+    archived.run(f"{SETUP} payment")
+    assert archived.run(f"ls {ARCHIVE}/base") == bases
+    assert slots(archived) == "pgbackup_payment"
+    assert set(archived.run(f"find {ARCHIVE} -printf '%u %m\\n'").splitlines()) == {"deployer 700", "deployer 600"}
+    assert archived.run("systemd-analyze verify /etc/systemd/system/postgres-wal@.service") == ""
+
+
+def test_killed_rebooted_and_cut_off_it_comes_back(archived: Host) -> None:
+    for blow in (
+        f"systemctl kill -s KILL {UNIT}",
+        "docker restart -t 1 postgres-b",
+        "docker pause postgres-b; sleep 1; docker unpause postgres-b",
+    ):
+        archived.run(blow)
+        await_confirmed(archived)
+    archived.reboot()
+    wait_for(lambda: archived.succeeds("docker exec postgres-b pg_isready -q -h 127.0.0.1"), 60)
+    await_confirmed(archived)
+    assert receiver_is_well(archived)
+
+
+def test_the_timers_verify_it_and_take_base_backups(archived: Host) -> None:
+    archived.run(f"{SCRIPTS}/setup-backup-systemd.sh -q")
+    try:
+        age = 'sed -i -E \'s/"ended": "[^T]*T/"ended": "2024-01-01T/\''
+        archived.run(f"{age} {ARCHIVE}/base/*/base.json")
+        archived.run("systemctl start --wait postgres-backup.service")
+        assert len(archived.run(f"ls {ARCHIVE}/base").split()) == 2
+        archived.run("systemctl start --wait postgres-verify.service")
+        said = archived.run("journalctl -u postgres-verify.service --no-pager")
+        assert f"WAL archive '{ARCHIVE}': 2 base backups" in said
+        assert "NOT all good" not in said
+    finally:
+        archived.run(f"{SCRIPTS}/setup-backup-systemd.sh --uninstall")
+
+
+def test_the_database_is_lost_with_its_volume_and_comes_back_to_the_last_commit(archived: Host) -> None:
+    image = archived.run("docker inspect -f '{{.Config.Image}}' postgres-b")
+    archived.sql("payment", "CREATE TABLE last_words (id int); INSERT INTO last_words SELECT generate_series(1, 77)")
+    await_confirmed(archived)
+    archived.run("docker rm -fv postgres-b")
+    archived.run(
+        "docker run -d --name postgres-b --network payment --restart unless-stopped -e POSTGRES_USER=payment_user"
+        f" -e POSTGRES_DB=payment_db -e POSTGRES_PASSWORD=payment-system {image} postgres -c fsync=off"
+    )
+    wait_for(lambda: archived.succeeds("docker exec postgres-b pg_isready -q -h 127.0.0.1"), 60)
+    archived.sql("payment", "CREATE ROLE postgres SUPERUSER LOGIN")
+    # Nothing of the new cluster is appended to the old one's archive.
+    wait_for(lambda: archived.run(f"systemctl show -p ExecMainStatus --value {UNIT}") == "78", 60)
+    wait_for(lambda: archived.run(f"systemctl is-failed {UNIT}", check=False) == "failed", 10)
+    said = archived.run(f"{RESTORE} payment --window", check=False)
+    assert "is another one than the archive's" in said
+    archived.run(f"{RESTORE} payment --latest --create-roles --yes")
+    assert archived.sql("payment", "SELECT count(*) FROM last_words") == "77"
+    assert "is kept as" in archived.run(f"{SETUP} payment")
+    (old,) = [name for name in archived.run("ls /opt/backups/pitr").split() if name != "postgres-b"]
+    assert archived.succeeds(f"{RESTORE} payment --archive {old} --latest --into from_the_old_one --yes")
+    archived.run(f"{RESTORE} payment --drop-old --yes")
+    archived.sql("payment", "DROP TABLE last_words")
+    archived.sql("payment", "DROP DATABASE from_the_old_one")
+
+
+def test_taken_back_it_leaves_no_trace_and_the_archive(archived: Host) -> None:
+    assert archived.sql("payment", "SHOW max_slot_wal_keep_size") == "10GB"
+    archived.run(f"{SETUP} payment --uninstall")
+    assert archived.run(TRACES) == "" and slots(archived) == ""
+    wait_for(lambda: archived.sql("payment", "SHOW max_slot_wal_keep_size") == "-1", 10)
+    assert archived.succeeds(f"{RESTORE} payment --latest --into still_there --yes")
+    archived.sql("payment", "DROP DATABASE still_there")
+    archived.run(f"{SETUP} payment --uninstall")
+
+
+def test_a_server_that_is_down_is_told_and_the_rest_is_taken_back(archived: Host) -> None:
+    archived.run("docker stop postgres-b")
+    said = archived.run(f"{SETUP} payment --uninstall; echo status=$?", check=False)
+    assert "could not be dropped" in said and said.endswith("status=69")
+    assert archived.run(TRACES) == ""
+    archived.run("docker start postgres-b")
+    wait_for(lambda: archived.succeeds("docker exec postgres-b pg_isready -q -h 127.0.0.1"), 60)
+    assert slots(archived) == "pgbackup_payment"
+    archived.run(f"{SETUP} payment --uninstall")
+    assert slots(archived) == ""
+
+
+def test_the_suites_uninstall_takes_it_along(archived: Host) -> None:
+    archived.run(f"make -C {SOURCE} uninstall")
+    assert archived.run(TRACES) == "" and slots(archived) == ""
+    archived.run(f"make -C {SOURCE} install")
+
+
+def test_without_systemd_cron_keeps_it_alive(installed: Host) -> None:
+    installed.run("mv /run/systemd/system /run/systemd/away")
+    try:
+        installed.run(f"{SETUP} payment")
+        line = f"* * * * * BACKUP_DIR=/opt/backups {SCRIPTS}/receive-wal.sh -q --watchdog payment"
+        assert installed.run("crontab -u deployer -l | grep receive-wal") == line
+        assert receiver_is_well(installed)
+        assert (
+            installed.run("pgrep -c -u deployer -f 'receive-wal paymen[t]|receive-wal -q --watchdog paymen[t]'") == "1"
+        )
+        installed.run(f"{SETUP} payment --uninstall")
+        assert installed.run(TRACES) == "" and slots(installed) == ""
+    finally:
+        installed.run("mv /run/systemd/away /run/systemd/system")
+        installed.run("rm -rf /opt/backups/pitr")
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "said"),
+    [
+        (f"runuser -u nobody -- {SETUP} payment", 77, "only root may"),
+        (SETUP, 64, "name the databases"),
+        (f"{SETUP} nosuch", 64, "there is no database 'nosuch'"),
+        (f"{SETUP} payment --user nosuch", 78, "there is no account 'nosuch'"),
+        (f"PAYMENT_CLIENT=exec {SETUP} payment", 78, "PAYMENT_CLIENT=exec rules that out"),
+        (f"{SCRIPTS}/receive-wal.sh payment", 78, "is not archived"),
+        (f"{RESTORE} payment --window", 66, "there is no WAL archive"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_changes_nothing(installed: Host, command: str, status: int, said: str) -> None:
+    out = installed.run(f"{command}; echo status=$?", check=False)
+    assert out.endswith(f"status={status}") and said in out and "Hint: " in out
+    assert installed.run(TRACES) == "" and not installed.succeeds("test -e /opt/backups/pitr")

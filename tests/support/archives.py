@@ -1,0 +1,173 @@
+"""WAL archiving of a server in a container, with the receiver as a process of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pgbackup import config, proc
+from pgbackup.archive import folder, recoverable, walarchive
+from pgbackup.archive.recoverable import Archive
+from pgbackup.commands import wal_agreement, wal_checks
+from pgbackup.commands.job import Job, identity
+from pgbackup.database import replication
+from pgbackup.log import EventLog
+from pgbackup.progress import Reporter
+
+from tests.support import servers
+from tests.support.servers import Server, docker
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "payment"
+SILENT = Reporter(lambda _text: None, lambda _text: None, None)
+
+
+@dataclass
+class Lab:
+    """A server and a BACKUP_DIR. settings: more of the environment. receivers: processes that run."""
+
+    server: Server
+    place: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    receivers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        known = {"BACKUP_DIR": str(self.place), "DATABASES": NAME, "PAYMENT_CONTAINER": self.server.name}
+        known |= {"PAYMENT_DIR": "payment", "PAYMENT_DATABASE": self.server.database, "PAYMENT_USER": self.server.user}
+        known |= {"PAYMENT_SERVICES": "", "PAYMENT_HEALTH_URL": "", "WAIT_SECONDS": "20", "COMMAND_SECONDS": "30"}
+        return {**os.environ, **known, **self.settings}
+
+    @property
+    def archive_path(self) -> Path:
+        return self.place / "pitr" / "payment"
+
+    def run(self, script: str, *arguments: str, seconds: float = 240) -> subprocess.CompletedProcess[str]:
+        """Run a script to its end."""
+        command = [str(ROOT / "scripts" / script), *arguments]
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=seconds, check=False,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def restore(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run("restore-postgres.sh", NAME, *arguments)
+
+    def window(self) -> dict[str, Any]:
+        return dict(json.loads(self.restore("--window", "--json").stdout))
+
+    def log(self) -> str:
+        file = self.place / "backup.log"
+        return file.read_text() if file.exists() else ""
+
+    @contextmanager
+    def job(self) -> Iterator[Job]:
+        """What the library works with."""
+        known = {key: value for key, value in self.environment.items() if key not in os.environ}
+        settings = config.load(known, Path("/nonexistent/.env"), {})
+        (target,) = settings.targets
+        with folder.opened(self.place, create=True, top=True) as top:
+            environment = proc.environment(os.environ)
+            yield Job(target, settings, top, identity(target, top), environment, EventLog(top), SILENT)
+
+    def agree(self) -> None:
+        """Do what setup-wal-archiving.sh does on the server and in BACKUP_DIR."""
+        with self.job() as job:
+            ask = job.in_place()
+            server = replication.look(ask, job.run, job.target, job.settings, NAME)
+            wal_checks.check_server(job, server)
+            with walarchive.opened(self.place, "payment", create=True) as places:
+                wal_agreement.agree(job, ask, server, places, walarchive.read_state(places))
+
+    def look(self) -> Archive:
+        with walarchive.opened(self.place, "payment", create=False) as places:
+            return recoverable.look(places)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start a receiver."""
+        command = [str(ROOT / "scripts/receive-wal.sh"), NAME]
+        with (self.place.parent / "receiver.said").open("ab") as said:
+            process = subprocess.Popen(
+                command, env=self.environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+            )
+        self.receivers.append(process)
+        return process
+
+    def said(self) -> str:
+        """What the receivers have said."""
+        return (self.place.parent / "receiver.said").read_text()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stop the receiver that was started last and return its status."""
+        process = self.receivers.pop()
+        process.send_signal(number)
+        return process.wait(30)
+
+    def confirmed(self) -> tuple[str, str]:
+        """Up to when, and to which position, all is archived."""
+        receiver = self.look().receiver
+        return (receiver.confirmed_time, receiver.confirmed_lsn) if receiver else ("", "")
+
+    def await_confirmed(self, seconds: float = 60) -> None:
+        """Wait until all that is committed now is archived."""
+        now = self.server.sql("SELECT clock_timestamp()")[0][0]
+        self.until(lambda: (found := self.confirmed()[0]) != "" and _instant(found) >= now, seconds)
+
+    def await_well(self, seconds: float = 90) -> None:
+        """Wait until the archive reaches from a base backup to now."""
+        self.until(lambda: bool((archive := self.look()).windows) and not recoverable.broken_off(archive), seconds)
+        self.await_confirmed(seconds)
+
+    def until(self, happened: Callable[[], bool], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not happened():
+            assert time.monotonic() < deadline, f"not within {seconds} s; {self.said()[-2000:]}\n{self.log()[-2000:]}"
+            time.sleep(0.1)
+
+
+def _instant(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+@contextmanager
+def archived(major: int, directory: Path, *, started: bool = True, **options: Any) -> Iterator[Lab]:
+    """Give a server of `major` whose WAL is archived below `directory`, with a first base backup if `started`."""
+    with ExitStack() as stack:
+        known: dict[str, Any] = {"database": "payment_db", "user": "payment_user", "durable": True}
+        server = stack.enter_context(servers.running(major, **{**known, **options}))
+        lab = Lab(server, directory / "backups")
+        stack.callback(_end, lab)
+        if started:
+            lab.agree()
+            lab.start()
+            lab.await_well()
+        yield lab
+
+
+def _end(lab: Lab) -> None:
+    for process in lab.receivers:
+        process.terminate()
+    for process in lab.receivers:
+        process.wait(30)
+
+
+def leftovers(lab: Lab) -> list[str]:
+    """What is there of recoveries and base backups: containers, volumes without a container, hidden files."""
+    with lab.job() as job, walarchive.opened(lab.place, "payment", create=False) as places:
+        owners = [identity(job.target, part).owner for part in (places.base, folder.Folder(lab.place / "payment", -1))]
+    found = []
+    for owner in owners:
+        found += docker("ps", "-aq", "--filter", f"label=pgbackup.owner={owner}").stdout.split()
+    found += docker("volume", "ls", "-q", "--filter", "dangling=true").stdout.split()
+    hidden = [path for path in lab.place.rglob(".*") if not path.name.endswith(".lock")]
+    return found + [str(path) for path in hidden if not re.search(r"\.pipes(/|$)", str(path))]

@@ -1,0 +1,163 @@
+"""Where a recovery is to go, how a moment may be typed, and what is said when it cannot be had."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from pgbackup.archive import recoverable
+from pgbackup.archive.basestore import Record
+from pgbackup.archive.folder import Folder
+from pgbackup.archive.recoverable import Archive
+from pgbackup.archive.wal import SEGMENT_BYTES, Segment
+from pgbackup.archive.walarchive import Places, Receiver, State
+from pgbackup.archive.window import Base, windows
+from pgbackup.commands import base, recover
+from pgbackup.commands.recover import Aim
+from pgbackup.errors import NoBackup, UsageError
+
+_START = datetime(2024, 1, 15, 10, 0, tzinfo=timezone.utc)
+_HOUR = timedelta(hours=1)
+_STATE = State("payment", 7, "sha256:1", 15, SEGMENT_BYTES, keep_was_set=True, active=True)
+
+
+def _archive(bases: list[int], numbers: list[int], confirmed: datetime | None, **receiver: str) -> Archive:
+    """Each segment took an hour; a base backup was taken in each of the segments `bases`."""
+    made = {
+        f"base{number}": Base(f"base{number}", Segment(1, number), number * SEGMENT_BYTES + 9, _START + number * _HOUR)
+        for number in bases
+    }
+    times = {Segment(1, number): _START + (number + 1) * _HOUR for number in numbers}
+    told = Receiver("", confirmed.isoformat() if confirmed else "", f"0/{numbers[-1]:X}000100" if confirmed else "")
+    told = Receiver(told.checked, told.confirmed_time, told.confirmed_lsn, **receiver)
+    record = Record(7, 1, "0/0", "0/0", "", "", "", 15, {}, 5, proven=True)
+    place = Folder(Path("/archive"), -1)
+    places = Places(place, place, place, place)
+    found = windows(list(made.values()), times, {}, told.confirmed)
+    return Archive(places, _STATE, {name: (each, record) for name, each in made.items()}, {}, times, found, told)
+
+
+WHOLE = _archive([1, 4], [1, 2, 3, 4, 5], _START + 6 * _HOUR)
+GAP = _archive([1, 5], [1, 2, 3, 5, 6], _START + 7 * _HOUR)
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Three hours east of Greenwich."""
+    monkeypatch.setenv("TZ", "UTC-3")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    os.environ.pop("TZ", None)
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2024-01-15 13:37:00+03",
+        "2024-01-15 13:37:00 +03",
+        "2024-01-15 13:37:00+03:00",
+        "2024-01-15 13:37:00+0300",
+        "2024-01-15T10:37:00Z",
+        "2024-01-15 10:37:00 UTC",
+        "2024-01-15 13:37",
+        "2024-01-15 13:37:00",
+        "2024-01-15 13:37:00.000",
+        " 2024-01-15 08:07:00-02:30 ",
+    ],
+)
+def test_a_moment_as_people_and_postgresql_write_it(zone: None, text: str) -> None:
+    assert recover.moment(text) == datetime(2024, 1, 15, 10, 37, tzinfo=timezone.utc)
+
+
+def test_a_fraction_of_a_second_is_kept() -> None:
+    assert recover.moment("2024-01-15 10:37:00.12+00").microsecond == 120_000
+    assert recover.moment("2024-01-15 10:37:00.123456+00").microsecond == 123_456
+
+
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "13:37", "2024-13-15 13:37", "2024-01-15 13:37:00+99", "0001-01-01 00:00+20"]
+)
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no time"):
+        recover.moment(text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("lsn", "0/XY"), ("xid", "-4"), ("xid", "12a"), ("name", ""), ("name", "a\nb"), ("name", "x" * 64)],
+)
+def test_a_malformed_aim_is_refused_before_anything_is_begun(kind: str, value: str) -> None:
+    with pytest.raises(UsageError):
+        recover.checked(Aim(kind, value))
+
+
+def _bases(archive: Archive, kind: str, value: str = "") -> list[str]:
+    return [attempt.base.name for attempt in recover.attempts(archive, Aim(kind, value))]
+
+
+def test_the_newest_base_backup_before_the_target_is_taken() -> None:
+    assert _bases(WHOLE, "time", "2024-01-15 13:30+00") == ["base1"]
+    assert _bases(WHOLE, "time", "2024-01-15 14:00+00") == ["base4"]
+    assert _bases(WHOLE, "lsn", "0/3000000") == ["base1"]
+    assert _bases(WHOLE, "lsn", "0/5000000") == ["base4"]
+    assert _bases(WHOLE, "latest") == ["base4"]
+
+
+def test_for_what_has_no_known_moment_all_are_tried_from_the_newest_on() -> None:
+    assert _bases(WHOLE, "name", "before") == ["base4", "base1"]
+    assert _bases(WHOLE, "xid", "700") == ["base4", "base1"]
+
+
+@pytest.mark.parametrize(
+    ("archive", "kind", "value", "said"),
+    [
+        (WHOLE, "time", "2024-01-15 10:59:59+00", "is before the first base backup"),
+        (WHOLE, "time", "2024-01-15 16:00:01+00", "is after the last WAL"),
+        (GAP, "time", "2024-01-15 14:30+00", "is in a gap"),
+        (WHOLE, "lsn", "0/1000000", "is before the first base backup"),
+        (WHOLE, "lsn", "0/9000000", "is after the last WAL"),
+        (GAP, "lsn", "0/4800000", "is in a gap"),
+    ],
+)
+def test_outside_of_all_windows_the_error_names_them(archive: Archive, kind: str, value: str, said: str) -> None:
+    with pytest.raises(NoBackup) as caught:
+        recover.attempts(archive, Aim(kind, value))
+    assert said in caught.value.message
+    for line in recoverable.described(archive.windows):
+        assert line in caught.value.message
+
+
+def test_an_archive_that_reaches_to_now_has_nothing_to_complain_of() -> None:
+    assert recoverable.complaints(WHOLE, _START + 6 * _HOUR + timedelta(seconds=59)) == []
+
+
+@pytest.mark.parametrize(
+    ("archive", "said"),
+    [
+        (GAP, "between 2024-01-15"),
+        (_archive([1], [1, 2, 4], _START + 6 * _HOUR), "WAL is missing behind '000000010000000000000002'"),
+        (_archive([], [1, 2], _START + 6 * _HOUR), "there is no base backup"),
+        (_archive([1], [2, 3], _START + 6 * _HOUR), "there is no base backup with its WAL"),
+        (_archive([1], [1, 2], None), "nothing was received yet"),
+        (_archive([1], [1, 2], None, trouble="it is paused"), "it is paused"),
+        (_archive([1], [1, 2], _START + 3 * _HOUR), "nothing was received since"),
+        (_archive([1], [1, 2], _START + 6 * _HOUR, base_trouble="no room"), "no base backup could be made: no room"),
+    ],
+)
+def test_what_is_wrong_is_said(archive: Archive, said: str) -> None:
+    assert any(said in text for text in recoverable.complaints(archive, _START + 6 * _HOUR + timedelta(seconds=61)))
+
+
+def test_a_base_backup_is_due_when_the_newest_is_old_or_no_use() -> None:
+    ended = _START + 4 * _HOUR
+    assert base.is_due(WHOLE, 1, ended + timedelta(hours=23)) == ""
+    assert base.is_due(WHOLE, 1, ended + timedelta(hours=23, minutes=50))
+    assert base.is_due(WHOLE, 2, ended + timedelta(hours=25)) == ""
+    assert "WAL is missing" in base.is_due(_archive([1], [1, 2, 4], ended), 1, ended)
+    assert base.is_due(_archive([], [1, 2], ended), 1, ended) == "there is no base backup"
