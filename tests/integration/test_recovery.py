@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from pgbackup import proc
 from pgbackup.archive import basemanifest, wal
-from pgbackup.database import client, recovery
-from pgbackup.database.recovery import Reached, Scratch, Segments, TargetNotReached
+from pgbackup.database import client, recovery, throwaway
+from pgbackup.database.recovery import Reached, Segments, TargetNotReached
+from pgbackup.database.throwaway import Scratch
 from pgbackup.errors import BackupBad, Interrupted
 
 from tests.support import runs, servers
@@ -75,7 +76,7 @@ def scratch(origin: Origin, tmp_path: Path) -> Callable[[], AbstractContextManag
         run, volumes = runs.fresh_run(), set[str]()
         image = docker("inspect", "--format", "{{.Image}}", origin.server.id).stdout.strip()
         try:
-            with recovery.started(
+            with throwaway.started(
                 settings.targets[0], settings, run, image, proc.environment(os.environ), pipes, _MEMORY_MEGABYTES
             ) as made:
                 volumes = _volumes_of(run.application_name)
@@ -116,7 +117,7 @@ def _recovered(
     with start() as made:
         made.unpack(basemanifest.MAIN, _pieces(origin.base))
         made.check()
-        with made.recovered(target, segments or origin.segment, _MEMORY_MEGABYTES) as reached:
+        with recovery.recovered(made, target, segments or origin.segment, _MEMORY_MEGABYTES) as reached:
             return reached, _ids(made)
 
 
@@ -187,13 +188,13 @@ _KILLED = """
 import os, sys
 from pathlib import Path
 from pgbackup import proc
-from pgbackup.database import recovery
+from pgbackup.database import throwaway
 from pgbackup.database.client import Run
 from tests.support import runs
 image, pipes, owner, token = sys.argv[1:]
 settings = runs.settings("x", "payment_user", "payment_db")
 environment = proc.environment(os.environ)
-with recovery.started(settings.targets[0], settings, Run(owner, token), image, environment, Path(pipes), 256) as made:
+with throwaway.started(settings.targets[0], settings, Run(owner, token), image, environment, Path(pipes), 256) as made:
     made.say("sh", "-c", "echo full of data >/tmp/file")
     print("up", flush=True)
     made.say("sleep", "600")

@@ -21,7 +21,7 @@ from pgbackup.commands import archiving
 from pgbackup.commands.archiving import INSIDE
 from pgbackup.commands.job import Job
 from pgbackup.commands.result import size
-from pgbackup.database import failures, recovery, replication
+from pgbackup.database import failures, replication, throwaway
 from pgbackup.database.client import Run
 from pgbackup.database.replication import Server
 from pgbackup.database.sidecar import Sidecar
@@ -240,7 +240,7 @@ def _proven(
     contents = Contents()
     with (
         workfiles.pipes(job.place, apart.owner, apart.token) as pipes,
-        recovery.started(
+        throwaway.started(
             job.target, job.settings, apart, client.image_id, job.environment, pipes, _MEMORY_MEGABYTES
         ) as scratch,
         job.reporter.bar(f"{job.target.name}: reading back", _size(place, archives)) as advance,

@@ -17,8 +17,9 @@ from pgbackup.archive.window import Base, Window
 from pgbackup.commands import confirm, one_backup, restore_checks
 from pgbackup.commands.job import Job, Outcome
 from pgbackup.commands.restore_record import Record
-from pgbackup.database import container, recovery
-from pgbackup.database.recovery import Reached, Scratch, TargetNotReached
+from pgbackup.database import container, recovery, throwaway
+from pgbackup.database.recovery import Reached, TargetNotReached
+from pgbackup.database.throwaway import Scratch
 from pgbackup.errors import BackupBad, ConfigurationError, NoBackup, SuiteError, Unavailable, UsageError
 
 KINDS = ("time", "lsn", "xid", "name", "latest")
@@ -32,7 +33,7 @@ class Aim:
     value: str
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.value}".rstrip()
+        return f"{self.kind} {self.value}" if self.value else "the latest commit"
 
 
 @dataclass(frozen=True)
@@ -194,12 +195,12 @@ def _recovered(job: Job, attempt: Attempt, recovery_target: Mapping[str, str]) -
     with ExitStack() as stack:
         pipes = stack.enter_context(workfiles.pipes(job.place, job.run.owner, job.run.token))
         scratch = stack.enter_context(
-            recovery.started(job.target, settings, job.run, image, job.environment, pipes, megabytes)
+            throwaway.started(job.target, settings, job.run, image, job.environment, pipes, megabytes)
         )
         job.reporter.tell(f"{job.target.name}: recovering to {attempt.aim} from base backup '{base.name}'")
         _unpack(job, archive, base, scratch)
         with job.reporter.bar(f"{job.target.name}: replaying WAL", total) as advance:
-            served = scratch.recovered(recovery_target, partial(handed_out, advance=advance), megabytes)
+            served = recovery.recovered(scratch, recovery_target, partial(handed_out, advance=advance), megabytes)
             reached = stack.enter_context(served)
         yield scratch, reached
 

@@ -16,8 +16,8 @@ from pgbackup.archive.recoverable import Archive, counted
 from pgbackup.archive.wal import Segment
 from pgbackup.commands import archiving
 from pgbackup.commands.job import Job
-from pgbackup.database import container, recovery
-from pgbackup.database.recovery import Scratch
+from pgbackup.database import container, throwaway
+from pgbackup.database.throwaway import Scratch
 from pgbackup.errors import BackupBad, LockHeld, NoBackup, PermissionDenied, SuiteError, Unavailable
 
 _LOCK = "verify"
@@ -152,7 +152,7 @@ def _started(own: Job, archive: Archive) -> Iterator[Scratch]:
             image = container.inspect(own.target, own.settings, own.environment).image
         with (
             workfiles.pipes(own.place, own.run.owner, own.run.token) as pipes,
-            recovery.started(
+            throwaway.started(
                 own.target, own.settings, own.run, image, own.environment, pipes, _MEMORY_MEGABYTES
             ) as scratch,
         ):
@@ -204,9 +204,9 @@ def _put(scratch: Scratch, name: str, content: bytes, unknown: list[str]) -> Non
     header.size = len(content)
     with scratch.writing(["tar", "-x", "-f", "-", "-C", _DIRECTORY]) as sink:
         for data in (header.tobuf(tarfile.USTAR_FORMAT), content, bytes(2 * tarfile.BLOCKSIZE)):
-            sink.write(data, scratch.stall_seconds)
+            sink.write(data, scratch.settings.stall_seconds)
         sink.close()
-        if sink.program.wait(scratch.stall_seconds) != 0:
+        if sink.program.wait(scratch.settings.stall_seconds) != 0:
             unknown.append(f"'{name}' could not be looked into: {sink.program.stderr}")
 
 

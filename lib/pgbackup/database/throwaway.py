@@ -1,0 +1,156 @@
+"""A throwaway container of a database's own image, into which a base backup is unpacked, to be checked or recovered.
+
+It has no network and no capabilities, and a volume that Docker removes together with it, however this run ends. It sees
+nothing of the archive: everything is handed in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pgbackup import proc
+from pgbackup.archive.basemanifest import MAIN, NAME
+from pgbackup.config import Settings, Target
+from pgbackup.database import failures
+from pgbackup.database.client import Run
+from pgbackup.database.container import Container
+from pgbackup.database.sidecar import FIRST_PROGRAM, INSIDE, LABEL, Sidecar, alive, mount
+from pgbackup.errors import BackupBad, IoFailed, Unavailable
+
+# An image's /tmp may be written by all, and a new volume takes its mode: so any user can have it.
+DISK = "/tmp"  # noqa: S108  of the container, and its own
+DATA = f"{DISK}/data"
+_TABLESPACES = f"{DISK}/tablespaces"
+_PARTS = f"{DISK}/parts"
+_NOBODY = 65534  # PostgreSQL does not run as root
+
+
+def run_arguments(
+    docker: Sequence[str], run: Run, image: str, pipes: Path, user: str, memory_megabytes: int
+) -> list[str]:
+    """Return the argument list of `docker run`. Pure. user: `uid:gid`, not root's."""
+    return [
+        *docker,
+        *("run", "--rm", "--interactive", "--pull", "never", "--name", run.application_name),
+        *("--label", f"{LABEL}={run.owner}", "--network", "none", "--user", user),
+        *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
+        *("--memory", f"{memory_megabytes}m", "--pids-limit", "128", "--log-driver", "none", "--no-healthcheck"),
+        *("--mount", f"type=volume,target={DISK}", "--mount", mount(str(pipes), INSIDE), "--entrypoint", "sh"),
+        *(image, "-c", FIRST_PROGRAM),
+    ]
+
+
+class Scratch(Sidecar):
+    """The container; made by `started()`. First unpack() every archive, then check(), then recovered()."""
+
+    kind = "recovery"
+
+    def __init__(
+        self, target: Target, settings: Settings, run: Run, image: str, environment: Mapping[str, str], pipes: Path
+    ) -> None:
+        super().__init__(target, settings, run, Container("", image, "running"), environment, pipes)
+        self.connection = {"host": DISK, "port": "5432", "user": target.user}
+        self.target, self.settings, self.run, self.pipes = target, settings, run, pipes
+
+    def say(self, *program: str) -> str:
+        """Run a program to its end and return what it printed. Raise Unavailable with what it said."""
+        finished = proc.run(
+            self.command(program), environment=self.environment, seconds=self.settings.load_stall_seconds
+        )
+        if finished.status != 0:
+            said = failures.first_error(finished.stderr or finished.stdout.decode("utf-8", "replace"))
+            raise Unavailable(f"'{program[0]}' in the recovery of '{self.target.database}' failed: {said}")
+        return finished.stdout.decode("utf-8", "replace")
+
+    def unpacking(self, archive: str, pieces: Iterable[bytes], part: str = "") -> Iterator[bytes]:
+        """Unpack one tar archive of a base backup, and pass its pieces on to whoever reads them, too.
+
+        archive: the oid of a tablespace, or MAIN, which comes first. part: of a chain of incremental ones.
+        """
+        main = f"{_PARTS}/{part}" if part else DATA
+        place = main if archive == MAIN else f"{_TABLESPACES}/{archive}"
+        self.say("mkdir", "-p", "-m", "0700", place)
+        with self.writing(["tar", "-x", "-f", "-", "-C", place]) as sink:
+            for piece in pieces:
+                with suppress(BrokenPipeError):  # its status tells why
+                    sink.write(piece, self.settings.stall_seconds)
+                yield piece
+            sink.close()
+            status = sink.program.wait(self.settings.stall_seconds)
+            if status != 0:
+                said = failures.first_error(sink.program.stderr)
+                raise IoFailed(f"the base backup cannot be unpacked: {said}", "is Docker's disk full? docker system df")
+        if archive != MAIN:
+            self.say("ln", "-sfn", place, f"{main}/pg_tblspc/{archive}")
+
+    def unpack(self, archive: str, pieces: Iterable[bytes], part: str = "") -> None:
+        """Do unpacking() for its own sake."""
+        for _ in self.unpacking(archive, pieces, part):
+            pass
+
+    def put_manifest(self, text: bytes, part: str = "") -> None:
+        """Put PostgreSQL's manifest where pg_verifybackup looks for it: with tablespaces it is in no archive."""
+        with self.writing(["sh", "-c", 'cat >"$0"', f"{_PARTS}/{part}/{NAME}" if part else f"{DATA}/{NAME}"]) as sink:
+            sink.write(text, self.settings.stall_seconds)
+            sink.close()
+            if sink.program.wait(self.settings.stall_seconds) != 0:
+                raise IoFailed(f"{NAME} cannot be written: {failures.first_error(sink.program.stderr)}")
+
+    def free_bytes(self) -> int:
+        """How much room there is for what is unpacked."""
+        return int(self.say("df", "-P", "-k", DISK).splitlines()[-1].split()[3]) * 1024
+
+    def verify(self, part: str = "") -> None:
+        """Let pg_verifybackup compare everything with PostgreSQL's own manifest. Raise BackupBad."""
+        try:
+            self.say("pg_verifybackup", "--no-parse-wal", "--quiet", f"{_PARTS}/{part}" if part else DATA)
+        except Unavailable as error:
+            raise BackupBad(f"the base backup is not what its manifest says: {error.message}") from None
+
+    def combine(self, parts: Sequence[str]) -> None:
+        """Make one base backup of a full one and the incremental ones upon it, oldest first. Raise BackupBad."""
+        try:
+            self.say("pg_combinebackup", "--no-sync", f"--output={DATA}", *(f"{_PARTS}/{part}" for part in parts))
+        except Unavailable as error:
+            raise BackupBad(f"the incremental base backups do not fit together: {error.message}") from None
+        self.say("rm", "-rf", _PARTS)
+
+    def check(self) -> None:
+        """Do verify(); then make it ready to start: what was set for the origin is not for this server."""
+        self.verify()
+        # Without the map the links stay as they were made above.
+        self.say("rm", "-f", f"{DATA}/postgresql.auto.conf", f"{DATA}/tablespace_map", f"{DATA}/standby.signal")
+        self.say("touch", f"{DATA}/postgresql.auto.conf", f"{DATA}/recovery.signal")
+
+    def place(self, name: str, content: str) -> None:
+        """Put a small file where the container sees it, in INSIDE."""
+        path = self.pipes / name
+        path.write_text(content, encoding="utf-8")
+        if os.geteuid() == 0:
+            os.chown(path, _NOBODY, _NOBODY)
+
+
+@contextmanager
+def started(
+    target: Target,
+    settings: Settings,
+    run: Run,
+    image: str,
+    environment: Mapping[str, str],
+    pipes: Path,
+    memory_megabytes: int,
+) -> Iterator[Scratch]:
+    """Start the container; it and all that is in it are gone when the block is left, and after kill -9, too.
+
+    pipes: an empty directory of this run's own. image: the full id of the database's image.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    if uid == 0:
+        uid = gid = _NOBODY
+        os.chown(pipes, uid, gid)
+    argv = run_arguments(settings.docker, run, image, pipes, f"{uid}:{gid}", memory_megabytes)
+    with alive(argv, target, settings, run, environment, pipes):
+        yield Scratch(target, settings, run, image, environment, pipes)
