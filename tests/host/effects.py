@@ -106,6 +106,30 @@ def restored(target: str) -> Effect:
     return steps
 
 
+MOMENT = "/run/a_moment"
+
+
+def recovered(into: str = "", *, latest: bool = False) -> Effect:
+    """payment_db comes back as it was at the moment in the file MOMENT, or at the end, in its place or beside it."""
+
+    def steps(host: Host) -> Steps:
+        table = f"written_since_{next(_NUMBERS)}"
+        host.run(f"sleep 1; date '+%F %T%z' >{MOMENT}; sleep 1.1")
+        host.sql("payment", f"CREATE TABLE {table} ()")
+        written = host.run("date --utc +%FT%T.%6N")
+        confirmed = 'sed -n \'s/.*confirmed_time": "\\(.*\\)".*/\\1/p\' /opt/backups/pitr/postgres-b/receiver.json'
+        wait_for(lambda: host.run(confirmed)[:26] > written, 60)
+        yield
+        query = f"SELECT to_regclass('{table}') IS NULL, (SELECT count(*) FROM payments) >= {USERS}"
+        said = host.run(f'docker exec postgres-b psql -XAtq -U payment_user -d {into or "payment_db"} -c "{query}"')
+        assert said == ("f|t" if latest else "t|t")
+        assert into or int(host.sql("payment", _kept("payment"))) >= 1
+        assert running(host, _SERVICES["payment"])
+        assert healthy(host)
+
+    return steps
+
+
 def rolled_back(host: Host) -> Steps:
     """What the last restore had thrown away is there again."""
     since = "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'written_since%'"

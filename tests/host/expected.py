@@ -23,6 +23,7 @@ from tests.host.effects import (
     only_foreign_jobs,
     only_the_first_user,
     publishes,
+    recovered,
     registers,
     restarts,
     restored,
@@ -37,6 +38,7 @@ from tests.host.host import SCRIPTS
 
 _LISTS = r"-rw------- .* deployer +deployer .* {}_db_\d{{8}}_\d{{6}}\.sql\.gz$"
 _THERE = "ssh -o StrictHostKeyChecking=no backup-server"
+_RECEIVER = "postgres-wal@payment.service"
 _HAND_B = r"docker exec postgres-b psql -U payment_user -d postgres -c"
 
 # The first pattern that is found at the start of a command decides.
@@ -109,6 +111,20 @@ EXPECTED: tuple[tuple[str, Effect], ...] = (
     (r"\S+/verify-backups.sh", shows(r"auth_db_\d{8}_\d{6}\.sql\.gz", r"payment_db_\d{8}_\d{6}\.sql\.gz")),
     (r"gunzip -t ", nothing_said),
     (r"gunzip -c \S+ \| grep -c", shows(r"^[1-9]\d*$")),
+    # Point in time.
+    (
+        r"sudo \S+/setup-wal-archiving.sh payment$",
+        holds(f"systemctl is-active {_RECEIVER} && {SCRIPTS}/restore-postgres.sh payment --window"),
+    ),
+    (
+        r"sudo \S+/setup-wal-archiving.sh payment --uninstall",
+        holds(f"! systemctl is-active {_RECEIVER} && ! pgrep -u deployer -f receive-wal"),
+    ),
+    (r"\S+/restore-postgres.sh payment --window", shows(r"recoverable +20\d\d-")),
+    (r"systemctl status postgres-wal@payment", shows(r"Active: active \(running\)")),
+    (r"journalctl -u postgres-wal@payment", shows(r"receiving WAL from")),
+    (r"docker exec postgres-b .*pg_create_restore_point", shows(r"^ [0-9A-F]+/[0-9A-F]+$")),
+    (rf'{_HAND_B} "DROP DATABASE payment_db_at', databases("payment", gone="payment_db_at_1337", there="payment_db")),
     # Restore.
     (r"sudo \S+/restore-postgres.sh auth --list", shows(r"auth_db_\d{8}_\d{6}\.sql\.gz")),
     (r"sudo \S+/restore-postgres.sh auth auth_db_LATEST.sql.gz --dry-run", changes_nothing),
@@ -117,6 +133,9 @@ EXPECTED: tuple[tuple[str, Effect], ...] = (
     (r"sudo \S+/restore-postgres.sh auth auth_db_LATEST.sql.gz --into", restored_beside),
     (r"sudo \S+/restore-postgres.sh auth --drop-old", drops_old("auth")),
     (r"sudo \S+/restore-postgres.sh payment --drop-old", drops_old("payment")),
+    (r"sudo \S+/restore-postgres.sh payment --to-time .* --into", recovered("payment_db_at_1337")),
+    (r"sudo \S+/restore-postgres.sh payment --to-time ", recovered()),
+    (r"sudo \S+/restore-postgres.sh payment --latest", recovered(latest=True)),
     (r"sudo \S+/restore-postgres.sh auth ", restored("auth")),
     (r"sudo \S+/restore-postgres.sh payment ", restored("payment")),
     # By hand.

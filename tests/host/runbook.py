@@ -10,13 +10,14 @@ from pathlib import Path
 PAGE = Path(__file__).resolve().parents[2] / "docs/runbook.md"
 
 # The only things that are put in place of what is written: what the page itself calls an example or a blank.
-# {auth}, {payment}: the path of the newest backup.
+# {auth}, {payment}: the path of the newest backup. {moment}: one that can be recovered.
 PLACEHOLDERS = (
     ("/opt/backups/postgres-a/auth_db_20240115_020000.sql.gz", "{auth}"),
     ("/opt/backups/postgres-b/payment_db_20240115_020000.sql.gz", "{payment}"),
     ("auth BACKUP_FILE", "auth {auth}"),
     ("payment BACKUP_FILE", "payment {payment}"),
     ("gunzip -t backup_file.sql.gz", "gunzip -t {auth}"),
+    ("--to-time '2024-01-15 13:37:00+03'", "--to-time '{moment}'"),
 )
 
 # Not commands but lines that belong into the editor, or the crontab, of which the block speaks.
@@ -81,10 +82,10 @@ def _whole(text: str) -> bool:
     return subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True, check=False).returncode == 0
 
 
-def filled(text: str, auth: str, payment: str) -> str:
+def filled(text: str, auth: str, payment: str, moment: str) -> str:
     """Return a command with the placeholders filled in."""
     for written, meant in PLACEHOLDERS:
-        text = text.replace(written, meant.format(auth=auth, payment=payment))
+        text = text.replace(written, meant.format(auth=auth, payment=payment, moment=moment))
     return text
 
 

@@ -50,10 +50,12 @@ class Typist:
         steps = expected.effect_of(written)(self._host)
         next(steps)
         auth, payment = (
-            self._host.newest(name) if "{" in runbook.filled(written, "{", "{") else "" for name in ("auth", "payment")
+            self._host.newest(name) if "{" in runbook.filled(written, "{", "{", "") else ""
+            for name in ("auth", "payment")
         )
+        moment = self._host.run(f"cat {effects.MOMENT}", check=False)
         follows = written.startswith("tail -f")
-        status, said = person.type(runbook.filled(written, auth, payment), stop_at=r"event=" if follows else "")
+        status, said = person.type(runbook.filled(written, auth, payment, moment), stop_at=r"event=" if follows else "")
         # 130: ended by Ctrl-C, as the runbook says.
         assert status == (130 if follows else 0), f"`{written}` ended with {status}: {said}"
         _finish(steps, said)
