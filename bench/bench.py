@@ -15,7 +15,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ import report
 import scene
 import section_backup
 import section_growth
+import section_point_in_time
 import section_restore
 import section_small
 import section_verify
@@ -36,8 +37,8 @@ ROOT = HERE.parent
 # Option -> what the whole bench uses, and its meaning.
 OPTIONS = {
     "rows": ("540000", "payments of the main database, 1.9 kB each"),
-    "rounds": ("5", "how often each contender runs; twice that in the section 'small'"),
-    "only": ("backup,verify,restore,small,growth", "the sections to run, by comma"),
+    "rounds": ("5", "how often each contender runs; twice that in the section 'small' and for the cost of archiving"),
+    "only": ("backup,verify,restore,small,growth,point_in_time", "the sections to run, by comma"),
     "growth": ("10,100,1000,4000", "sizes of the section 'growth' in MB, by comma"),
     "many": ("10000", "backups in the crowded directory"),
     "place": ("/var/tmp", "where the backups are made"),  # noqa: S108  a directory of our own is made in it
@@ -58,7 +59,7 @@ class Chosen:
     results: Path
 
 
-def sections(stage: scene.Scene, chosen: Chosen) -> dict[str, Callable[[], list[Table]]]:
+def sections(stage: scene.Scene, chosen: Chosen) -> dict[str, Callable[[], Iterable[Table]]]:
     """Section name -> its measurement. A new one is a line here and a module beside this one."""
     return {
         "backup": lambda: section_backup.measure(stage, chosen.rows, chosen.rounds),
@@ -66,6 +67,7 @@ def sections(stage: scene.Scene, chosen: Chosen) -> dict[str, Callable[[], list[
         "restore": lambda: section_restore.measure(stage, chosen.rows, chosen.rounds),
         "small": lambda: section_small.measure(stage, chosen.many, 2 * chosen.rounds),
         "growth": lambda: section_growth.measure(stage, chosen.growth, chosen.rows, chosen.rounds),
+        "point_in_time": lambda: section_point_in_time.measure(stage, chosen.rows, chosen.rounds),
     }
 
 
@@ -100,7 +102,8 @@ def measure(chosen: Chosen) -> list[str]:
             if name not in chosen.only:
                 continue
             try:
-                tables.update({table.key: table for table in section()})
+                for table in section():  # what was measured before a failure is kept
+                    tables[table.key] = table
             except MeasuredFailed as failed:
                 failures.append(f"section '{name}' could not be measured: {failed}")
                 print(f"bench: {failures[-1]}", file=sys.stderr)

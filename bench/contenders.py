@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import measure
 
@@ -56,15 +56,28 @@ class Row:
         return {"key": self.key, "label": self.label, "kind": self.kind, "line": self.line, "runs": self.runs}
 
 
+class Column(NamedTuple):
+    """A column of a table of its own kind: a field of the runs, divided by `unit`, with so many digits."""
+
+    head: str
+    field: str
+    unit: float
+    digits: int
+
+
 @dataclass
 class Table:
-    """Contenders that did the same job, interleaved. left_out: contender -> why it could not run here."""
+    """Contenders that did the same job, interleaved. left_out: contender -> why it could not run here.
+
+    columns: what is shown of the runs; without any, seconds, CPU, memory and size.
+    """
 
     key: str
     title: str
     rows: list[Row]
     facts: dict[str, Any] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    columns: list[Column] = field(default_factory=list)
 
     def row(self, key: str) -> Row | None:
         return next((row for row in self.rows if row.key == key and row.runs), None)
@@ -75,7 +88,8 @@ class Table:
 
     def document(self) -> dict[str, Any]:
         rows = [row.document() for row in self.rows]
-        return {"key": self.key, "title": self.title, "facts": self.facts, "left_out": self.left_out, "rows": rows}
+        known = {"key": self.key, "title": self.title, "facts": self.facts, "left_out": self.left_out, "rows": rows}
+        return {**known, "columns": [list(column) for column in self.columns]}
 
 
 def compare(key: str, title: str, contenders: Sequence[Contender], rounds: int, left_out: dict[str, str]) -> Table:
@@ -153,7 +167,8 @@ def remove(path: Path | None) -> None:
 def table_from(document: Mapping[str, Any]) -> Table:
     """The table that document() described."""
     rows = [Row(**row) for row in document["rows"]]
-    return Table(**{**document, "rows": rows})
+    columns = [Column(*column) for column in document.get("columns", [])]
+    return Table(**{**document, "rows": rows, "columns": columns})
 
 
 def only_document(stdout: str) -> dict[str, Any]:

@@ -9,10 +9,11 @@ import subprocess
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import targets
-from contenders import Row, Table, table_from
+from contenders import Column, Row, Table, table_from
 
 _QUIET = 0.1
 _LEAST_BYTES = 1e9  # what the targets are meant for
@@ -102,6 +103,7 @@ def _table(table: Table) -> str:
         f"{rounds} round{'s' if rounds != 1 else ''}; idle load {idle:.2f} of {os.cpu_count()} cores{warning}.",
         _columns(table, [row for row in table.rows if row.runs]),
     ]
+    lines += table.facts.get("notes", [])
     lines += [f"Left out: {who}: {why}" for who, why in table.left_out.items()]
     return "\n\n".join(lines)
 
@@ -109,7 +111,10 @@ def _table(table: Table) -> str:
 def _columns(table: Table, rows: list[Row]) -> str:
     """The rows as a Markdown table, without the columns in which nothing stands."""
     head = ["what", "seconds", "× floor", "CPU s", "memory MB", "Python MB", "file MB"]
-    cells = [_cells(table, row) for row in rows]
+    cells = [_cells(table, row) for row in rows] if not table.columns else []
+    if table.columns:
+        head = ["what", *(column.head for column in table.columns)]
+        cells = [[row.label, *(_spread(row, column) for column in table.columns)] for row in rows]
     used = [number for number in range(len(head)) if any(line[number] for line in cells)]
     lines = [head, ["--:" if number else "---" for number in range(len(head))], *cells]
     return "\n".join(f"| {' | '.join(line[number] for number in used)} |" for line in lines)
@@ -127,6 +132,17 @@ def _cells(table: Table, row: Row) -> list[str]:
         _number(row.median("python_memory") or None, 1e6, 0),
         _number(row.median("file_bytes"), 1e6, 1),
     ]
+
+
+def _spread(row: Row, column: Column) -> str:
+    """The median of a field and, where the runs differ, its lowest and highest."""
+    values = [run[column.field] for run in row.runs if run.get(column.field) is not None]
+    if not values:
+        return ""
+    middle, lowest, highest = (
+        _number(value, column.unit, column.digits) for value in (median(values), min(values), max(values))
+    )
+    return middle if lowest == highest else f"{middle} ({lowest}–{highest})"
 
 
 def _number(value: float | None, unit: float, digits: int) -> str:

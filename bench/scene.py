@@ -14,15 +14,24 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
 
-from pgbackup.archive import dumpfile, guard, gzipped, manifest  # noqa: E402  the line above decides where this comes from
+from pgbackup.archive import (  # noqa: E402  the line above decides where this comes from
+    dumpfile,
+    guard,
+    gzipped,
+    manifest,
+    recoverable,
+    walarchive,
+)
+from pgbackup.commands import wal_agreement  # noqa: E402  likewise
 
-from tests.support import engine, images, servers  # noqa: E402  likewise
+from tests.support import archives, engine, images, servers  # noqa: E402  likewise
 
 __all__ = [
     "NO_SERVER",
     "ROOT",
     "USER",
     "Scene",
+    "archives",
     "built",
     "dumpfile",
     "engine_is_there",
@@ -30,6 +39,10 @@ __all__ = [
     "gzipped",
     "manifest",
     "missing_tools",
+    "recoverable",
+    "servers",
+    "wal_agreement",
+    "walarchive",
 ]
 # What says in one sentence that there is nothing to measure with.
 NO_SERVER = (images.NoImage, servers.ServerFailed)

@@ -172,6 +172,55 @@ TARGETS = (
         1.0,
         "s",
     ),
+    Target(
+        "loss",
+        "container killed and volume deleted under load: seconds of commits lost, the worst round",
+        _fact("loss", "plain_longest_span"),
+        1.0,
+        "s",
+    ),
+    Target(
+        "loss_synchronous",
+        "the same with WAL_SYNC and synchronous_standby_names: commits lost, the worst round",
+        _fact("loss", "synchronous_most_lost"),
+        0.0,
+        "commits",
+    ),
+    Target(
+        "landing",
+        "recovery to the time of a commit: rows too many or too few, all rounds",
+        _fact("landing", "wrong"),
+        0.0,
+        "rows",
+    ),
+    Target(
+        "cost",
+        "archiving: pgbench's throughput lost, median of the pairs",
+        _fact("cost", "percent_lost"),
+        3.0,
+        "%",
+    ),
+    Target(
+        "recovery",
+        "recovery of the large database to its latest point, all checks",
+        lambda tables: tables["recovery"].median("ours_recovery") if "recovery" in tables else None,
+        120.0,
+        "s",
+    ),
+    Target(
+        "base_stream",
+        "base backup: start to published without proof, against bare pg_basebackup",
+        _ratio("base", "ours_base_unproven", "bare"),
+        1.2,
+        "×",
+    ),
+    Target(
+        "base_size",
+        "base backup: size against bare pg_basebackup's",
+        _ratio("base", "ours_base", "bare", "file_bytes"),
+        0.5,
+        "×",
+    ),
 )
 
 

@@ -1,0 +1,62 @@
+"""One base backup as backup-postgres.sh makes it, due or not: prints its phases, name and bytes as JSON.
+
+    bench/timed_base.py     with the environment of our commands; the database's WAL is being received
+
+What it has made stays, and nothing expires.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lib"))
+
+from pgbackup import config, lock, proc
+from pgbackup.archive import folder, recoverable, walarchive
+from pgbackup.commands import archiving, base
+from pgbackup.commands.job import Job, identity, timed
+from pgbackup.log import EventLog
+from pgbackup.progress import Reporter
+
+PHASES = {"stream": "_received", "proof": "_proven"}
+
+
+def main() -> int:
+    """Make it, with a clock around the two functions that take the time."""
+    seconds: dict[str, float] = {}
+    for phase, name in PHASES.items():
+        setattr(base, name, _clocked(getattr(base, name), seconds, phase))
+    settings = config.load(os.environ, Path("/nonexistent/.env"), {})
+    (target,) = settings.targets
+    silent = Reporter(lambda _text: None, lambda _text: None, None)
+    with (
+        folder.opened(settings.backup_dir, create=False, top=True) as top,
+        walarchive.opened(settings.backup_dir, target.directory, create=False) as places,
+        lock.held(places.top, base.LOCK),
+    ):
+        job = Job(
+            target, settings, top, identity(target, top), proc.environment(os.environ), EventLog(top), silent
+        )  # fmt: skip
+        begun = time.monotonic()
+        name, record = base.take(archiving.job_of(job, places, places.base), recoverable.look(places))
+        seconds["take"] = round(time.monotonic() - begun, 3)
+    print(json.dumps({"seconds": seconds, "name": name, "bytes": record.bytes, "proven": record.proven}))
+    return 0
+
+
+def _clocked(function: Callable[..., Any], seconds: dict[str, float], phase: str) -> Callable[..., Any]:
+    def clocked(*arguments: Any) -> Any:
+        with timed(seconds, phase):
+            return function(*arguments)
+
+    return clocked
+
+
+if __name__ == "__main__":
+    sys.exit(main())
