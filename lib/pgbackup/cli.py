@@ -153,12 +153,17 @@ def _restore_action(options: argparse.Namespace) -> str:
         )
     ways = [word for word in ("into", "online", "in_place") if getattr(options, word)]
     if len(ways) > 1 or (ways and asked != ["restore"]):
-        raise UsageError("--into, --online and --in-place exclude each other and go with what is to be restored")
+        raise UsageError(
+            "--into, --online and --in-place exclude each other and go with what is to be restored",
+            f"for example: restore-postgres.sh {options.target} FILE --into NAME",
+        )
     if options.archive is not None:
         if asked != ["window"] and not any(value is not None for value in _aims(options).values()):
             raise UsageError("--archive goes with --window, --latest and --to-…")
         if "/" in options.archive or options.archive.startswith("."):
-            raise UsageError(f"--archive {options.archive!r} is no name of a directory in BACKUP_DIR/pitr")
+            raise UsageError(
+                f"--archive {options.archive!r} is no name of a directory in BACKUP_DIR/pitr", "see: ls BACKUP_DIR/pitr"
+            )
     return asked[0].replace("_", "-")
 
 

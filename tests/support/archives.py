@@ -123,10 +123,18 @@ class Lab:
         now = self.server.sql("SELECT clock_timestamp()")[0][0]
         self.until(lambda: (found := self.confirmed()[0]) != "" and _instant(found) >= now, seconds)
 
+    def await_received(self, seconds: float = 60) -> None:
+        """Wait until what is committed now is archived, though nobody has confirmed it."""
+        lsn = self.server.sql("SELECT pg_current_wal_lsn()")[0][0]
+        there = (
+            "SELECT count(*) FROM pg_stat_replication"
+            f" WHERE application_name = 'pgbackup_wal_{NAME}' AND write_lsn >= '{lsn}'"
+        )
+        self.until(lambda: self.server.sql(there) == [(1,)], seconds)
+
     def await_well(self, seconds: float = 90) -> None:
         """Wait until the archive reaches from a base backup to now."""
         self.until(lambda: bool((archive := self.look()).windows) and not recoverable.broken_off(archive), seconds)
-        self.await_confirmed(seconds)
 
     def until(self, happened: Callable[[], bool], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
@@ -162,12 +170,12 @@ def _end(lab: Lab) -> None:
 
 
 def leftovers(lab: Lab) -> list[str]:
-    """What is there of recoveries and base backups: containers, volumes without a container, hidden files."""
+    """What is there of recoveries and base backups: containers, volumes, hidden files."""
     with lab.job() as job, walarchive.opened(lab.place, "payment", create=False) as places:
         owners = [identity(job.target, part).owner for part in (places.base, folder.Folder(lab.place / "payment", -1))]
     found = []
     for owner in owners:
         found += docker("ps", "-aq", "--filter", f"label=pgbackup.owner={owner}").stdout.split()
-    found += docker("volume", "ls", "-q", "--filter", "dangling=true").stdout.split()
+        found += docker("volume", "ls", "-q", "--filter", f"label=pgbackup.owner={owner}").stdout.split()
     hidden = [path for path in lab.place.rglob(".*") if not path.name.endswith(".lock")]
     return found + [str(path) for path in hidden if not re.search(r"\.pipes(/|$)", str(path))]

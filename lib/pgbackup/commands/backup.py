@@ -94,17 +94,17 @@ def _each(
 
 def _base_backup(job: Job, outcome: Outcome) -> None:
     """Where WAL is archived, make a base backup when one is due. What fails of it is the run's failure, too."""
-    with archiving.opened(job.settings, job.target) as archive:
-        if archive is None:
-            return
-        try:
-            with outcome.timed("base backup"):
-                outcome.base = base.back_up(job, archive[0])
-        except LockHeld:
-            return  # the receiver makes one just now, or another database of the same cluster
-        except SuiteError as error:
-            error.message = f"the dump is published, but no base backup could be made: {error.message}"
-            raise
+    try:
+        with archiving.opened(job.settings, job.target) as archive:
+            if archive:
+                with outcome.timed("base backup"):
+                    outcome.base = base.back_up(job, archive[0])
+    except LockHeld:
+        return  # the receiver makes one just now, or another database of the same cluster
+    except (SuiteError, OSError) as raised:
+        error = raised if isinstance(raised, SuiteError) else folder.explained(raised, job.settings.backup_dir)
+        error.message = f"the dump is published, but no base backup could be made: {error.message}"
+        raise error from None
 
 
 def _failed(outcome: Outcome, log: EventLog, reporter: Reporter, error: SuiteError) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
@@ -69,7 +70,7 @@ def receive(job: Job, places: Places, state: State) -> None:
             except Interrupted:
                 raise
             except ConfigurationError as error:
-                attendance.note(trouble=error.message)
+                _tell(attendance, error.message)
                 raise
             except SuiteError as error:
                 _tell(attendance, error.message)
@@ -91,7 +92,8 @@ def _tell(attendance: Attendance, trouble: str) -> None:
         attendance.job.log.warning(attendance.job.target.name, "wal.waiting", reason=trouble)
         attendance.job.reporter.warn(f"{attendance.job.target.name}: {trouble}")
     attendance.told = trouble
-    attendance.note(trouble=trouble)
+    with suppress(OSError):  # the trouble may be a full disk, and this file is on it
+        attendance.note(trouble=trouble)
 
 
 def _session(attendance: Attendance, client: Sidecar) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -119,7 +120,7 @@ def _bases(archive: Archive, advance: Callable[[int], None]) -> list[str]:
         try:
             with folder.opened(path, create=False) as place:
                 found = basestore.check(place, record, advance)
-            if archive.state.system not in (record.system, *([found.system] if found.system else [])):
+            if {record.system, found.system or record.system} != {archive.state.system}:
                 damage.append(f"base backup '{path}' is of another cluster (system identifier {record.system})")
         except FileNotFoundError:
             continue  # it has expired in the meantime
@@ -220,11 +221,21 @@ def _dumped(
     try:
         scratch.say("pg_waldump", "--quiet", f"--path={_DIRECTORY}", names[0], names[-1])
     except Unavailable as error:
-        damage.append(f"the records from '{names[0]}' to '{names[-1]}' cannot be read: {error.message}")
+        damage.append(_where(archive, batch, error.message))
     stay = 1 if keep else 0
     gone = names[: len(names) - stay]
     scratch.say("rm", "-f", *(f"{_DIRECTORY}/{name}" for name in gone))
     return list(batch[len(batch) - stay :])
+
+
+def _where(archive: Archive, batch: Sequence[Segment], said: str) -> str:
+    """Name the segment of whose record pg_waldump speaks, or all of the batch where it names no position. Pure."""
+    size = archive.state.segment_bytes
+    if positions := re.findall(r"\bat ([0-9A-F]+/[0-9A-F]+)", said):
+        name = wal.segment_name(wal.segment_at(wal.parse_lsn(positions[-1]), batch[0].timeline, size), size)
+        return f"'{name}' holds a record that cannot be read: {said}"
+    first, last = (wal.segment_name(segment, size) for segment in (batch[0], batch[-1]))
+    return f"the records from '{first}' to '{last}' cannot be read: {said}"
 
 
 def told(found: Found) -> list[str]:

@@ -38,7 +38,14 @@ def run_arguments(
         *("--label", f"{LABEL}={run.owner}", "--network", "none", "--user", user),
         *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
         *("--memory", f"{memory_megabytes}m", "--pids-limit", "128", "--log-driver", "none", "--no-healthcheck"),
-        *("--mount", f"type=volume,target={DISK}", "--mount", mount(str(pipes), INSIDE), "--entrypoint", "sh"),
+        *(
+            "--mount",
+            f"type=volume,target={DISK},volume-label={LABEL}={run.owner}",
+            "--mount",
+            mount(str(pipes), INSIDE),
+            "--entrypoint",
+            "sh",
+        ),
         *(image, "-c", FIRST_PROGRAM),
     ]
 

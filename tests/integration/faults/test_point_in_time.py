@@ -1,0 +1,391 @@
+"""WAL archives that are damaged, cut off and interrupted in every way: rows 61 to 70 of the table of faults.
+
+A gap that nobody sees would be the worst of all: what cannot be recovered is told, and never silently left out.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import random
+import shutil
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.integration.faults.test_disk import disk
+from tests.support import archives, servers
+from tests.support.archives import NAME, ROOT, Lab
+from tests.support.runs import soon
+from tests.support.servers import docker
+
+Tries = Callable[[int, int], int]
+Note = Callable[..., None]
+ROWS = 500
+
+
+@pytest.fixture(scope="module")
+def lab(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """An archive of several segments behind its base backup; the server is not crashed by tests that share it."""
+    with archives.archived(18, tmp_path_factory.mktemp("pitr"), durable=False) as made:
+        made.server.sql("CREATE TABLE payments (id int PRIMARY KEY)")
+        for first in range(0, ROWS, 100):
+            made.server.sql(f"INSERT INTO payments SELECT generate_series({first}, {first + 99})")
+            made.server.sql("SELECT pg_switch_wal()")
+        made.await_confirmed()
+        made.until(lambda: len(list((made.archive_path / "wal").glob("*.gz"))) >= 4)
+        assert made.run("backup-postgres.sh", "-q").returncode == 0
+        yield made
+
+
+@pytest.fixture
+def copy(lab: Lab, tmp_path: Path) -> Lab:
+    """A copy of the archive, to be damaged."""
+    shutil.copytree(lab.place, tmp_path / "backups", ignore=shutil.ignore_patterns("*.pipes"))
+    return Lab(lab.server, tmp_path / "backups")
+
+
+def rows(lab: Lab, *to: str) -> int:
+    """Recover beside the live database, and count."""
+    done = lab.restore(*to, "--into", "beside", "--yes")
+    assert done.returncode == 0, done.stderr
+    try:
+        with lab.server.connect(database="beside") as session:
+            return int(session.execute("SELECT count(*) FROM payments").fetchone()[0])  # type: ignore[index]
+    finally:
+        lab.server.sql("DROP DATABASE beside")
+
+
+def found(lab: Lab, *said: str, statuses: tuple[int, ...] = (65,)) -> str:
+    done = lab.run("verify-backups.sh")
+    assert done.returncode in statuses, done.stdout + done.stderr
+    assert all(text in done.stderr for text in said), done.stderr
+    return done.stderr
+
+
+# --- segments
+
+
+def _content(path: Path) -> bytes:
+    return gzip.decompress(path.read_bytes())
+
+
+def _put(path: Path, content: bytes) -> None:
+    path.write_bytes(gzip.compress(content, 1))
+
+
+def _flip_a_record(path: Path) -> None:
+    """In the first page behind the header, with a whole gzip file around it: only its own checksum can tell."""
+    content = bytearray(_content(path))
+    content[200:260] = bytes(60)
+    _put(path, bytes(content))
+
+
+def _of_another_cluster(path: Path) -> None:
+    content = bytearray(_content(path))
+    content[24:32] = (1234567890).to_bytes(8, "little")
+    _put(path, bytes(content))
+
+
+def _flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+SEGMENT_DAMAGE: dict[str, Callable[[Path], object]] = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "a bit flipped": _flip_a_bit,
+    "random bytes of equal length": lambda path: path.write_bytes(os.urandom(path.stat().st_size)),
+    "random bytes, well compressed": lambda path: _put(path, os.urandom(16 << 20)),
+    "another segment": lambda path: shutil.copy(sorted(path.parent.glob("*.gz"))[0], path),
+    "of another cluster": _of_another_cluster,
+    "a record overwritten": _flip_a_record,
+    "empty": lambda path: path.write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize("damage", SEGMENT_DAMAGE)
+def test_a_damaged_segment_is_named_and_never_ends_a_recovery_in_silence(
+    copy: Lab, damage: str, expected: Note, survived: Note
+) -> None:
+    expected(61, f"WAL segment: {damage}", 1)
+    victim = sorted((copy.archive_path / "wal").glob("*.gz"))[-2]
+    SEGMENT_DAMAGE[damage](victim)
+    found(copy, victim.name.removesuffix(".gz"))
+    done = copy.restore("--latest", "--into", "beside", "--yes")
+    assert done.returncode == 65, done.stdout + done.stderr
+    assert copy.server.sql("SELECT count(*) FROM pg_database WHERE datname = 'beside'") == [(0,)]
+    survived(61, f"WAL segment: {damage}")
+
+
+def test_a_missing_segment_is_a_gap_that_everybody_tells(copy: Lab, expected: Note, survived: Note) -> None:
+    expected(62, "WAL segment: missing", 1)
+    victim = sorted((copy.archive_path / "wal").glob("*.gz"))[-2]
+    victim.unlink()
+    found(copy, "WAL is missing behind", statuses=(66,))
+    done = copy.restore("--window")
+    assert done.returncode == 66
+    assert "WAL is missing behind" in done.stderr
+    moment = datetime.fromisoformat(copy.confirmed()[0])
+    done = copy.restore("--to-time", str(moment), "--into", "beside", "--yes")
+    assert done.returncode == 66
+    assert "recoverable" in done.stderr
+    survived(62, "WAL segment: missing")
+
+
+# --- base backups: as in the test of PostgreSQL's own pg_verifybackup
+
+
+def _members(base: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress((base / "base.tar.gz").read_bytes()))) as tar:
+        return [(member, tar.extractfile(member).read() if member.isreg() else b"") for member in tar]  # type: ignore[union-attr]
+
+
+def _rebuild(base: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    """With a SHA-256 that fits, so that only the manifest can tell."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for member, content in members:
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    data = gzip.compress(stream.getvalue(), 1)
+    (base / "base.tar.gz").write_bytes(data)
+    record = json.loads((base / "base.json").read_text())
+    record["archives"]["base"] = hashlib.sha256(data).hexdigest()
+    (base / "base.json").write_text(json.dumps(record))
+
+
+def _change(base: Path, name: str, change: Callable[[bytes], bytes | None]) -> None:
+    members = [(member, change(content) if member.name == name else content) for member, content in _members(base)]
+    _rebuild(base, [(member, content) for member, content in members if content is not None])
+
+
+def _extra(base: Path) -> None:
+    _rebuild(base, [*_members(base), (tarfile.TarInfo("base/1/4711"), b"extra")])
+
+
+def _bad_manifest(base: Path) -> None:
+    path = base / "backup_manifest"
+    path.write_bytes(path.read_bytes().replace(b'"Size": 3', b'"Size": 4', 1))
+
+
+def _other_system(base: Path) -> None:
+    record = json.loads((base / "base.json").read_text())
+    (base / "base.json").write_text(json.dumps({**record, "system": 1}))
+
+
+def _cut(base: Path) -> None:
+    path = base / "base.tar.gz"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+BASE_DAMAGE: dict[str, Callable[[Path], object]] = {
+    "extra file": _extra,
+    "missing file": lambda base: _change(base, "PG_VERSION", lambda _content: None),
+    "appended to": lambda base: _change(base, "PG_VERSION", lambda content: content + b"x"),
+    "truncated": lambda base: _change(base, "global/pg_control", lambda content: content[:-1]),
+    "replaced, same length": lambda base: _change(base, "PG_VERSION", lambda content: b"9" * len(content)),
+    "bad manifest": _bad_manifest,
+    "no manifest": lambda base: (base / "backup_manifest").unlink(),
+    "another system identifier": _other_system,
+    "a bit flipped": lambda base: _flip_a_bit(base / "base.tar.gz"),
+    "cut off": _cut,
+    "archive gone": lambda base: (base / "base.tar.gz").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", BASE_DAMAGE)
+def test_a_mutilated_base_backup_is_found_by_verification_and_by_recovery(
+    copy: Lab, damage: str, expected: Note, survived: Note
+) -> None:
+    expected(63, f"base backup: {damage}", 1)
+    (base,) = (copy.archive_path / "base").iterdir()
+    BASE_DAMAGE[damage](base)
+    found(copy, f"base backup '{base}'")
+    if damage != "another system identifier":  # of base.json alone, which recovery does not ask
+        done = copy.restore("--latest", "--into", "beside", "--yes")
+        assert done.returncode == 65, done.stdout + done.stderr
+    survived(63, f"base backup: {damage}")
+
+
+def test_a_receiver_that_is_away_is_complained_of_after_a_minute(copy: Lab, expected: Note, survived: Note) -> None:
+    expected(64, "nobody receives", 1)
+    path = copy.archive_path / "receiver.json"
+    told = json.loads(path.read_text())
+    told["confirmed_time"] = (datetime.fromisoformat(told["confirmed_time"]) - timedelta(seconds=90)).isoformat()
+    path.write_text(json.dumps(told))
+    found(copy, "nothing was received since", statuses=(66,))
+    assert copy.restore("--window").returncode == 66
+    survived(64, "nobody receives")
+
+
+# --- killed
+
+
+def _killed(lab: Lab, command: list[str], after: float) -> None:
+    with subprocess.Popen(
+        command, env=lab.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        time.sleep(after)  # the moment is what is tried, nothing is waited for
+        process.kill()
+
+
+def test_a_recovery_that_is_killed_at_any_moment_leaves_nothing(
+    lab: Lab, tries: Tries, expected: Note, survived: Note
+) -> None:
+    count, fault = tries(4, 60), "restore --latest killed -9 at a random moment"
+    expected(65, fault, count)
+    for _ in range(count):
+        _killed(
+            lab,
+            [str(ROOT / "scripts/restore-postgres.sh"), NAME, "--latest", "--into", "beside", "--yes"],
+            random.uniform(0.3, 6),
+        )
+        lab.server.sql("DROP DATABASE IF EXISTS beside")
+        assert lab.run("backup-postgres.sh", "-q").returncode == 0
+        assert soon(lambda: archives.leftovers(lab) == [], 20), archives.leftovers(lab)
+        assert lab.server.sql("SELECT count(*) FROM payments") == [(ROWS,)]
+        assert lab.server.sql("SELECT datname FROM pg_database WHERE datname LIKE '%restor%'") == []
+        survived(65, fault)
+    assert rows(lab, "--latest") == ROWS
+
+
+def test_a_base_backup_that_is_killed_at_any_moment_leaves_nothing(
+    lab: Lab, tries: Tries, expected: Note, survived: Note
+) -> None:
+    count, fault = tries(3, 60), "backup-postgres.sh killed -9 in a base backup"
+    expected(66, fault, count)
+    for _ in range(count):
+        newest = sorted((lab.archive_path / "base").iterdir())[-1] / "base.json"
+        told = json.loads(newest.read_text())
+        told["ended"] = (datetime.fromisoformat(told["ended"]) - timedelta(days=2)).isoformat()
+        newest.write_text(json.dumps(told))
+        _killed(lab, [str(ROOT / "scripts/backup-postgres.sh"), "-q"], random.uniform(0.5, 3))
+        done = lab.run("backup-postgres.sh", "-q")
+        assert done.returncode == 0, done.stderr
+        assert soon(lambda: archives.leftovers(lab) == [], 20), archives.leftovers(lab)
+        assert list(lab.look().wrong) == []
+        survived(66, fault)
+    assert rows(lab, "--latest") == ROWS
+
+
+# --- the receiver and its server, on servers of their own
+
+
+def test_whatever_restarts_nothing_is_lost(
+    engine: str, tmp_path: Path, tries: Tries, expected: Note, survived: Note
+) -> None:
+    blows: dict[str, Callable[[Lab], object]] = {
+        "receiver killed -9": lambda lab: (lab.stop(9), lab.start()),
+        "database restarted": lambda lab: docker("restart", "-t", "10", lab.server.id),
+        "database killed -9": lambda lab: (docker("kill", lab.server.id), docker("start", lab.server.id)),
+        "database paused": lambda lab: (docker("pause", lab.server.id), docker("unpause", lab.server.id)),
+        "walsender ended": lambda lab: lab.server.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name LIKE 'pgbackup_wal_%'"
+        ),
+    }
+    rounds = tries(1, 10)
+    with archives.archived(15, tmp_path) as lab:
+        lab.server.sql("CREATE TABLE payments (id serial PRIMARY KEY)")
+        for fault, blow in list(blows.items()) * rounds:
+            expected(67, fault, 1)
+            lab.server.sql("INSERT INTO payments DEFAULT VALUES")
+            blow(lab)
+            lab.server.wait()
+            lab.server.sql("INSERT INTO payments DEFAULT VALUES")
+            lab.await_received()
+            survived(67, fault)
+        lab.await_confirmed()
+        assert lab.window()["problems"] == []
+        count = lab.server.sql("SELECT count(*) FROM payments")[0][0]
+        assert rows(lab, "--latest") == count == 2 * len(blows) * rounds
+
+
+def test_lost_wal_is_a_gap_told_at_once_and_a_new_base_backup_closes_it(
+    engine: str, tmp_path: Path, expected: Note, survived: Note
+) -> None:
+    with archives.archived(15, tmp_path, settings={"max_wal_size": "64MB"}) as lab:
+        lab.server.sql("CREATE TABLE payments (id serial PRIMARY KEY)")
+        for fault, how in {
+            "slot dropped": "SELECT pg_drop_replication_slot('pgbackup_payment')",
+            "slot limit reached": "ALTER SYSTEM SET max_slot_wal_keep_size = '16MB'",
+        }.items():
+            expected(68, fault, 1)
+            before = len(lab.look().bases)
+            lab.stop()
+            lab.server.sql(how)
+            lab.server.sql("SELECT pg_reload_conf()")
+            for _ in range(6):
+                lab.server.sql("INSERT INTO payments DEFAULT VALUES")
+                lab.server.sql("SELECT pg_switch_wal()")
+            lab.server.sql("CHECKPOINT")
+            lab.start()
+            lab.until(lambda: len(lab.look().bases) > before, 60)  # noqa: B023
+            lab.await_well()
+            assert "event=wal.gap" in lab.log()
+            for done in (lab.restore("--window"), lab.run("verify-backups.sh")):
+                assert done.returncode == 66
+                assert "can be recovered: WAL is missing" in done.stderr
+            assert "GAP" in lab.restore("--window").stdout
+            assert rows(lab, "--latest") == lab.server.sql("SELECT count(*) FROM payments")[0][0]
+            survived(68, fault)
+
+
+def test_a_container_made_anew_goes_on_with_the_same_data_and_is_refused_with_other_data(
+    engine: str, tmp_path: Path, expected: Note, survived: Note
+) -> None:
+    expected(69, "container made anew", 2)
+    (tmp_path / "a").mkdir()
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(0o777)
+    options = {"name": f"pgbackup-test-anew-{os.getpid()}", "environment": {"PGDATA": "/kept/pgdata"}, "password": "x"}
+    with archives.archived(15, tmp_path / "a", mounts={data: "/kept"}, **options) as lab:
+        lab.server.sql("CREATE TABLE payments AS SELECT generate_series(1, 10) AS id")
+        lab.await_confirmed()
+        docker("stop", lab.server.id)
+        docker("rm", lab.server.id)
+        with servers.running(
+            15, database="payment_db", user="payment_user", mounts={data: "/kept"}, durable=True, **options
+        ) as again:
+            lab.server = again
+            again.sql("INSERT INTO payments VALUES (11)")
+            lab.await_received()
+            survived(69, "container made anew")
+        with servers.running(15, database="payment_db", user="payment_user", name=options["name"]) as other:
+            lab.server = other
+            assert lab.receivers.pop().wait(60) == 78
+            assert "is another one than the archive's" in lab.said()
+            assert rows(lab, "--latest") == 11
+            survived(69, "container made anew")
+
+
+def test_a_full_disk_makes_the_receiver_wait_and_nothing_is_lost(
+    engine: str, tmp_path: Path, expected: Note, survived: Note
+) -> None:
+    expected(70, "BACKUP_DIR full while receiving", 1)
+    place = tmp_path / "backups"
+    with disk(place, size=150 << 20), archives.archived(15, tmp_path) as lab:
+        lab.server.sql("CREATE TABLE payments (id serial PRIMARY KEY)")
+        filler = place / "filler"
+        with suppress(OSError):  # until nothing more goes in
+            filler.write_bytes(bytes(150 << 20))
+        for _ in range(4):
+            lab.server.sql("INSERT INTO payments DEFAULT VALUES")
+            lab.server.sql("SELECT pg_switch_wal()")
+        lab.until(lambda: "wal.waiting" in lab.log(), 60)
+        filler.unlink()
+        lab.await_confirmed(90)
+        assert lab.window()["problems"] == []
+        assert rows(lab, "--latest") == 4
+        survived(70, "BACKUP_DIR full while receiving")
