@@ -130,6 +130,17 @@ def test_taken_back_it_leaves_no_trace_and_the_archive(archived: Host) -> None:
     archived.run(f"{SETUP} payment --uninstall")
 
 
+def test_it_is_not_stopped_while_commits_wait_for_it(archived: Host) -> None:
+    archived.sql("payment", "ALTER SYSTEM SET synchronous_standby_names = 'pgbackup_wal_payment'")
+    archived.sql("payment", "SELECT pg_reload_conf()")
+    said = archived.run(f"{SETUP} payment --uninstall; echo status=$?", check=False)
+    assert "would hang without it" in said and said.endswith("status=78")
+    assert archived.run(f"systemctl is-active {UNIT}") == "active"
+    assert slots(archived) == "pgbackup_payment"
+    archived.sql("payment", "ALTER SYSTEM RESET synchronous_standby_names")
+    archived.sql("payment", "SELECT pg_reload_conf()")
+
+
 def test_a_server_that_is_down_is_told_and_the_rest_is_taken_back(archived: Host) -> None:
     archived.run("docker stop postgres-b")
     said = archived.run(f"{SETUP} payment --uninstall; echo status=$?", check=False)

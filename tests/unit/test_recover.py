@@ -101,12 +101,13 @@ def _bases(archive: Archive, kind: str, value: str = "") -> list[str]:
     return [attempt.base.name for attempt in recover.attempts(archive, Aim(kind, value))]
 
 
-def test_the_newest_base_backup_before_the_target_is_taken() -> None:
+def test_the_newest_base_backup_before_the_target_is_taken_and_older_ones_should_it_be_bad() -> None:
     assert _bases(WHOLE, "time", "2024-01-15 13:30+00") == ["base1"]
-    assert _bases(WHOLE, "time", "2024-01-15 14:00+00") == ["base4"]
+    assert _bases(WHOLE, "time", "2024-01-15 14:00+00") == ["base4", "base1"]
     assert _bases(WHOLE, "lsn", "0/3000000") == ["base1"]
-    assert _bases(WHOLE, "lsn", "0/5000000") == ["base4"]
-    assert _bases(WHOLE, "latest") == ["base4"]
+    assert _bases(WHOLE, "lsn", "0/5000000") == ["base4", "base1"]
+    assert _bases(WHOLE, "latest") == ["base4", "base1"]
+    assert _bases(GAP, "latest") == ["base5"]
 
 
 def test_for_what_has_no_known_moment_all_are_tried_from_the_newest_on() -> None:

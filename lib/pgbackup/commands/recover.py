@@ -46,6 +46,10 @@ class Attempt:
     base: Base
 
 
+class BaseBad(BackupBad):
+    """A base backup is damaged; an older one may do."""
+
+
 def checked(aim: Aim) -> Aim:
     """Return the aim. Raise UsageError for a value that can be none, before anything is begun."""
     if aim.kind == "time":
@@ -91,6 +95,8 @@ def attempts(archive: Archive, aim: Aim) -> list[Attempt]:
     else:
         # Nobody knows when a transaction or a restore point was: the newest base that has it behind it.
         found = [*sorted(every, key=lambda pair: pair[1].ended, reverse=True)]
+    if aim.kind in ("time", "lsn", "latest"):
+        found = [each for pair in found if pair for each in _and_older(*pair)]
     chosen = [Attempt(archive, aim, *pair) for pair in found if pair]
     if not chosen:
         raise NoBackup(
@@ -98,6 +104,12 @@ def attempts(archive: Archive, aim: Aim) -> list[Attempt]:
             "choose a moment in a window",
         )
     return chosen
+
+
+def _and_older(within: Window, base: Base) -> list[tuple[Window, Base]]:
+    """That base and those from which the same can be reached by more WAL, should it be bad; the newest first. Pure."""
+    older = [other for other in within.bases if (other.ended, other.name) <= (base.ended, base.name)]
+    return [(within, other) for other in reversed(older)]
 
 
 def _where(archive: Archive, aim: Aim) -> str:
@@ -150,11 +162,17 @@ def source_at(job: Job, directory: str, aim: Aim, record: Record) -> Iterator[So
 
 
 def _first_that_gets_there(job: Job, tries: list[Attempt], descriptor: int) -> str:
-    for attempt in tries:
+    for number, attempt in enumerate(tries, 1):
         try:
             return _dumped(job, attempt, descriptor)
         except TargetNotReached:
-            continue
+            if attempt.aim.kind in ("time", "lsn"):
+                break  # an older base backup leads to the same end
+        except BaseBad as bad:
+            if number == len(tries):
+                raise
+            job.log.error(job.target.name, "recovery.base-bad", base=attempt.base.name, reason=bad.message)
+            job.reporter.warn(f"{job.target.name}: warning: {bad.message}; an older one is taken")
     aim, archive = tries[0].aim, tries[0].archive
     unknown = {"name": "restore point", "xid": "transaction"}.get(aim.kind)
     what = f"there is no {unknown} '{aim.value}' in" if unknown else f"--to-{aim} is after the end of"
@@ -246,10 +264,13 @@ def _unpack(job: Job, archive: Archive, base: Base, scratch: Scratch) -> None:
                     if part:
                         scratch.verify(part)
                 except BackupBad as bad:
-                    raise BackupBad(f"base backup '{place.path}' is bad: {bad.message}", "verify-backups.sh") from None
-    if len(chain) > 1:
-        scratch.combine(chain)
-    scratch.check()
+                    raise BaseBad(f"base backup '{place.path}' is bad: {bad.message}", "verify-backups.sh") from None
+    try:
+        if len(chain) > 1:
+            scratch.combine(chain)
+        scratch.check()
+    except BackupBad as bad:
+        raise BaseBad(f"base backup '{base.name}' is bad: {bad.message}", "verify-backups.sh") from None
 
 
 def _asserted(attempt: Attempt, reached: Reached, *, to_the_end: bool) -> datetime:

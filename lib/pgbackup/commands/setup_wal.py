@@ -23,7 +23,6 @@ from pgbackup.database import replication
 from pgbackup.database.replication import Server
 from pgbackup.errors import LockHeld, SuiteError, Unavailable
 from pgbackup.host import accounts, wal_service
-from pgbackup.host.accounts import Account
 from pgbackup.host.installed import Change
 from pgbackup.log import EventLog
 from pgbackup.progress import Reporter, reporting
@@ -91,7 +90,7 @@ def _set_up(job: Job, root: Path, options: Options, told: Told) -> None:
         told.steps += _steps(target, server, path, old=old)
         return
     if old and state:
-        _stopped(job, target, state, account)
+        _stopped(job, target, state)
         told.done.append(f"the archive of the other cluster is kept as '{_moved_aside(path, state)}'")
         state = None
     accounts.make_directories([path.parent, path], account)
@@ -152,7 +151,7 @@ def _in_the_making(places: Places) -> bool:
     return any(name.startswith(".new-") for name in os.listdir(places.base.fd))
 
 
-def _stopped(job: Job, target: Target, state: State, account: Account) -> None:
+def _stopped(job: Job, target: Target, state: State) -> None:
     """Stop the receiver, whoever runs it: it ends by itself when archiving is no longer active."""
     with walarchive.opened(job.settings.backup_dir, target.directory, create=True) as places:
         walarchive.write_state(places, walarchive.switched_off(state))
@@ -175,16 +174,17 @@ def _take_down(job: Job, root: Path, options: Options, told: Told) -> None:
     state, _ = wal_agreement.known(settings, target)
     mine = state is not None and state.owner == target.name
     if not changes and not mine:
+        shared = f" by itself, but together with that of '{state.owner}'" if state and state.active else ""
         if not options.dry_run:
-            told.done.append(f"the WAL of '{target.name}' is not archived")
+            told.done.append(f"the WAL of '{target.name}' is not archived{shared}")
         return
     told.changes += [change for change in changes if change not in told.changes]
     if options.dry_run:
         told.steps.append(f"{target.name}: would stop the receiver, and drop its slot")
         return
     if mine and state:
-        with suppress(KeyError):
-            _stopped(job, target, state, accounts.find(account_name))
+        wal_agreement.refuse_to_stop_commits(job)
+        _stopped(job, target, state)
     wal_service.remove(changes, target.name, account_name, job.environment)
     path = walarchive.path_of(settings.backup_dir, target.directory)
     now = "no longer" if changes or (state and state.active) else "not"

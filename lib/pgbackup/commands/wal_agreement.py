@@ -9,7 +9,7 @@ from pgbackup.config import Settings, Target
 from pgbackup.database import replication
 from pgbackup.database.client import Client
 from pgbackup.database.replication import Server
-from pgbackup.errors import ConfigurationError
+from pgbackup.errors import ConfigurationError, Unavailable
 
 
 def known(settings: Settings, target: Target) -> tuple[State | None, int]:
@@ -67,6 +67,23 @@ def agree(job: Job, ask: Client, server: Server, places: Places, state: State | 
             f" '{target.wal_keep_megabytes}MB'; SELECT pg_reload_conf();"
         ]
     return []
+
+
+def refuse_to_stop_commits(job: Job) -> None:
+    """Raise ConfigurationError where commits wait for the receiver: without it they would hang.
+
+    A server that cannot be asked has no commits that could.
+    """
+    try:
+        server = replication.look(job.in_place(), job.run, job.target, job.settings, job.target.name)
+    except Unavailable:
+        return
+    if server.waited_for:
+        raise ConfigurationError(
+            f"commits of '{job.target.container}' wait for this receiver, and would hang without it:"
+            f" '{replication.receiver_name(job.target.name)}' is in synchronous_standby_names",
+            "first, as a superuser: ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf();",
+        )
 
 
 def take_back(job: Job, state: State | None) -> None:

@@ -33,6 +33,7 @@ SELECT json_build_object(
   'slot', (SELECT coalesce(wal_status, 'lost') FROM pg_replication_slots WHERE slot_name = {slot}),
   'slot_in_use', (SELECT coalesce(bool_or(active), false) FROM pg_replication_slots WHERE slot_name = {slot}),
   'lsn', CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
+  'waited_for', current_setting('synchronous_standby_names') LIKE '%' || {name} || '%',
   'now', clock_timestamp(),
   'written', (SELECT max(write_lsn) FROM pg_stat_replication WHERE application_name = {name}))
 """
@@ -41,8 +42,9 @@ SELECT json_build_object(
 @dataclass(frozen=True)
 class Server:
     """system: the cluster's identifier. keep: max_slot_wal_keep_size as the server shows it. slots: how many there are.
-    slot: the receiver's wal_status, None where there is none. lsn: the end of WAL at the instant `now`. written: how
-    far the receiver has it, None while there is no receiver. tablespaces: further ones.
+    slot: the receiver's wal_status, None where there is none. waited_for: commits wait for the receiver. lsn: the end
+    of WAL at the instant `now`. written: how far the receiver has it, None while there is no receiver. tablespaces:
+    further ones.
     """
 
     major: int
@@ -60,6 +62,7 @@ class Server:
     slots: int
     slot: str | None
     slot_in_use: bool
+    waited_for: bool
     lsn: int
     now: datetime
     written: int | None

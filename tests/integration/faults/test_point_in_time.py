@@ -218,6 +218,18 @@ def test_a_mutilated_base_backup_is_found_by_verification_and_by_recovery(
     survived(63, f"base backup: {damage}")
 
 
+def test_a_bad_base_backup_is_passed_over_for_an_older_one(copy: Lab, expected: Note, survived: Note) -> None:
+    expected(63, "base backup: cut off, and an older one is there", 1)
+    (base,) = (copy.archive_path / "base").iterdir()
+    shutil.copytree(base, newer := base.with_name("99990101T000000Z"))
+    _cut(newer)
+    done = copy.restore("--latest", "--into", "beside", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "is bad" in done.stderr and "an older one is taken" in done.stderr
+    copy.server.sql("DROP DATABASE beside")
+    survived(63, "base backup: cut off, and an older one is there")
+
+
 def test_a_receiver_that_is_away_is_complained_of_after_a_minute(copy: Lab, expected: Note, survived: Note) -> None:
     expected(64, "nobody receives", 1)
     path = copy.archive_path / "receiver.json"
