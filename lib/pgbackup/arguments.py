@@ -200,7 +200,10 @@ def receive_wal_parser() -> argparse.ArgumentParser:
     parser = _parser(
         "receive-wal.sh",
         "Receive WAL until it is stopped, whatever happens to the database. setup-wal-archiving.sh lets it run.",
-        [("receive-wal.sh payment", "as postgres-wal@payment.service does it")],
+        [
+            ("receive-wal.sh payment", "as postgres-wal@payment.service does it"),
+            ("receive-wal.sh -q --watchdog payment", "as cron does it each minute: nothing where one runs"),
+        ],
     )
     parser.add_argument("target", metavar="NAME", help="the database by its name in DATABASES")
     parser.add_argument("--watchdog", action="store_true", help="do nothing where one runs already: for cron")

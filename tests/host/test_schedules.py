@@ -15,7 +15,6 @@ UNITS = (
     "postgres-verify.service",
     "postgres-verify.timer",
     "postgres-backup-failure@.service",
-    "postgres-wal@.service",
 )
 
 # What somebody adds to be told in another way.
