@@ -82,16 +82,24 @@ def broken_off(archive: Archive) -> str:
     """Where WAL is missing behind the newest base backup, so that nothing later can be recovered; or "". Pure."""
     if not archive.windows:
         return "there is no base backup with its WAL" if archive.bases else "there is no base backup"
-    newest, last = archive.windows[-1], max(archive.segments)
-    if newest.last.number < last.number:
-        size = archive.state.segment_bytes
-        return (
-            f"WAL is missing behind '{wal.segment_name(newest.last, size)}', and '{wal.segment_name(last, size)}' is"
-            f" there: nothing after {local(newest.until)} can be recovered, until the next base backup"
-        )
+    newest = archive.windows[-1]
+    if problem := cut_off(archive):
+        return f"{problem}: nothing after {local(newest.until)} can be recovered, until the next base backup"
     latest = list(archive.bases)[-1]
     if latest not in [base.name for base in newest.bases]:
         return f"the newest base backup '{latest}' has not the WAL or the other base backup that it needs"
+    return ""
+
+
+def cut_off(archive: Archive) -> str:
+    """Why the last window ends before what has been archived, or "". Pure."""
+    size, newest = archive.state.segment_bytes, archive.windows[-1]
+    end, last = wal.segment_name(newest.last, size), max(archive.segments)
+    if newest.last.number < last.number:
+        return f"WAL is missing behind '{end}', and '{wal.segment_name(last, size)}' is there"
+    confirmed = archive.receiver.confirmed if archive.receiver else None
+    if confirmed and confirmed.lsn > (newest.last.number + 1) * size:
+        return f"WAL is missing behind '{end}', and it was archived up to {wal.format_lsn(confirmed.lsn)}"
     return ""
 
 

@@ -91,6 +91,7 @@ def attempts(archive: Archive, aim: Aim) -> list[Attempt]:
     elif aim.kind == "lsn":
         found = [window.base_before(archive.windows, _position(aim.value))]
     elif aim.kind == "latest":
+        _require_latest(archive)
         found = [*every[-1:]]
     else:
         # Nobody knows when a transaction or a restore point was: the newest base that has it behind it.
@@ -104,6 +105,19 @@ def attempts(archive: Archive, aim: Aim) -> list[Attempt]:
             "choose a moment in a window",
         )
     return chosen
+
+
+def _require_latest(archive: Archive) -> None:
+    """Raise NoBackup where later commits were archived than can be recovered: less is not had unasked."""
+    if archive.windows and (problem := recoverable.cut_off(archive)):
+        raise NoBackup(
+            "\n".join([f"the latest commit cannot be recovered: {problem}; what can be:", *described(archive.windows)]),
+            _up_to_the_gap(archive.windows[-1]),
+        )
+
+
+def _up_to_the_gap(within: Window) -> str:
+    return f"all that is there before WAL is missing: --to-lsn {wal.format_lsn(within.lsn)}"
 
 
 def _and_older(within: Window, base: Base) -> list[tuple[Window, Base]]:
@@ -176,7 +190,9 @@ def _first_that_gets_there(job: Job, tries: list[Attempt], descriptor: int) -> s
     aim, archive = tries[0].aim, tries[0].archive
     unknown = {"name": "restore point", "xid": "transaction"}.get(aim.kind)
     what = f"there is no {unknown} '{aim.value}' in" if unknown else f"--to-{aim} is after the end of"
-    raise NoBackup("\n".join([f"{what} what can be recovered:", *described(archive.windows)]), "look at its spelling")
+    within = tries[0].window
+    hint = "look at its spelling" if unknown or within.current else _up_to_the_gap(within)
+    raise NoBackup("\n".join([f"{what} what can be recovered:", *described(archive.windows)]), hint)
 
 
 def _dumped(job: Job, attempt: Attempt, descriptor: int) -> str:
@@ -193,9 +209,14 @@ def _dumped(job: Job, attempt: Attempt, descriptor: int) -> str:
                 return where
         except TargetNotReached:
             # Of an idle database: the receiver has confirmed that there is no more WAL up to that time.
-            if aim.kind not in ("time", "lsn") or not attempt.window.current:
+            if aim.kind not in ("time", "lsn") or not (attempt.window.current or _is_its_end(attempt)):
                 raise
     raise TargetNotReached("the archived WAL ends before the recovery target")  # the second round asks for none
+
+
+def _is_its_end(attempt: Attempt) -> bool:
+    """Whether all that a window holds was asked for, as where it ends before missing WAL. Pure."""
+    return attempt.aim.kind == "lsn" and _position(attempt.aim.value) == attempt.window.lsn
 
 
 @contextmanager
@@ -282,10 +303,12 @@ def _asserted(attempt: Attempt, reached: Reached, *, to_the_end: bool) -> dateti
         raise BackupBad(f"recovery went too far: to {local(last)}, and {local(wanted)} was asked for")
     if aim.kind == "lsn" and not to_the_end and reached.lsn < _position(aim.value):
         raise BackupBad(f"recovery has ended at {wal.format_lsn(reached.lsn)}, before {aim.value}")
-    if to_the_end and within.current and reached.lsn < within.lsn:
+    # Before a gap nobody knows how far the last segment is filled.
+    least = within.lsn if within.current else within.last.number * attempt.archive.state.segment_bytes
+    if to_the_end and reached.lsn < least:
         raise BackupBad(
             f"recovery has ended at {wal.format_lsn(reached.lsn)}, and the archive reaches to"
-            f" {wal.format_lsn(within.lsn)}: WAL is damaged",
+            f" {wal.format_lsn(least)}: WAL is damaged",
             "see which: verify-backups.sh",
         )
     return wanted or last or attempt.base.ended
