@@ -80,14 +80,16 @@ class Lab:
             environment = proc.environment(os.environ)
             yield Job(target, settings, top, identity(target, top), environment, EventLog(top), SILENT)
 
-    def agree(self) -> None:
-        """Do what setup-wal-archiving.sh does on the server and in BACKUP_DIR."""
+    def agree(self) -> list[str]:
+        """Do what setup-wal-archiving.sh does on the server and in BACKUP_DIR; return what it warns of."""
         with self.job() as job:
-            ask = job.in_place()
-            server = replication.look(ask, job.run, job.target, job.settings, NAME)
+            ask, target = job.in_place(), job.target
+            server = replication.look(ask, job.run, target, job.settings, NAME)
             wal_checks.check_server(job, server)
+            state, _ = wal_agreement.known(job.settings, target)
+            wal_agreement.refuse_others(target, state, server, known=state is not None and state.owner == NAME)
             with walarchive.opened(self.place, "payment", create=True) as places:
-                wal_agreement.agree(job, ask, server, places, walarchive.read_state(places))
+                return wal_agreement.agree(job, ask, server, places, state)
 
     def look(self) -> Archive:
         with walarchive.opened(self.place, "payment", create=False) as places:
@@ -170,12 +172,17 @@ def _end(lab: Lab) -> None:
 
 
 def leftovers(lab: Lab) -> list[str]:
-    """What is there of recoveries and base backups: containers, volumes, hidden files."""
+    """What is there of recoveries and base backups: containers, volumes, hidden files.
+
+    What a receiver has while it runs is no leftover: its FIFOs, and files that are to replace others.
+    """
     with lab.job() as job, walarchive.opened(lab.place, "payment", create=False) as places:
         owners = [identity(job.target, part).owner for part in (places.base, folder.Folder(lab.place / "payment", -1))]
+        receiver = identity(job.target, places.receiving).owner
     found = []
     for owner in owners:
         found += docker("ps", "-aq", "--filter", f"label=pgbackup.owner={owner}").stdout.split()
         found += docker("volume", "ls", "-q", "--filter", f"label=pgbackup.owner={owner}").stdout.split()
-    hidden = [path for path in lab.place.rglob(".*") if not path.name.endswith(".lock")]
-    return found + [str(path) for path in hidden if not re.search(r"\.pipes(/|$)", str(path))]
+    hidden = [str(path) for path in lab.place.rglob(".*") if not path.name.endswith(".lock")]
+    own = rf"/\.pgbackup-{receiver}-\w+\.pipes$|/\.receiver\.json\.new$|/wal/\.\w+(\.\w+)*\.new$"
+    return found + [path for path in hidden if not re.search(own, path)]

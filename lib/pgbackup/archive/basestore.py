@@ -68,17 +68,19 @@ def pieces(
 ) -> Iterator[bytes]:
     """Yield a tar archive in pieces of at most 1 MiB. sha256: of its file. advance: takes bytes of the file read.
 
-    Raise BackupBad, at the latest at its end, if it is damaged or not the one that was written.
+    Raise BackupBad, at the latest at its end, if it is damaged, unreadable or not the one that was written.
     """
     name = archive + ARCHIVE
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd)
     except FileNotFoundError:
         raise BackupBad(f"its archive '{name}' is not there") from None
+    except OSError as error:
+        raise _unreadable(f"its archive '{name}'", error) from None
     digest = hashlib.sha256()
 
     def blocks() -> Iterator[bytes]:
-        while data := os.read(descriptor, _READ_BYTES):
+        while data := _read(descriptor):
             digest.update(data)
             advance(len(data))
             yield data
@@ -93,6 +95,17 @@ def pieces(
         raise BackupBad(f"its archive '{name}' is not the one that was written (SHA-256 differs)")
 
 
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, _READ_BYTES)
+    except OSError as error:
+        raise _unreadable("it", error) from None
+
+
+def _unreadable(what: str, error: OSError) -> BackupBad:
+    return BackupBad(f"{what} cannot be read: {error.strerror}")
+
+
 def digest_of(place: Folder, archive: str) -> str:
     """The SHA-256 of an archive's file."""
     descriptor = os.open(archive + ARCHIVE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd)
@@ -105,7 +118,10 @@ def digest_of(place: Folder, archive: str) -> str:
 
 def manifest_text(place: Folder) -> bytes:
     """PostgreSQL's manifest as it lies beside the archives. Raise BackupBad where it does not."""
-    found = walarchive.read_bytes(place, MANIFEST)
+    try:
+        found = walarchive.read_bytes(place, MANIFEST)
+    except OSError as error:
+        raise _unreadable(f"its {MANIFEST}", error) from None
     if found is None:
         raise BackupBad(f"it has no {MANIFEST}")
     return found

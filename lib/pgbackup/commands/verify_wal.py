@@ -195,9 +195,10 @@ def _segments(
 def _read(archive: Archive, name: str) -> tuple[bytes | None, bool]:
     """A segment's content, and whether it is a finished one. Raise BackupBad, naming the file."""
     places = archive.places
-    content = walarchive.hand_out(places, archive.state, name)
-    finished = ((places.wal, name + walfile.COMPRESSED), (places.receiving, name))
-    return content, any(os.path.lexists(place.path / file) for place, file in finished)
+    finished = ((places.receiving, name), (places.wal, name + walfile.COMPRESSED))
+    # Before it is read, for it may be finished just after that; and in the order in which it moves.
+    whole = any(os.path.lexists(place.path / file) for place, file in finished)
+    return walarchive.hand_out(places, archive.state, name), whole
 
 
 def _put(scratch: Scratch, name: str, content: bytes, unknown: list[str]) -> None:

@@ -41,6 +41,9 @@ def hindrances(server: Server, target: Target) -> list[tuple[str, str]]:
         found.append((f"all {server.max_replication_slots} of max_replication_slots are taken", slots))
     if not server.may_replicate:
         found.append((f"the role '{target.user}' may not replicate", f'ALTER ROLE "{target.user}" REPLICATION'))
+    if not server.may_see:
+        grant = f'GRANT pg_read_all_stats TO "{target.user}"'
+        found.append((f"the role '{target.user}' may not see how far the receiver is", grant))
     return found
 
 

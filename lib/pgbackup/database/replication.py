@@ -26,6 +26,7 @@ SELECT json_build_object(
   'keep', current_setting('max_slot_wal_keep_size'),
   'summarize_wal', coalesce(current_setting('summarize_wal', true), 'off') = 'on',
   'may_replicate', (SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user),
+  'may_see', pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
   'is_superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
   'in_recovery', pg_is_in_recovery(),
   'tablespaces', (SELECT count(*) FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')),
@@ -42,9 +43,9 @@ SELECT json_build_object(
 @dataclass(frozen=True)
 class Server:
     """system: the cluster's identifier. keep: max_slot_wal_keep_size as the server shows it. slots: how many there are.
-    slot: the receiver's wal_status, None where there is none. waited_for: commits wait for the receiver. lsn: the end
-    of WAL at the instant `now`. written: how far the receiver has it, None while there is no receiver. tablespaces:
-    further ones.
+    slot: the receiver's wal_status, None where there is none. may_see: the role may see how far receivers are.
+    waited_for: commits wait for the receiver. lsn: the end of WAL at the instant `now`. written: how far the receiver
+    has it, None while there is no receiver. tablespaces: further ones.
     """
 
     major: int
@@ -56,6 +57,7 @@ class Server:
     keep: str
     summarize_wal: bool
     may_replicate: bool
+    may_see: bool
     is_superuser: bool
     in_recovery: bool
     tablespaces: int

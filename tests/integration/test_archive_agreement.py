@@ -1,0 +1,132 @@
+"""Whose archive it is: a slot that somebody else uses, a role with few rights, databases and clusters side by side."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pgbackup.errors import ConfigurationError
+
+from tests.support import archives
+from tests.support.archives import Lab
+
+
+@pytest.fixture(scope="module")
+def lab(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Three payments, archived; a backup of today is there."""
+    with archives.archived(18, tmp_path_factory.mktemp("pitr"), durable=False) as made:
+        made.server.sql("CREATE TABLE payments AS SELECT generate_series(1, 3) AS id")
+        made.await_confirmed()
+        assert made.run("backup-postgres.sh", "-q").returncode == 0
+        yield made
+
+
+def payments(lab: Lab, *to: str) -> int:
+    done = lab.restore(*to, "--into", "beside", "--yes")
+    assert done.returncode == 0, done.stderr
+    try:
+        return int(lab.server.sql("SELECT count(*) FROM payments", "beside")[0][0])
+    finally:
+        lab.server.sql("DROP DATABASE beside")
+
+
+def test_a_slot_that_another_installation_uses_is_left_alone(lab: Lab, tmp_path: Path) -> None:
+    other = Lab(lab.server, tmp_path / "backups")
+    with pytest.raises(ConfigurationError, match="another installation receives this WAL") as caught:
+        other.agree()
+    assert caught.value.hint and "pg_stat_replication" in caught.value.hint
+    assert not other.place.joinpath("pitr").exists()
+    assert lab.server.sql("SELECT count(*) FROM pg_replication_slots WHERE active") == [(1,)]
+
+
+def test_another_cluster_may_not_use_a_directory_that_is_in_use(lab: Lab) -> None:
+    state = lab.archive_path / "archive.json"
+    before = state.read_text()
+    state.write_text(json.dumps({**json.loads(before), "owner": "auth", "system": 1}))
+    try:
+        with pytest.raises(ConfigurationError, match="holds the archive of 'auth', whose cluster is another one"):
+            lab.agree()
+    finally:
+        state.write_text(before)
+
+
+def test_to_agree_again_changes_nothing(lab: Lab) -> None:
+    state = (lab.archive_path / "archive.json").read_text()
+    slots = "SELECT slot_name, restart_lsn >= '0/1', active FROM pg_replication_slots"
+    before = lab.server.sql(slots)
+    assert lab.agree() == []
+    assert (lab.archive_path / "archive.json").read_text() == state
+    assert lab.server.sql(slots) == before
+    assert lab.server.sql("SHOW max_slot_wal_keep_size") == [("10GB",)]
+
+
+def test_one_receiver_at_a_time(lab: Lab) -> None:
+    done = lab.run("receive-wal.sh", "payment", seconds=30)
+    assert done.returncode == 75, done.stderr
+    assert lab.run("receive-wal.sh", "payment", "--watchdog", seconds=30).returncode == 0
+
+
+def test_an_archive_that_was_moved_aside_is_recovered_by_its_name(lab: Lab, tmp_path: Path) -> None:
+    aside = Lab(lab.server, tmp_path / "backups", {"PAYMENT_DIR": "elsewhere"})
+    (aside.place / "pitr").mkdir(parents=True, mode=0o700)
+    aside.place.chmod(0o700)
+    archive = aside.place / "pitr" / "payment.4711"
+    shutil.copytree(lab.archive_path, archive, ignore=shutil.ignore_patterns("*.pipes"))
+    done = aside.restore("--window")
+    assert done.returncode == 66
+    assert "there is no WAL archive in" in done.stderr
+    assert aside.restore("--latest", "--into", "beside", "--yes").returncode == 66
+    shown = aside.restore("--window", "--archive", "payment.4711", "--json")
+    assert json.loads(shown.stdout)["archive"] == str(archive)
+    assert payments(aside, "--latest", "--archive", "payment.4711") == 3
+    refused = aside.restore("--latest", "--archive", "payment.4712", "--into", "beside", "--yes")
+    assert refused.returncode == 66
+    assert "payment.4712" in refused.stderr
+
+
+def test_databases_that_share_an_archive_have_it_verified_and_a_base_backup_made_once(lab: Lab) -> None:
+    lab.server.sql("CREATE DATABASE auth_db")
+    second = {"DATABASES": "payment auth", "AUTH_CONTAINER": lab.server.name, "AUTH_DIR": "payment"}
+    second |= {"AUTH_DATABASE": "auth_db", "AUTH_USER": lab.server.user, "AUTH_SERVICES": "", "AUTH_HEALTH_URL": ""}
+    lab.settings.update(second)
+    try:
+        (record,) = (lab.archive_path / "base").glob("*/base.json")
+        told = json.loads(record.read_text())
+        record.write_text(json.dumps({**told, "ended": told["ended"].replace("2", "1", 1)}))  # a thousand years ago
+        done = lab.run("backup-postgres.sh", "--json")
+        assert done.returncode == 0, done.stderr
+        made = [one["base"] for one in json.loads(done.stdout)["databases"]]
+        assert len([name for name in made if name]) == 1
+        done = lab.run("verify-backups.sh", "--json")
+        assert done.returncode == 0, done.stderr
+        (archive,) = json.loads(done.stdout)["archives"]
+        assert (archive["status"], archive["bases"]) == (0, 2)
+    finally:
+        lab.settings.clear()
+        lab.server.sql("DROP DATABASE auth_db")
+
+
+def test_a_role_with_the_right_to_replicate_is_enough(engine: str, tmp_path: Path) -> None:
+    """It may not limit how much WAL the slot holds back, and says who has to."""
+    with archives.archived(15, tmp_path, started=False, durable=False) as lab:
+        lab.server.sql("CREATE ROLE clerk LOGIN REPLICATION CREATEDB")
+        lab.server.sql(f"ALTER DATABASE {lab.server.database} OWNER TO clerk")
+        lab.server.sql("CREATE TABLE payments AS SELECT generate_series(1, 3) AS id")
+        lab.server.sql("ALTER TABLE payments OWNER TO clerk")
+        lab.settings["PAYMENT_USER"] = "clerk"
+        with pytest.raises(ConfigurationError, match="may not see how far the receiver is") as caught:
+            lab.agree()
+        assert caught.value.hint == 'GRANT pg_read_all_stats TO "clerk"'
+        lab.server.sql(caught.value.hint)
+        (warning,) = lab.agree()
+        assert "'clerk' may not set it" in warning
+        assert "ALTER SYSTEM SET max_slot_wal_keep_size" in warning
+        lab.start()
+        lab.await_well()
+        lab.server.sql("INSERT INTO payments VALUES (4)")
+        lab.await_confirmed()
+        assert lab.window()["problems"] == []
+        assert payments(lab, "--latest") == 4
