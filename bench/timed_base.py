@@ -17,11 +17,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lib"))
 
-from pgbackup import config, lock, proc
+from pgbackup import config, lock
 from pgbackup.archive import folder, recoverable, walarchive
 from pgbackup.commands import archiving, base
-from pgbackup.commands.job import Job, identity, timed
-from pgbackup.log import EventLog
+from pgbackup.commands.job import timed
 from pgbackup.progress import Reporter
 
 PHASES = {"stream": "_received", "proof": "_proven"}
@@ -40,9 +39,7 @@ def main() -> int:
         walarchive.opened(settings.backup_dir, target.directory, create=False) as places,
         lock.held(places.top, base.LOCK),
     ):
-        job = Job(
-            target, settings, top, identity(target, top), proc.environment(os.environ), EventLog(top), silent
-        )  # fmt: skip
+        job = archiving.job_at(settings, target, top, silent)
         begun = time.monotonic()
         name, record = base.take(archiving.job_of(job, places, places.base), recoverable.look(places))
         seconds["take"] = round(time.monotonic() - begun, 3)

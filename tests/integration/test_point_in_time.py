@@ -6,7 +6,7 @@ import functools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -183,14 +183,6 @@ def test_a_name_that_is_taken_is_refused_before_the_recovery(lab: Lab) -> None:
 # --- base backups
 
 
-def make_old(lab: Lab, days: float) -> None:
-    """Let the newest base backup have ended so many days ago."""
-    record = sorted((lab.archive_path / "base").iterdir())[-1] / "base.json"
-    told = json.loads(record.read_text())
-    told["ended"] = (datetime.fromisoformat(told["ended"]) - timedelta(days=days)).isoformat()
-    record.write_text(json.dumps(told))
-
-
 def bases(lab: Lab) -> list[dict[str, Any]]:
     found = sorted((lab.archive_path / "base").iterdir())
     return [{**json.loads((path / "base.json").read_text()), "name": path.name} for path in found]
@@ -200,7 +192,7 @@ def test_the_nightly_run_makes_one_when_it_is_due_and_lets_old_ones_expire(each:
     """On PostgreSQL 18 it is an incremental one, and what it builds upon stays."""
     assert each.run("backup-postgres.sh").returncode == 0
     (first,) = bases(each)
-    make_old(each, 20)
+    each.make_base_old(20)
     each.settings["PAYMENT_BASE_FULL_EVERY_DAYS"] = "60"
     assert "and a base backup: the newest is from" in each.run("backup-postgres.sh", "--dry-run").stdout
     with each.server.connect() as session:
@@ -211,7 +203,7 @@ def test_the_nightly_run_makes_one_when_it_is_due_and_lets_old_ones_expire(each:
     assert second["parent"] == (first["name"] if each.server.major >= 17 else "")
     each.await_received()
     assert restored(each, "--latest") == list(range(COMMITS))
-    make_old(each, 10)  # older than RETENTION_DAYS: nothing needs the first one, unless it is the other's parent
+    each.make_base_old(10)  # older than RETENTION_DAYS: nothing needs the first one, unless it is the other's parent
     assert each.run("backup-postgres.sh").returncode == 0
     names = [each["name"] for each in bases(each)]
     assert names[0] == (first["name"] if each.server.major >= 17 else second["name"])
@@ -223,7 +215,7 @@ def test_the_nightly_run_makes_one_when_it_is_due_and_lets_old_ones_expire(each:
 
 def test_a_failure_is_the_runs_failure_and_nothing_expires(lab: Lab) -> None:
     before = [each["name"] for each in bases(lab)]
-    make_old(lab, 3)
+    lab.make_base_old(3)
     (lab.archive_path / "base").chmod(0o770)
     try:
         done = lab.run("backup-postgres.sh")
@@ -263,7 +255,7 @@ def test_tablespaces_come_back(engine: str, tmp_path: Path) -> None:
         lab.start()
         lab.await_well()
         lab.server.sql("INSERT INTO payments VALUES (0)")
-        make_old(lab, 3)
+        lab.make_base_old(3)
         assert lab.run("backup-postgres.sh").returncode == 0
         assert [len(each["archives"]) for each in bases(lab)] == [2, 2]
         assert [each["parent"] for each in bases(lab)] == ["", ""]

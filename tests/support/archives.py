@@ -11,17 +11,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pgbackup import config, proc
+from pgbackup import config
 from pgbackup.archive import folder, recoverable, walarchive
 from pgbackup.archive.recoverable import Archive
-from pgbackup.commands import wal_agreement, wal_checks
+from pgbackup.commands import archiving, wal_agreement, wal_checks
 from pgbackup.commands.job import Job, identity
 from pgbackup.database import replication
-from pgbackup.log import EventLog
 from pgbackup.progress import Reporter
 
 from tests.support import servers
@@ -77,8 +76,7 @@ class Lab:
         settings = config.load(known, Path("/nonexistent/.env"), {})
         (target,) = settings.targets
         with folder.opened(self.place, create=True, top=True) as top:
-            environment = proc.environment(os.environ)
-            yield Job(target, settings, top, identity(target, top), environment, EventLog(top), SILENT)
+            yield archiving.job_at(settings, target, top, SILENT)
 
     def agree(self) -> list[str]:
         """Do what setup-wal-archiving.sh does on the server and in BACKUP_DIR; return what it warns of."""
@@ -94,6 +92,13 @@ class Lab:
     def look(self) -> Archive:
         with walarchive.opened(self.place, "payment", create=False) as places:
             return recoverable.look(places)
+
+    def make_base_old(self, days: float) -> None:
+        """Let the newest base backup have ended so many days ago: another one is due then, or it expires."""
+        newest = sorted((self.archive_path / "base").glob("[0-9]*"))[-1] / "base.json"
+        told = json.loads(newest.read_text())
+        told["ended"] = (datetime.fromisoformat(told["ended"]) - timedelta(days=days)).isoformat()
+        newest.write_text(json.dumps(told))
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start a receiver."""

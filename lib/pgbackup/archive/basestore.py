@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from pgbackup.archive import basemanifest, folder, wal, walarchive
+from pgbackup.archive import basemanifest, folder, wal, walfile, workfiles
 from pgbackup.archive.basemanifest import BaseManifest, Contents
 from pgbackup.archive.dumpfile import write_all
 from pgbackup.archive.folder import Folder
@@ -119,7 +119,7 @@ def digest_of(place: Folder, archive: str) -> str:
 def manifest_text(place: Folder) -> bytes:
     """PostgreSQL's manifest as it lies beside the archives. Raise BackupBad where it does not."""
     try:
-        found = walarchive.read_bytes(place, MANIFEST)
+        found = walfile.read(place, MANIFEST)
     except OSError as error:
         raise _unreadable(f"its {MANIFEST}", error) from None
     if found is None:
@@ -152,9 +152,14 @@ def fresh(base: Folder, token: str) -> Iterator[Folder]:
         shutil.rmtree(base.path / name, ignore_errors=True)
 
 
+def unfinished(base: Folder) -> list[str]:
+    """The names of what is being made or removed, or was when a run was killed."""
+    return [name for name in os.listdir(base.fd) if name.startswith(_HIDDEN)]
+
+
 def sweep(base: Folder) -> list[str]:
     """Remove what killed runs have left; the lock is held. Return the names."""
-    found = [name for name in os.listdir(base.fd) if name.startswith(_HIDDEN)]
+    found = unfinished(base)
     for name in found:
         shutil.rmtree(base.path / name, ignore_errors=True)
     return found
@@ -162,7 +167,7 @@ def sweep(base: Folder) -> list[str]:
 
 def publish(base: Folder, place: Folder, record: Record, started: datetime) -> str:
     """Write base.json, sync everything, and give the directory its name. Return it. Raise OSError."""
-    walarchive.write_json(place, RECORD, asdict(record))
+    workfiles.write_json(place, RECORD, asdict(record))
     for entry in os.listdir(place.fd):
         descriptor = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd)
         try:

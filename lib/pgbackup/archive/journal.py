@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from pgbackup.archive import workfiles
-from pgbackup.archive.dumpfile import write_all
 from pgbackup.archive.folder import Folder
 from pgbackup.errors import CannotCreate
 
@@ -38,12 +37,7 @@ def _name(owner: str) -> str:
 
 def write(folder: Folder, owner: str, entry: Entry) -> None:
     """Replace the journal in one step and sync it. Raise OSError."""
-    hidden = _name(owner) + ".new"
-    with workfiles.replacement(folder, hidden) as descriptor:
-        write_all(descriptor, json.dumps(asdict(entry), indent=1).encode() + b"\n")
-        os.fsync(descriptor)
-        os.rename(hidden, _name(owner), src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-    os.fsync(folder.fd)
+    workfiles.write_json(folder, _name(owner), asdict(entry))
 
 
 def read(folder: Folder, owner: str) -> Entry | None:
@@ -62,7 +56,7 @@ def read(folder: Folder, owner: str) -> Entry | None:
 
 def close(folder: Folder, owner: str) -> None:
     """Say that nothing is unfinished any more; one that was killed while it was written goes, too."""
-    for name in (_name(owner) + ".new", _name(owner)):
+    for name in (workfiles.replacing(_name(owner)), _name(owner)):
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder.fd)
             os.fsync(folder.fd)

@@ -11,7 +11,7 @@ from pgbackup.archive import basestore, wal, walarchive, window
 from pgbackup.archive.basestore import Record
 from pgbackup.archive.wal import Segment
 from pgbackup.archive.walarchive import Places, Receiver, State
-from pgbackup.archive.window import Base, Window
+from pgbackup.archive.window import Base, Confirmed, Window
 from pgbackup.errors import NoBackup
 
 # The receiver confirms every ten seconds how far the archive reaches.
@@ -31,6 +31,10 @@ class Archive:
     segments: dict[Segment, datetime]
     windows: list[Window]
     receiver: Receiver | None
+
+    @property
+    def confirmed(self) -> Confirmed | None:
+        return self.receiver.confirmed if self.receiver else None
 
     @property
     def names(self) -> dict[str, Base]:
@@ -97,9 +101,8 @@ def cut_off(archive: Archive) -> str:
     end, last = wal.segment_name(newest.last, size), max(archive.segments)
     if newest.last.number < last.number:
         return f"WAL is missing behind '{end}', and '{wal.segment_name(last, size)}' is there"
-    confirmed = archive.receiver.confirmed if archive.receiver else None
-    if confirmed and confirmed.lsn > (newest.last.number + 1) * size:
-        return f"WAL is missing behind '{end}', and it was archived up to {wal.format_lsn(confirmed.lsn)}"
+    if archive.confirmed and archive.confirmed.lsn > (newest.last.number + 1) * size:
+        return f"WAL is missing behind '{end}', and it was archived up to {wal.format_lsn(archive.confirmed.lsn)}"
     return ""
 
 

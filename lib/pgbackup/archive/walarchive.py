@@ -10,13 +10,12 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pgbackup.archive import folder, wal, walfile, workfiles
-from pgbackup.archive.dumpfile import write_all
 from pgbackup.archive.folder import Folder
 from pgbackup.archive.wal import Segment, Switch
 from pgbackup.archive.walfile import COMPRESSED
@@ -96,25 +95,10 @@ def opened(backup_dir: Path, directory: str, *, create: bool) -> Iterator[Places
         yield Places(top, *inner)
 
 
-def write_json(place: Folder, name: str, content: dict[str, Any]) -> None:
-    """Replace a file in one step and sync it. Raise OSError."""
-    hidden = f".{name}.new"
-    with workfiles.replacement(place, hidden) as descriptor:
-        write_all(descriptor, json.dumps(content, indent=1).encode() + b"\n")
-        os.fsync(descriptor)
-        os.rename(hidden, name, src_dir_fd=place.fd, dst_dir_fd=place.fd)
-    os.fsync(place.fd)
-
-
-def read_bytes(place: Folder, name: str) -> bytes | None:
-    """Return a file's content, None where there is none. Raise BackupBad where it is too large, OSError."""
-    return walfile.read(place, name)
-
-
 def _read_json(place: Folder, name: str, kind: Callable[..., _Held]) -> _Held | None:
     path = place.path / name
     try:
-        data = read_bytes(place, name)
+        data = walfile.read(place, name)
         return None if data is None else kind(**json.loads(data))
     except PermissionError as error:
         raise folder.explained(error, path) from None
@@ -123,24 +107,25 @@ def _read_json(place: Folder, name: str, kind: Callable[..., _Held]) -> _Held | 
 
 
 def write_state(places: Places, state: State) -> None:
-    write_json(places.top, _STATE, asdict(state))
+    workfiles.write_json(places.top, _STATE, asdict(state))
 
 
 def read_state(places: Places) -> State | None:
     return _read_json(places.top, _STATE, State)
 
 
-def switched_off(state: State) -> State:
-    """The same, with no WAL to be received. Pure."""
-    return replace(state, active=False)
-
-
 def write_receiver(places: Places, receiver: Receiver) -> None:
-    write_json(places.top, _RECEIVER, asdict(receiver))
+    workfiles.write_json(places.top, _RECEIVER, asdict(receiver))
 
 
 def read_receiver(places: Places) -> Receiver | None:
     return _read_json(places.top, _RECEIVER, Receiver)
+
+
+def read_confirmed(places: Places) -> Confirmed | None:
+    """Up to when and where everything is archived, as the receiver has told last."""
+    receiver = read_receiver(places)
+    return receiver.confirmed if receiver else None
 
 
 def segments(places: Places, segment_bytes: int) -> tuple[dict[Segment, datetime], set[Segment]]:
@@ -201,8 +186,8 @@ def hand_out(places: Places, state: State, name: str) -> bytes | None:
     return None
 
 
-def put_away(places: Places, state: State, *, all_of_them: bool = False) -> list[str]:
-    """Move finished segments but the newest from `receiving` to `wal`, and return their names.
+def put_away(places: Places, state: State, *, all_of_them: bool = False) -> None:
+    """Move finished segments but the newest from `receiving` to `wal`.
 
     all_of_them: the newest and the unfinished one, too, for pg_receivewal is to begin anew. Raise BackupBad for one
     that is not what its name says; it stays.
@@ -213,7 +198,6 @@ def put_away(places: Places, state: State, *, all_of_them: bool = False) -> list
     chosen += [name for name in names if wal.parse_history_name(name)]
     if all_of_them:
         chosen += [name for name in names if wal.parse_segment(name.removesuffix(wal.PARTIAL), state.segment_bytes)]
-    done = []
     for name in dict.fromkeys(chosen):
         content = walfile.read(places.receiving, name)
         if content is None:
@@ -226,5 +210,3 @@ def put_away(places: Places, state: State, *, all_of_them: bool = False) -> list
         os.utime(final, ns=(written.st_atime_ns, written.st_mtime_ns), dir_fd=places.wal.fd, follow_symlinks=False)
         if segment or all_of_them:
             os.unlink(name, dir_fd=places.receiving.fd)
-        done.append(name)
-    return done

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from pgbackup.archive.dumpfile import write_all
 from pgbackup.archive.folder import Folder
 
 _PREFIX = ".pgbackup-"
@@ -43,6 +46,18 @@ def partial(folder: Folder, owner: str, token: str) -> Iterator[tuple[str, int]]
 
 
 @contextmanager
+def made(folder: Folder, name: str) -> Iterator[int]:
+    """Make a file that was not there, mode 0600, and give its descriptor for the length of the block."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, 0o600, dir_fd=folder.fd)
+    try:
+        folder.adopt(descriptor)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def replacement(folder: Folder, hidden: str) -> Iterator[int]:
     """Make a file that is to replace another one, and give its descriptor; it is gone when the block is left.
 
@@ -50,15 +65,27 @@ def replacement(folder: Folder, hidden: str) -> Iterator[int]:
     """
     with suppress(FileNotFoundError):
         os.unlink(hidden, dir_fd=folder.fd)
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(hidden, flags, 0o600, dir_fd=folder.fd)
     try:
-        folder.adopt(descriptor)
-        yield descriptor
+        with made(folder, hidden) as descriptor:
+            yield descriptor
     finally:
-        os.close(descriptor)
         with suppress(FileNotFoundError):
             os.unlink(hidden, dir_fd=folder.fd)
+
+
+def replacing(name: str) -> str:
+    """The name of what is to become the file `name` by write_json()."""
+    return f"{'' if name.startswith('.') else '.'}{name}.new"
+
+
+def write_json(folder: Folder, name: str, content: dict[str, Any]) -> None:
+    """Replace a file in one step and sync it. Raise OSError."""
+    hidden = replacing(name)
+    with replacement(folder, hidden) as descriptor:
+        write_all(descriptor, json.dumps(content, indent=1).encode() + b"\n")
+        os.fsync(descriptor)
+        os.rename(hidden, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+    os.fsync(folder.fd)
 
 
 @contextmanager

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from pgbackup import proc
 from pgbackup.archive import walarchive, workfiles
 from pgbackup.archive.folder import Folder
 from pgbackup.archive.walarchive import Places, State
+from pgbackup.archive.window import Confirmed
 from pgbackup.commands.job import Job, identity
 from pgbackup.config import Settings, Target
 from pgbackup.database import container, sidecar
 from pgbackup.database.replication import Server
 from pgbackup.database.sidecar import Sidecar
-from pgbackup.errors import ConfigurationError
+from pgbackup.errors import ConfigurationError, SuiteError, Unavailable
+from pgbackup.log import EventLog
+from pgbackup.progress import Reporter
 
 INSIDE = "/archive"
 
@@ -29,6 +34,11 @@ def opened(settings: Settings, target: Target) -> Iterator[tuple[Places, State] 
     with walarchive.opened(settings.backup_dir, target.directory, create=False) as places:
         state = walarchive.read_state(places)
         yield (places, state) if state and state.active else None
+
+
+def job_at(settings: Settings, target: Target, top: Folder, reporter: Reporter) -> Job:
+    """What a command does about a database's archive, as a job in BACKUP_DIR."""
+    return Job(target, settings, top, identity(target, top), proc.environment(os.environ), EventLog(top), reporter)
 
 
 def job_of(job: Job, places: Places, part: Folder) -> Job:
@@ -49,6 +59,26 @@ def beside(job: Job, written: Folder) -> Iterator[Sidecar]:
         yield client
 
 
+def image(job: Job, told: str, major: int) -> str:
+    """The image with the programs for an archive: the one that it was made with, else the container's if it is as new.
+
+    told: its full id. Raise Unavailable where neither is here.
+    """
+    if container.has_image(told, job.settings, job.environment):
+        return told
+    try:
+        found = container.inspect(job.target, job.settings, job.environment).image
+        present = container.image_major(found, job.settings, job.environment)
+    except SuiteError:
+        found, present = "", None
+    if present != major:
+        raise Unavailable(
+            f"the image of PostgreSQL {major} that the archive was made with is no more here ({told})",
+            f"docker pull postgres:{major}, and start '{job.target.container}' with it",
+        )
+    return found
+
+
 def sweep(job: Job) -> None:
     """Remove what a killed run of this part has left; its lock is held."""
     for name in workfiles.sweep(job.place, job.run.owner):
@@ -57,19 +87,22 @@ def sweep(job: Job) -> None:
     sidecar.remove(left, job.settings, job.environment)
 
 
-def require_same_cluster(job: Job, server: Server, state: State, archived_lsn: int) -> None:
-    """Raise ConfigurationError for another cluster than the archive's, or for the same one set back to an older state.
+def another_cluster(server: Server, state: State, confirmed: Confirmed | None) -> str:
+    """Why what the server writes must never be appended to an archive, or "". Pure.
 
-    archived_lsn: how far the archive reaches. What either writes must never be appended.
+    It is another cluster than the archive's, or the same one set back to an older state.
     """
-    again = f"recover what you need from the archive; then begin a new one: setup-wal-archiving.sh {job.target.name}"
     if server.system != state.system:
+        return f"is another one than the archive's (system identifier {server.system}, not {state.system})"
+    if confirmed and server.lsn < confirmed.lsn:
+        return "has been set back: it has less WAL than the archive"
+    return ""
+
+
+def require_same_cluster(job: Job, server: Server, state: State, confirmed: Confirmed | None) -> None:
+    """Raise ConfigurationError for another_cluster()."""
+    if problem := another_cluster(server, state, confirmed):
         raise ConfigurationError(
-            f"the cluster in '{job.target.container}' is another one than the archive's"
-            f" (system identifier {server.system}, not {state.system})",
-            again,
-        )
-    if server.lsn < archived_lsn:
-        raise ConfigurationError(
-            f"the cluster in '{job.target.container}' has been set back: it has less WAL than the archive", again
+            f"the cluster in '{job.target.container}' {problem}",
+            f"recover what you need from the archive; then begin a new one: setup-wal-archiving.sh {job.target.name}",
         )

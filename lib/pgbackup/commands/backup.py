@@ -98,7 +98,7 @@ def _base_backup(job: Job, outcome: Outcome) -> None:
         with archiving.opened(job.settings, job.target) as archive:
             if archive:
                 with outcome.timed("base backup"):
-                    outcome.base = base.back_up(job, archive[0])
+                    outcome.base = base.back_up(job, archive[0], job.target.base_every_days)
     except LockHeld:
         return  # the receiver makes one just now, or another database of the same cluster
     except (SuiteError, OSError) as raised:

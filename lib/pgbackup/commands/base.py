@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 from pgbackup import interrupt, lock
@@ -38,30 +38,32 @@ _PARENT = "parent_manifest"
 _INCREMENTAL_SINCE = 17
 
 
-def is_due(archive: Archive, every_days: int, now: datetime) -> str:
-    """Why a base backup is due, or "": the newest is old enough, or WAL no longer leads from it to now. Pure."""
+def is_due(archive: Archive, every_days: int | None, now: datetime) -> str:
+    """Why a base backup is due, or "": the newest is old enough, or WAL no longer leads from it to now. Pure.
+
+    every_days: None where age is no reason.
+    """
     if problem := recoverable.broken_off(archive):
         return problem
     newest, _ = list(archive.bases.values())[-1]
     # A quarter of an hour less: a nightly run begins at the same minute, and not always in the same second.
-    if now - newest.ended >= timedelta(days=every_days) - timedelta(minutes=15):
+    if every_days is not None and now - newest.ended >= timedelta(days=every_days) - timedelta(minutes=15):
         return f"the newest is from {recoverable.local(newest.ended)}"
     return ""
 
 
-def back_up(job: Job, places: Places, *, only_if_broken: bool = False) -> str:
+def back_up(job: Job, places: Places, every_days: int | None) -> str:
     """Make a base backup if one is due, and let old ones expire. Return its name, "" if none was due.
 
-    job: of the database's backups. only_if_broken: its age is no reason. Raise SuiteError or OSError; then nothing of
-    it is left, and nothing has expired.
+    job: of the database's backups. every_days: as for is_due(). Raise SuiteError or OSError; then nothing of it is
+    left, and nothing has expired.
     """
     with lock.held(places.top, LOCK):
         own = archiving.job_of(job, places, places.base)
         archiving.sweep(own)
         basestore.sweep(places.base)
         archive = recoverable.look(places)
-        now = datetime.now(timezone.utc)
-        reason = recoverable.broken_off(archive) if only_if_broken else is_due(archive, job.target.base_every_days, now)
+        reason = is_due(archive, every_days, datetime.now(timezone.utc))
         if not reason:
             return ""
         job.reporter.tell(f"{job.target.name}: base backup: {reason}")
@@ -99,8 +101,7 @@ def take(job: Job, archive: Archive) -> tuple[str, Record]:
     base, state = archive.places.base, archive.state
     with basestore.fresh(base, job.run.token) as place, archiving.beside(job, place) as client:
         server = replication.look(client, job.run, job.target, job.settings, state.owner)
-        confirmed = archive.receiver.confirmed if archive.receiver else None
-        archiving.require_same_cluster(job, server, state, confirmed.lsn if confirmed else 0)
+        archiving.require_same_cluster(job, server, state, archive.confirmed)
         cluster_bytes = replication.cluster_bytes(client, job.run, job.target, job.settings)
         parent = _parent(job, archive, server, started)
         _check_space(job, archive, cluster_bytes, full=not parent)
@@ -153,7 +154,7 @@ def _incremental(job: Job, client: Sidecar, archive: Archive, place: Folder, par
     try:
         with folder.opened(archive.places.base.path / parent, create=False) as older:
             text = basestore.manifest_text(older)
-        with _made(place, _PARENT) as descriptor:
+        with workfiles.made(place, _PARENT) as descriptor:
             write_all(descriptor, text)
         return _stream(job, client, place, f"{INSIDE}/{_PARENT}", None)
     except (BackupBad, Unavailable) as error:
@@ -196,7 +197,7 @@ def _await_growing(job: Job, place: Folder, program: Program) -> None:
 def _stream(job: Job, client: Sidecar, place: Folder, parent_manifest: str, estimate: int | None) -> dict[str, str]:
     program = replication.base_backup(client, job.run, "-", parent_manifest)
     with (
-        _made(place, MAIN + ARCHIVE) as descriptor,
+        workfiles.made(place, MAIN + ARCHIVE) as descriptor,
         job.reporter.bar(f"{job.target.name}: base backup", estimate) as advance,
         client.reading(program) as stream,
     ):
@@ -216,17 +217,6 @@ def _end(job: Job, program: Program) -> None:
     status = program.wait(_ENDING_SECONDS)
     if status != 0:
         raise failures.explained(program.stderr, status, "pg_basebackup", job.target)
-
-
-@contextmanager
-def _made(place: Folder, name: str) -> Iterator[int]:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    descriptor = os.open(name, flags, 0o600, dir_fd=place.fd)
-    try:
-        place.adopt(descriptor)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _proven(
@@ -250,7 +240,7 @@ def _proven(
             pieces = basestore.pieces(place, name, sha256, advance)
             contents.add(name, scratch.unpacking(name, pieces) if roomy else pieces)
         if contents.manifest_text:
-            with _made(place, basestore.MANIFEST) as descriptor:
+            with workfiles.made(place, basestore.MANIFEST) as descriptor:
                 write_all(descriptor, contents.manifest_text)
         contents.manifest_text = basestore.manifest_text(place)
         found = contents.compare()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
-from pgbackup import lock, proc
+from pgbackup import lock
 from pgbackup.archive import folder, walarchive
 from pgbackup.commands import archiving, receive_wal
-from pgbackup.commands.job import Job, identity
 from pgbackup.commands.result import Result, document
 from pgbackup.config import Settings, Target
 from pgbackup.errors import ConfigurationError, LockHeld
-from pgbackup.log import EventLog
 from pgbackup.progress import reporting
 
 LOCK = "receiver"
@@ -31,11 +27,9 @@ def run(settings: Settings, target: Target, *, watchdog: bool, quiet: bool) -> R
         if archive is None:
             raise ConfigurationError(f"the WAL of '{target.name}' is not archived", walarchive.SET_UP)
         places, state = archive
-        log = EventLog(top)
+        job = archiving.job_of(archiving.job_at(settings, target, top, reporter), places, places.receiving)
         try:
             with lock.held(places.top, LOCK):
-                run_of = identity(target, places.receiving)
-                job = Job(target, settings, places.top, run_of, proc.environment(os.environ), log, reporter)
                 receive_wal.receive(job, places, state)
         except LockHeld:
             if not watchdog:

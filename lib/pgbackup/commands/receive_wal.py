@@ -6,7 +6,7 @@ import re
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from pgbackup import interrupt, proc
@@ -42,7 +42,7 @@ class Attendance:
     pool: ThreadPoolExecutor
     told: str = ""
     look_at: float = 0.0
-    making: Future[str] | None = field(default=None)
+    making: Future[str] | None = None
 
     def note(self, **changes: str) -> None:
         """Write down what has changed, and when."""
@@ -100,9 +100,7 @@ def _session(attendance: Attendance, client: Sidecar) -> None:
     """Receive until the receiver ends or is cut off; raise why."""
     job, places, state = attendance.job, attendance.places, attendance.state
     server = replication.look(client, job.run, job.target, job.settings, state.owner)
-    known = walarchive.read_receiver(places)
-    confirmed = known.confirmed if known else None
-    archiving.require_same_cluster(job, server, state, confirmed.lsn if confirmed else 0)
+    archiving.require_same_cluster(job, server, state, walarchive.read_confirmed(places))
     if server.slot is None or server.slot == "lost":
         _begin_anew(attendance, client, "its replication slot was dropped, or has run into max_slot_wal_keep_size")
     argv = replication.receive(client, state.owner, INSIDE, synchronous=job.target.wal_sync)
@@ -172,7 +170,7 @@ def _see_to_a_base(attendance: Attendance) -> None:
         return
     attendance.look_at = now + _LOOK_SECONDS
     if recoverable.broken_off(recoverable.look(attendance.places)):
-        attendance.making = attendance.pool.submit(base.back_up, attendance.job, attendance.places, only_if_broken=True)
+        attendance.making = attendance.pool.submit(base.back_up, attendance.job, attendance.places, None)
 
 
 def _finish(attendance: Attendance, making: Future[str]) -> None:

@@ -14,13 +14,13 @@ from pgbackup.archive import basestore, folder, recoverable, source, wal, walarc
 from pgbackup.archive.recoverable import Archive, described, local
 from pgbackup.archive.source import Source
 from pgbackup.archive.window import Base, Window
-from pgbackup.commands import confirm, one_backup, restore_checks
+from pgbackup.commands import archiving, confirm, one_backup, restore_checks
 from pgbackup.commands.job import Job, Outcome
 from pgbackup.commands.restore_record import Record
-from pgbackup.database import container, recovery, throwaway
+from pgbackup.database import recovery, throwaway
 from pgbackup.database.recovery import Reached, TargetNotReached
 from pgbackup.database.throwaway import Scratch
-from pgbackup.errors import BackupBad, ConfigurationError, NoBackup, SuiteError, Unavailable, UsageError
+from pgbackup.errors import BackupBad, ConfigurationError, NoBackup, UsageError
 
 KINDS = ("time", "lsn", "xid", "name", "latest")
 
@@ -86,19 +86,17 @@ def _position(text: str) -> int:
 def attempts(archive: Archive, aim: Aim) -> list[Attempt]:
     """The ways to try, in order. Raise NoBackup, naming the windows, for an aim outside of all of them. Pure."""
     every = [(each, base) for each in archive.windows for base in each.bases]
-    if aim.kind == "time":
-        found = [window.base_at(archive.windows, moment(aim.value))]
-    elif aim.kind == "lsn":
-        found = [window.base_before(archive.windows, _position(aim.value))]
-    elif aim.kind == "latest":
-        _require_latest(archive)
-        found = [*every[-1:]]
-    else:
+    if aim.kind in ("xid", "name"):
         # Nobody knows when a transaction or a restore point was: the newest base that has it behind it.
-        found = [*sorted(every, key=lambda pair: pair[1].ended, reverse=True)]
-    if aim.kind in ("time", "lsn", "latest"):
-        found = [each for pair in found if pair for each in _and_older(*pair)]
-    chosen = [Attempt(archive, aim, *pair) for pair in found if pair]
+        found = sorted(every, key=lambda pair: pair[1].ended, reverse=True)
+    elif aim.kind == "time":
+        found = _and_older(window.base_at(archive.windows, moment(aim.value)))
+    elif aim.kind == "lsn":
+        found = _and_older(window.base_before(archive.windows, _position(aim.value)))
+    else:
+        _require_latest(archive)
+        found = _and_older(every[-1] if every else None)
+    chosen = [Attempt(archive, aim, *pair) for pair in found]
     if not chosen:
         raise NoBackup(
             "\n".join([f"{_where(archive, aim)}; what can be recovered:", *described(archive.windows)]),
@@ -120,8 +118,11 @@ def _up_to_the_gap(within: Window) -> str:
     return f"all that is there before WAL is missing: --to-lsn {wal.format_lsn(within.lsn)}"
 
 
-def _and_older(within: Window, base: Base) -> list[tuple[Window, Base]]:
+def _and_older(found: tuple[Window, Base] | None) -> list[tuple[Window, Base]]:
     """That base and those from which the same can be reached by more WAL, should it be bad; the newest first. Pure."""
+    if found is None:
+        return []
+    within, base = found
     older = [other for other in within.bases if (other.ended, other.name) <= (base.ended, base.name)]
     return [(within, other) for other in reversed(older)]
 
@@ -223,7 +224,8 @@ def _is_its_end(attempt: Attempt) -> bool:
 def _recovered(job: Job, attempt: Attempt, recovery_target: Mapping[str, str]) -> Iterator[tuple[Scratch, Reached]]:
     """Give the throwaway server, and where it got, for the length of the block."""
     archive, base, settings = attempt.archive, attempt.base, job.settings
-    image, megabytes = _image(job, archive, base), settings.recovery_megabytes
+    record, megabytes = archive.bases[base.name][1], settings.recovery_megabytes
+    image = archiving.image(job, record.image, record.major)
     total = (attempt.window.last.number - base.began.number + 1) * archive.state.segment_bytes
 
     def handed_out(name: str, advance: Callable[[int], None]) -> bytes | None:
@@ -249,25 +251,6 @@ def _commit(reached: Reached) -> str:
     if not reached.time:
         return "before the base backup"
     return f"{moment(reached.time).astimezone():%Y-%m-%d %H:%M:%S.%f%z}"
-
-
-def _image(job: Job, archive: Archive, base: Base) -> str:
-    """The image to recover in: the one that the base backup was made with, else the container's if it is as new."""
-    told = archive.bases[base.name][1]
-    if container.has_image(told.image, job.settings, job.environment):
-        return told.image
-    try:
-        found = container.inspect(job.target, job.settings, job.environment).image
-        major = container.image_major(found, job.settings, job.environment)
-    except SuiteError:
-        found, major = "", None
-    if major != told.major:
-        raise Unavailable(
-            f"the image of PostgreSQL {told.major} that base backup '{base.name}' was made with is no more here"
-            f" ({told.image})",
-            f"docker pull postgres:{told.major}, and start '{job.target.container}' with it",
-        )
-    return found
 
 
 def _unpack(job: Job, archive: Archive, base: Base, scratch: Scratch) -> None:

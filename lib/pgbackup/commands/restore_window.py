@@ -23,7 +23,7 @@ def show(settings: Settings, target: Target, directory: str) -> Result:
         archive = recoverable.look(places)
     problems = recoverable.complaints(archive, datetime.now(timezone.utc))
     receiver = archive.receiver
-    confirmed = receiver.confirmed if receiver else None
+    confirmed = archive.confirmed
     state = "off" if not archive.state.active else "on" if not problems else "on, and not well"
     lines = [f"{target.name}: '{places.top.path}', PostgreSQL {archive.state.major}, archiving is {state}"]
     lines += recoverable.described(archive.windows)

@@ -13,7 +13,6 @@ from pgbackup.commands.setup import Options
 from pgbackup.config import Settings
 from pgbackup.host import accounts, crontab, installed, rotation, systemctl, units
 from pgbackup.host.accounts import Account
-from pgbackup.host.installed import Change
 from pgbackup.host.schedule import NAMED
 
 SCRIPT = "setup-backup-cron.sh"
@@ -47,7 +46,7 @@ def set_up(settings: Settings, root: Path, options: Options) -> Result:
     done = [f"cron {verb} the backup as '{account.name}':", *(f"  {job}" for job in jobs)]
     done += [f"check it: crontab -u {account.name} -l | grep backup"]
     warnings = [*_warnings(before, script, account, environment), *rotation.warnings(rotating)]
-    return setup.told(SCRIPT, options, [_change(account.name, before, after), rotating], done, warnings)
+    return setup.told(SCRIPT, options, [crontab.change(account.name, before, after), rotating], done, warnings)
 
 
 def take_down(root: Path, options: Options) -> Result:
@@ -58,7 +57,7 @@ def take_down(root: Path, options: Options) -> Result:
     with setup.alone():
         before = crontab.read(user, environment) if crontab.installed() and accounts.exists(user) else ""
         after = crontab.removed(before, script)
-        changes = [_change(user, before, after)]
+        changes = [crontab.change(user, before, after)]
         if not (units.DIRECTORY / units.TIMER).exists():
             changes.append(rotation.taking_down())
         if not options.dry_run:
@@ -68,10 +67,6 @@ def take_down(root: Path, options: Options) -> Result:
                 installed.apply(change)
     had = "cron no longer runs the backup" if after != before else "cron did not run the backup"
     return setup.told(SCRIPT, options, changes, [f"{had} as '{user}'"], [])
-
-
-def _change(user: str, before: str, after: str) -> Change:
-    return Change(Path(f"crontab of {user}"), before or None, after or None)
 
 
 def _warnings(before: str, script: Path, account: Account, environment: Mapping[str, str]) -> list[str]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pgbackup import interrupt, lock, proc
-from pgbackup.archive import folder, recoverable, walarchive
-from pgbackup.archive.folder import Folder
+from pgbackup import interrupt, lock
+from pgbackup.archive import basestore, folder, recoverable, walarchive
 from pgbackup.archive.walarchive import Places, State
-from pgbackup.commands import receive_run, setup, wal_agreement, wal_checks
-from pgbackup.commands.job import Job, identity
+from pgbackup.commands import archiving, receive_run, setup, wal_agreement, wal_checks
+from pgbackup.commands.job import Job
 from pgbackup.commands.result import Result
 from pgbackup.commands.setup import Options
 from pgbackup.config import Settings, Target
@@ -24,8 +22,7 @@ from pgbackup.database.replication import Server
 from pgbackup.errors import LockHeld, SuiteError, Unavailable
 from pgbackup.host import accounts, wal_service
 from pgbackup.host.installed import Change
-from pgbackup.log import EventLog
-from pgbackup.progress import Reporter, reporting
+from pgbackup.progress import reporting
 
 SCRIPT = "setup-wal-archiving.sh"
 _SETTLE_SECONDS = 75.0  # cron starts a job at the next minute
@@ -52,7 +49,7 @@ def run(settings: Settings, targets: Sequence[Target], root: Path, options: Opti
     folder.check_mounted(settings.backup_mount, folder.fstab_lines_above(settings.backup_dir))
     with setup.alone(), folder.opened(settings.backup_dir, create=True, top=True) as top, reporting(quiet) as reporter:
         for target in targets:
-            job = _job(settings, target, top, reporter)
+            job = archiving.job_at(settings, target, top, reporter)
             if options.uninstall:
                 _take_down(job, root, options, told)
             else:
@@ -64,10 +61,6 @@ def run(settings: Settings, targets: Sequence[Target], root: Path, options: Opti
     return Result(told.status, result.lines, {**result.document, "status": told.status, "steps": told.steps})
 
 
-def _job(settings: Settings, target: Target, top: Folder, reporter: Reporter) -> Job:
-    return Job(target, settings, top, identity(target, top), proc.environment(os.environ), EventLog(top), reporter)
-
-
 def _set_up(job: Job, root: Path, options: Options, told: Told) -> None:
     target, settings = job.target, job.settings
     account = accounts.find(options.user or wal_service.user() or accounts.DEFAULT)
@@ -77,7 +70,7 @@ def _set_up(job: Job, root: Path, options: Options, told: Told) -> None:
     ask = job.in_place()
     server = replication.look(ask, job.run, target, settings, target.name)
     wal_checks.check_server(job, server)
-    state, confirmed_lsn = wal_agreement.known(settings, target)
+    state, confirmed = wal_agreement.known(settings, target)
     if state and state.active and state.owner != target.name and state.system == server.system:
         told.done.append(f"the WAL of '{target.name}' is archived already, together with that of '{state.owner}'")
         return
@@ -85,7 +78,7 @@ def _set_up(job: Job, root: Path, options: Options, told: Told) -> None:
     changes = wal_service.setting_up(settings, root, account, target.name, options.user, job.environment)
     told.changes += changes
     told.warnings += [*wal_service.warnings(changes, root), *accounts.docker_warnings(account)]
-    old = state is not None and (state.system != server.system or server.lsn < confirmed_lsn)
+    old = state is not None and archiving.another_cluster(server, state, confirmed) != ""
     if options.dry_run:
         told.steps += _steps(target, server, path, old=old)
         return
@@ -136,7 +129,7 @@ def _await_first_base(job: Job, places: Places) -> None:
         time.sleep(0.5)
         receiver = walarchive.read_receiver(places)
         if receiver and receiver.checked >= begun:  # it is at work
-            if not receiver.trouble and not receiver.base_trouble and _in_the_making(places):
+            if not receiver.trouble and not receiver.base_trouble and basestore.unfinished(places.base):
                 deadline = time.monotonic() + _SETTLE_SECONDS
             if receiver.base_trouble:
                 deadline = 0
@@ -147,14 +140,10 @@ def _await_first_base(job: Job, places: Places) -> None:
             )
 
 
-def _in_the_making(places: Places) -> bool:
-    return any(name.startswith(".new-") for name in os.listdir(places.base.fd))
-
-
 def _stopped(job: Job, target: Target, state: State) -> None:
     """Stop the receiver, whoever runs it: it ends by itself when archiving is no longer active."""
     with walarchive.opened(job.settings.backup_dir, target.directory, create=True) as places:
-        walarchive.write_state(places, walarchive.switched_off(state))
+        walarchive.write_state(places, replace(state, active=False))
         wal_service.stop(target.name, job.environment)
         deadline = time.monotonic() + _STOP_SECONDS
         while True:

@@ -11,18 +11,16 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 
-from pgbackup import proc
-from pgbackup.archive import catalog, dumpfile, folder, names, walarchive
+from pgbackup.archive import catalog, dumpfile, folder, names
 from pgbackup.archive.catalog import Backup
 from pgbackup.archive.dumpfile import Contents
 from pgbackup.archive.folder import Folder
-from pgbackup.commands import verify_wal
-from pgbackup.commands.job import Job, identity
+from pgbackup.commands import archiving, verify_wal
 from pgbackup.commands.result import Result, age, document, instant, size, table
 from pgbackup.commands.verify_wal import Found
 from pgbackup.config import Settings, Target
 from pgbackup.errors import BackupBad, NoBackup, PermissionDenied, overall_status
-from pgbackup.log import EventLog, say
+from pgbackup.log import say
 from pgbackup.progress import Reporter, reporting
 
 _SCRIPT = "verify-backups.sh"
@@ -71,7 +69,7 @@ def run(settings: Settings, targets: Sequence[Target], *, max_age_hours: float, 
     """
     now = datetime.now(timezone.utc)
     with ExitStack() as stack:
-        stack.enter_context(folder.opened(settings.backup_dir, create=False, top=True))
+        top = stack.enter_context(folder.opened(settings.backup_dir, create=False, top=True))
         reporter = stack.enter_context(reporting(quiet))
         places = [_place(stack, settings, target) for target in targets]
         known = [
@@ -87,7 +85,7 @@ def run(settings: Settings, targets: Sequence[Target], *, max_age_hours: float, 
                 _conclude(target, place, [verdict for verdict in verdicts if verdict], now, max_age_hours)
                 for target, place, verdicts in zip(targets, places, found, strict=True)
             ]
-        archives = _archives(settings, targets, stack, reporter, now)
+        archives = _archives(settings, targets, top, reporter, now)
     _tell(settings, checked)
     for line in (line for found in archives for line in verify_wal.told(found)):
         say(f"{_SCRIPT}: {line}")
@@ -102,17 +100,14 @@ def run(settings: Settings, targets: Sequence[Target], *, max_age_hours: float, 
 
 
 def _archives(
-    settings: Settings, targets: Sequence[Target], stack: ExitStack, reporter: Reporter, now: datetime
+    settings: Settings, targets: Sequence[Target], top: Folder, reporter: Reporter, now: datetime
 ) -> list[Found]:
     """What was found out about WAL archives; databases that share a directory share one."""
-    found = []
-    for target in {target.directory: target for target in reversed(targets)}.values():
-        if walarchive.path_of(settings.backup_dir, target.directory).exists():
-            top = stack.enter_context(folder.opened(settings.backup_dir, create=False, top=True))
-            environment = proc.environment(os.environ)
-            job = Job(target, settings, top, identity(target, top), environment, EventLog(top), reporter)
-            found.append(verify_wal.check(job, target.directory, now))
-    return [one for one in reversed(found) if one]
+    first: dict[str, Target] = {}
+    for target in targets:
+        first.setdefault(target.directory, target)
+    jobs = [archiving.job_at(settings, target, top, reporter) for target in first.values()]
+    return [found for job in jobs if (found := verify_wal.check(job, job.target.directory, now))]
 
 
 def _place(stack: ExitStack, settings: Settings, target: Target) -> Folder | None:

@@ -17,9 +17,18 @@ from pgbackup.archive.recoverable import Archive, counted
 from pgbackup.archive.wal import Segment
 from pgbackup.commands import archiving
 from pgbackup.commands.job import Job
-from pgbackup.database import container, throwaway
+from pgbackup.database import throwaway
 from pgbackup.database.throwaway import Scratch
-from pgbackup.errors import BackupBad, LockHeld, NoBackup, PermissionDenied, SuiteError, Unavailable
+from pgbackup.errors import (
+    BackupBad,
+    Interrupted,
+    IoFailed,
+    LockHeld,
+    NoBackup,
+    PermissionDenied,
+    SuiteError,
+    Unavailable,
+)
 
 _LOCK = "verify"
 _MEMORY_MEGABYTES = 256
@@ -137,9 +146,9 @@ def _scratch(job: Job, archive: Archive, stack: ExitStack, unknown: list[str]) -
         return stack.enter_context(_started(own, archive))
     except LockHeld:
         unknown.append("the records in WAL were not looked at: another verification does it just now")
+    except Interrupted:
+        raise
     except (SuiteError, OSError) as error:
-        if isinstance(error, SuiteError) and error.status > 128:
-            raise
         unknown.append(f"the records in WAL were not looked at, for that needs Docker: {error}")
     return None
 
@@ -148,9 +157,7 @@ def _scratch(job: Job, archive: Archive, stack: ExitStack, unknown: list[str]) -
 def _started(own: Job, archive: Archive) -> Iterator[Scratch]:
     with lock.held(archive.places.top, _LOCK):
         archiving.sweep(own)
-        image = archive.state.image
-        if not container.has_image(image, own.settings, own.environment):
-            image = container.inspect(own.target, own.settings, own.environment).image
+        image = archiving.image(own, archive.state.image, archive.state.major)
         with (
             workfiles.pipes(own.place, own.run.owner, own.run.token) as pipes,
             throwaway.started(
@@ -204,12 +211,12 @@ def _read(archive: Archive, name: str) -> tuple[bytes | None, bool]:
 def _put(scratch: Scratch, name: str, content: bytes, unknown: list[str]) -> None:
     header = tarfile.TarInfo(name)
     header.size = len(content)
-    with scratch.writing(["tar", "-x", "-f", "-", "-C", _DIRECTORY]) as sink:
-        for data in (header.tobuf(tarfile.USTAR_FORMAT), content, bytes(2 * tarfile.BLOCKSIZE)):
-            sink.write(data, scratch.settings.stall_seconds)
-        sink.close()
-        if sink.program.wait(scratch.settings.stall_seconds) != 0:
-            unknown.append(f"'{name}' could not be looked into: {sink.program.stderr}")
+    try:
+        with scratch.fed(f"'{name}' could not be looked into", "tar", "-x", "-f", "-", "-C", _DIRECTORY) as put:
+            for data in (header.tobuf(tarfile.USTAR_FORMAT), content, bytes(2 * tarfile.BLOCKSIZE)):
+                put(data)
+    except IoFailed as error:
+        unknown.append(error.message)
 
 
 def _dumped(

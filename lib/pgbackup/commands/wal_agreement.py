@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pgbackup.archive import walarchive
 from pgbackup.archive.walarchive import Places, State
+from pgbackup.archive.window import Confirmed
 from pgbackup.commands.job import Job
 from pgbackup.config import Settings, Target
 from pgbackup.database import replication
@@ -12,14 +13,12 @@ from pgbackup.database.replication import Server
 from pgbackup.errors import ConfigurationError, Unavailable
 
 
-def known(settings: Settings, target: Target) -> tuple[State | None, int]:
-    """What an earlier set-up has left, and how far its archive reaches (LSN)."""
+def known(settings: Settings, target: Target) -> tuple[State | None, Confirmed | None]:
+    """What an earlier set-up has left, and how far its archive reaches."""
     if not walarchive.path_of(settings.backup_dir, target.directory).is_dir():
-        return None, 0
+        return None, None
     with walarchive.opened(settings.backup_dir, target.directory, create=True) as places:
-        receiver = walarchive.read_receiver(places)
-        confirmed = receiver.confirmed if receiver else None
-        return walarchive.read_state(places), confirmed.lsn if confirmed else 0
+        return walarchive.read_state(places), walarchive.read_confirmed(places)
 
 
 def refuse_others(target: Target, state: State | None, server: Server, *, known: bool) -> None:

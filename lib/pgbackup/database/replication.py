@@ -12,9 +12,9 @@ from pgbackup.config import Settings, Target
 from pgbackup.database import failures
 from pgbackup.database.client import Client, Run, conninfo, query
 from pgbackup.database.naming import literal
+from pgbackup.database.swap import MAINTENANCE
 from pgbackup.errors import Unavailable
 
-MAINTENANCE = "postgres"
 _SQL = """
 SELECT json_build_object(
   'major', current_setting('server_version_num')::int / 10000,

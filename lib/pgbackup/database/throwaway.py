@@ -7,7 +7,7 @@ nothing of the archive: everything is handed in.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -72,6 +72,25 @@ class Scratch(Sidecar):
             raise Unavailable(f"'{program[0]}' in the recovery of '{self.target.database}' failed: {said}")
         return finished.stdout.decode("utf-8", "replace")
 
+    @contextmanager
+    def fed(self, otherwise: str, *program: str) -> Iterator[Callable[[bytes], None]]:
+        """Give what writes to a program's input. With the end of the block it has ended well.
+
+        Raise IoFailed, beginning with `otherwise`, with what it said.
+        """
+        seconds = self.settings.stall_seconds
+        with self.writing(program) as sink:
+
+            def put(data: bytes) -> None:
+                with suppress(BrokenPipeError):  # its status tells why
+                    sink.write(data, seconds)
+
+            yield put
+            sink.close()
+            if sink.program.wait(seconds) != 0:
+                said = failures.first_error(sink.program.stderr)
+                raise IoFailed(f"{otherwise}: {said}", "is Docker's disk full? docker system df")
+
     def unpacking(self, archive: str, pieces: Iterable[bytes], part: str = "") -> Iterator[bytes]:
         """Unpack one tar archive of a base backup, and pass its pieces on to whoever reads them, too.
 
@@ -80,16 +99,10 @@ class Scratch(Sidecar):
         main = f"{_PARTS}/{part}" if part else DATA
         place = main if archive == MAIN else f"{_TABLESPACES}/{archive}"
         self.say("mkdir", "-p", "-m", "0700", place)
-        with self.writing(["tar", "-x", "-f", "-", "-C", place]) as sink:
+        with self.fed("the base backup cannot be unpacked", "tar", "-x", "-f", "-", "-C", place) as put:
             for piece in pieces:
-                with suppress(BrokenPipeError):  # its status tells why
-                    sink.write(piece, self.settings.stall_seconds)
+                put(piece)
                 yield piece
-            sink.close()
-            status = sink.program.wait(self.settings.stall_seconds)
-            if status != 0:
-                said = failures.first_error(sink.program.stderr)
-                raise IoFailed(f"the base backup cannot be unpacked: {said}", "is Docker's disk full? docker system df")
         if archive != MAIN:
             self.say("ln", "-sfn", place, f"{main}/pg_tblspc/{archive}")
 
@@ -100,11 +113,9 @@ class Scratch(Sidecar):
 
     def put_manifest(self, text: bytes, part: str = "") -> None:
         """Put PostgreSQL's manifest where pg_verifybackup looks for it: with tablespaces it is in no archive."""
-        with self.writing(["sh", "-c", 'cat >"$0"', f"{_PARTS}/{part}/{NAME}" if part else f"{DATA}/{NAME}"]) as sink:
-            sink.write(text, self.settings.stall_seconds)
-            sink.close()
-            if sink.program.wait(self.settings.stall_seconds) != 0:
-                raise IoFailed(f"{NAME} cannot be written: {failures.first_error(sink.program.stderr)}")
+        place = f"{_PARTS}/{part}" if part else DATA
+        with self.fed(f"{NAME} cannot be written", "sh", "-c", 'cat >"$0"', f"{place}/{NAME}") as put:
+            put(text)
 
     def free_bytes(self) -> int:
         """How much room there is for what is unpacked."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pgbackup import proc
 from pgbackup.errors import IoFailed, PermissionDenied, Unavailable
+from pgbackup.host.installed import Change
 
 _SECONDS = 30
 _SPOOL = Path("/var/spool/cron/crontabs")
@@ -91,6 +92,11 @@ def _rescheduled(line: str, cron: str) -> str:
     if found is None or found["when"].split() == cron.split():
         return line
     return f"{cron} {line[found.start('command') :]}"
+
+
+def change(user: str, before: str, after: str) -> Change:
+    """What is to become of a user's crontab; '' is none. Pure."""
+    return Change(Path(f"crontab of {user}"), before or None, after or None)
 
 
 def installed() -> bool:

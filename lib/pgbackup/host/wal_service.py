@@ -40,7 +40,7 @@ def setting_up(
         units.check_path(path)
     before = crontab.read(account.name, environment)
     line = crontab.watchdog(settings.backup_dir, script, name)
-    return [_crontab(account.name, before, crontab.added(before, script, line, None, name))]
+    return [crontab.change(account.name, before, crontab.added(before, script, line, None, name))]
 
 
 def start(changes: Sequence[Change], name: str, account: Account, environment: Mapping[str, str]) -> None:
@@ -67,7 +67,8 @@ def taking_down(root: Path, account: str, name: str, environment: Mapping[str, s
     changes, _ = units.removals([] if _others(name) else [units.WAL_SERVICE])
     if crontab.installed() and accounts.exists(account):
         before = crontab.read(account, environment)
-        changes.append(_crontab(account, before, crontab.removed(before, root / "scripts" / "receive-wal.sh", name)))
+        after = crontab.removed(before, root / "scripts" / "receive-wal.sh", name)
+        changes.append(crontab.change(account, before, after))
     return [change for change in changes if change.before != change.after]
 
 
@@ -99,7 +100,3 @@ def told(name: str, account: Account) -> str:
 def why(name: str) -> str:
     """The command that tells why a receiver is not well."""
     return f"journalctl -u {instance(name)} -n 20" if systemctl.running() else "tail backup.log"
-
-
-def _crontab(user: str, before: str, after: str) -> Change:
-    return Change(Path(f"crontab of {user}"), before or None, after or None)

@@ -66,14 +66,6 @@ def segments(lab: Lab) -> list[Path]:
     return sorted((path for path in there if re.match("[0-9A-F]{24}", path.name)), key=lambda path: path.name)
 
 
-def newest_to_old(lab: Lab) -> None:
-    """Let the newest base backup be two days old, so that another one is due."""
-    newest = sorted((lab.archive_path / "base").glob("[0-9]*"))[-1] / "base.json"
-    told = json.loads(newest.read_text())
-    told["ended"] = (datetime.fromisoformat(told["ended"]) - timedelta(days=2)).isoformat()
-    newest.write_text(json.dumps(told))
-
-
 def refused(lab: Lab, *words: str) -> str:
     """No database is there that lacks commits of which the archive knows. Return what was said."""
     done = lab.restore(*words, "--into", "beside", "--yes")
@@ -281,7 +273,7 @@ def test_a_base_backup_under_load_leads_exactly_to_each_moment_after_it(
 ) -> None:
     fault = "base backup under writers, and the first commit after it"
     expected(74, fault, 1)
-    newest_to_old(lab)
+    lab.make_base_old(2)
     before = sorted(lab.look().bases)
     with writers(lab):
         assert lab.run(BACKUP, "-q").returncode == 0
@@ -320,7 +312,7 @@ def test_what_is_stopped_at_any_moment_is_clean_at_once(
     present = lab.server.sql("SELECT count(*) FROM payments")
     for _ in range(count):
         if not restoring:
-            newest_to_old(lab)
+            lab.make_base_old(2)
         bases = sorted(lab.look().bases)
         status = interrupted(lab, [str(ROOT / "scripts" / words[0]), *words[1:]], random.uniform(0.2, 5))
         assert status in (0, 143, -15), status  # it may have ended before, or not have begun

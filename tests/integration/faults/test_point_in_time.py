@@ -278,10 +278,7 @@ def test_a_base_backup_that_is_killed_at_any_moment_leaves_nothing(
     count, fault = tries(3, 60), "backup-postgres.sh killed -9 in a base backup"
     expected(66, fault, count)
     for _ in range(count):
-        newest = sorted((lab.archive_path / "base").iterdir())[-1] / "base.json"
-        told = json.loads(newest.read_text())
-        told["ended"] = (datetime.fromisoformat(told["ended"]) - timedelta(days=2)).isoformat()
-        newest.write_text(json.dumps(told))
+        lab.make_base_old(2)
         _killed(lab, [str(ROOT / "scripts/backup-postgres.sh"), "-q"], random.uniform(0.5, 3))
         done = lab.run("backup-postgres.sh", "-q")
         assert done.returncode == 0, done.stderr
