@@ -74,14 +74,20 @@ run_bats() {
 @test "tests/all fails when any of its parts fails" {
 	mkdir -p tests .venv/bin
 	cp "$ROOT/tests/all" tests
-	for statuses in "0 0 0 0" "1 0 0 1" "0 5 0 5" "0 0 3 3" "1 5 3 5"; do
-		read -r of_bats of_unit of_integration expected <<<"$statuses"
+	for statuses in "0 0 0 0 0" "1 0 0 0 1" "0 5 0 0 5" "0 0 4 0 4" "0 0 0 3 3" "1 5 0 3 5"; do
+		read -r of_bats of_unit of_integration of_faults expected <<<"$statuses"
 		printf '#!/bin/sh\nexit %s\n' "$of_bats" >.venv/bin/bats
-		printf '#!/bin/sh\ncase $3 in */unit) echo unit; exit %s ;; *) echo integration; exit %s ;; esac\n' \
-			"$of_unit" "$of_integration" >.venv/bin/python
+		cat >.venv/bin/python <<-END
+			#!/bin/sh
+			case \$3 in
+			tests/unit) echo unit; exit $of_unit ;;
+			tests/integration/test_*) echo integration; exit $of_integration ;;
+			tests/integration/faults/test_*) echo faults; exit $of_faults ;;
+			esac
+		END
 		chmod +x .venv/bin/*
 		run "-$expected" tests/all
-		expect_equal "$output" "$(printf 'integration\nunit')"
+		expect_equal "$output" "$(printf 'faults\nunit\nintegration')"
 	done
 	run -5 tests/all tests/unit
 	expect_equal "$output" unit

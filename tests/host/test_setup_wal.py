@@ -19,6 +19,12 @@ TRACES = (
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_archive(installed: Host) -> None:
+    """What an earlier test on this host may have archived is gone."""
+    installed.run(f"{SETUP} --uninstall; rm -rf /opt/backups/pitr")
+
+
 @pytest.fixture
 def archived(installed: Host) -> Iterator[Host]:
     """The host with archiving of payment set up; afterwards nothing of it is there."""
@@ -128,6 +134,19 @@ def test_taken_back_it_leaves_no_trace_and_the_archive(archived: Host) -> None:
     assert archived.succeeds(f"{RESTORE} payment --latest --into still_there --yes")
     archived.sql("payment", "DROP DATABASE still_there")
     archived.run(f"{SETUP} payment --uninstall")
+
+
+def test_set_up_again_after_wal_was_lost_it_is_well_and_the_gap_is_told(archived: Host) -> None:
+    archived.run(f"{SETUP} payment --uninstall")
+    for _ in range(2):
+        archived.sql("payment", "CREATE TABLE meanwhile (); DROP TABLE meanwhile; SELECT pg_switch_wal()")
+        archived.sql("payment", "CHECKPOINT")
+    said = archived.run(f"{SETUP} payment")
+    assert "warning: payment: nothing between " in said and "GAP" in said
+    said = archived.run(f"{RESTORE} payment --window; echo status=$?")
+    assert "GAP" in said and said.endswith("status=66")
+    assert archived.succeeds(f"{RESTORE} payment --latest --into after_the_gap --yes")
+    archived.sql("payment", "DROP DATABASE after_the_gap")
 
 
 def test_it_is_not_stopped_while_commits_wait_for_it(archived: Host) -> None:

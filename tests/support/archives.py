@@ -59,6 +59,19 @@ class Lab:
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
+    def signalled(self, number: int, after: float, script: str, *arguments: str) -> int:
+        """Start a script, send it a signal after so many seconds, and return its status."""
+        with subprocess.Popen(
+            [str(ROOT / "scripts" / script), *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            time.sleep(after)  # the moment is what is tried, nothing is waited for
+            process.send_signal(number)
+            return process.wait(60)
+
     def restore(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run("restore-postgres.sh", NAME, *arguments)
 

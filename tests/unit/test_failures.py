@@ -6,8 +6,8 @@ import re
 
 import pytest
 from pgbackup import config
-from pgbackup.database import failures
-from pgbackup.errors import PermissionDenied, Unavailable
+from pgbackup.database import failures, load
+from pgbackup.errors import BackupBad, IoFailed, PermissionDenied, Unavailable
 
 TARGET = config.load({}, config.Path("/nonexistent/.env"), {}).targets[0]  # the guide's auth
 LOOPBACK = 'psql: error: connection to server at "127.0.0.1", port 5432 failed: '
@@ -170,3 +170,21 @@ def test_what_passes_is_waited_for(said: str) -> None:
 @pytest.mark.parametrize("said", [said for said, *_ in SAID if "database" in said and "system" not in said])
 def test_what_does_not_pass_is_not_waited_for(said: str) -> None:
     assert not failures.passing(failures.explained(said, 2, "psql", TARGET).message)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'psql:<stdin>:9: ERROR:  could not extend file "base/16424/16439": No space left on device',
+        'psql:<stdin>:9: ERROR:  could not extend file "base/16424/16439": wrote only 4096 of 8192 bytes at block 42',
+        'psql:<stdin>:9: ERROR:  could not write to file "base/pgsql_tmp/1": No space left on device',
+    ],
+)
+def test_a_full_disk_is_not_the_dumps_fault(said: str) -> None:
+    error = load.explained(said, 3, TARGET)
+    assert isinstance(error, IoFailed) and "disk of the server of 'auth_db' is full" in error.message
+
+
+def test_a_statement_that_fails_is_the_dumps_fault() -> None:
+    error = load.explained("psql:<stdin>:9: ERROR:  division by zero", 3, TARGET)
+    assert isinstance(error, BackupBad) and "division by zero" in error.message

@@ -107,13 +107,23 @@ def cut_off(archive: Archive) -> str:
 
 
 def complaints(archive: Archive, now: datetime) -> list[str]:
-    """What is wrong with an archive that is being received: it does not reach to now, or has gaps. Pure."""
+    """What is wrong with an archive: what of it is lost, and why it does not reach to now. Pure."""
+    return [*lost(archive), *behind(archive, now)]
+
+
+def lost(archive: Archive) -> list[str]:
+    """What nobody brings back: base backups that are damaged, and times of which WAL is missing. Pure."""
     found = [f"'{name}' is no base backup: {reason}" for name, reason in archive.wrong.items()]
-    if problem := broken_off(archive):
-        found.append(problem)
     for earlier, later in itertools.pairwise(archive.windows):
         between = f"between {local(earlier.until)} and {local(later.since)}"
         found.append(f"nothing {between} can be recovered: WAL is missing")
+    return found
+
+
+def behind(archive: Archive, now: datetime) -> list[str]:
+    """Why an archive that is being received does not lead from a base backup to now, or nothing. Pure."""
+    problem = broken_off(archive)
+    found = [problem] if problem else []
     receiver = archive.receiver
     if not archive.state.active:
         return found

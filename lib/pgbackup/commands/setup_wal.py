@@ -11,7 +11,9 @@ from pathlib import Path
 
 from pgbackup import interrupt, lock
 from pgbackup.archive import basestore, folder, recoverable, walarchive
+from pgbackup.archive.recoverable import Archive
 from pgbackup.archive.walarchive import Places, State
+from pgbackup.archive.window import Confirmed
 from pgbackup.commands import archiving, receive_run, setup, wal_agreement, wal_checks
 from pgbackup.commands.job import Job
 from pgbackup.commands.result import Result
@@ -85,14 +87,15 @@ def _set_up(job: Job, root: Path, options: Options, told: Told) -> None:
     if old and state:
         _stopped(job, target, state)
         told.done.append(f"the archive of the other cluster is kept as '{_moved_aside(path, state)}'")
-        state = None
+        state, confirmed = None, None
     accounts.make_directories([path.parent, path], account)
     with walarchive.opened(settings.backup_dir, target.directory, create=True) as places:
         told.warnings += wal_agreement.agree(job, ask, server, places, state)
         wal_service.start(changes, target.name, account, job.environment)
         job.log.info(target.name, "wal.set-up", archive=path, slot=replication.slot_name(target.name))
-        _await_first_base(job, places)
+        _await_well(job, places, confirmed)
         archive = recoverable.look(places)
+    told.warnings += [f"{target.name}: {loss}" for loss in recoverable.lost(archive)]
     told.done += [
         f"the WAL of '{target.name}' is archived in '{path}', by {wal_service.told(target.name, account)}",
         *recoverable.described(archive.windows),
@@ -120,11 +123,13 @@ def _moved_aside(path: Path, state: State) -> Path:
     return path.rename(aside)
 
 
-def _await_first_base(job: Job, places: Places) -> None:
-    """Wait until all is well: the receiver itself makes the first base backup. Raise Unavailable where it cannot."""
-    job.reporter.tell(f"{job.target.name}: waiting for the receiver and the first base backup …")
+def _await_well(job: Job, places: Places, before: Confirmed | None) -> None:
+    """Wait until WAL arrives behind a base backup, which the receiver makes itself where there is none, or none after
+    a gap. before: how far the archive reached. Raise Unavailable where it does not come to that.
+    """
+    job.reporter.tell(f"{job.target.name}: waiting for the receiver and a base backup that leads to now …")
     begun, deadline = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic() + _SETTLE_SECONDS
-    while problems := recoverable.complaints(recoverable.look(places), datetime.now(timezone.utc)):
+    while problems := _problems(recoverable.look(places), before):
         interrupt.check()
         time.sleep(0.5)
         receiver = walarchive.read_receiver(places)
@@ -138,6 +143,12 @@ def _await_first_base(job: Job, places: Places) -> None:
                 f"archiving is set up, and not well yet: {'; '.join(problems)}",
                 f"see why: {wal_service.why(job.target.name)}; then: restore-postgres.sh {job.target.name} --window",
             )
+
+
+def _problems(archive: Archive, before: Confirmed | None) -> list[str]:
+    """Why the archive does not lead to now. What an earlier receiver has left may look well for a minute."""
+    found = recoverable.behind(archive, datetime.now(timezone.utc))
+    return found if found or archive.confirmed != before else ["nothing was received yet"]
 
 
 def _stopped(job: Job, target: Target, state: State) -> None:

@@ -31,6 +31,8 @@ _SESSION = {
 }
 
 
+# A write that came to less than was asked for has no error number of its own (storage/smgr/md.c).
+_DISK_FULL = re.compile(r"No space left on device|could not (?:extend|write to) file .*: wrote only")
 _COMMENTS = re.compile(rb"^--[^\n]*\n", re.MULTILINE)
 _SETTINGS_BYTES = 1 << 20
 
@@ -120,7 +122,7 @@ def _session(
 
 def explained(stderr: str, status: int, target: Target) -> SuiteError:
     """Given what psql said, return the error: a statement that failed is the dump's fault, not the server's."""
-    if "No space left on device" in stderr:
+    if _DISK_FULL.search(stderr):
         return IoFailed(
             f"the disk of the server of '{target.database}' is full: {failures.first_error(stderr)}",
             "make room on the server: --drop-old drops old copies, --in-place needs room for one only",

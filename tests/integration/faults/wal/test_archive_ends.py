@@ -11,7 +11,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,9 +21,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import FULL
-from tests.integration.faults.test_point_in_time import found, rows
+from tests.integration.faults.wal.test_point_in_time import found, rows
 from tests.support import archives
-from tests.support.archives import NAME, ROOT, Lab
+from tests.support.archives import NAME, Lab
 from tests.support.runs import soon
 from tests.support.servers import docker
 
@@ -291,16 +290,6 @@ def test_a_base_backup_under_load_leads_exactly_to_each_moment_after_it(
     survived(74, fault)
 
 
-def interrupted(lab: Lab, command: list[str], after: float) -> int:
-    """Send SIGTERM after so many seconds; return the status."""
-    with subprocess.Popen(
-        command, env=lab.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        time.sleep(after)  # the moment is what is tried, nothing is waited for
-        process.terminate()
-        return process.wait(60)
-
-
 @pytest.mark.parametrize("what", ["restore --latest", "backup-postgres.sh in a base backup"])
 def test_what_is_stopped_at_any_moment_is_clean_at_once(
     lab: Lab, tries: Tries, expected: Note, survived: Note, what: str
@@ -314,7 +303,7 @@ def test_what_is_stopped_at_any_moment_is_clean_at_once(
         if not restoring:
             lab.make_base_old(2)
         bases = sorted(lab.look().bases)
-        status = interrupted(lab, [str(ROOT / "scripts" / words[0]), *words[1:]], random.uniform(0.2, 5))
+        status = lab.signalled(signal.SIGTERM, random.uniform(0.2, 5), *words)
         assert status in (0, 143, -15), status  # it may have ended before, or not have begun
         # The engine removes a volume a moment after its container.
         assert soon(lambda: archives.leftovers(lab) == [], 3), archives.leftovers(lab)

@@ -12,9 +12,8 @@ import json
 import os
 import random
 import shutil
-import subprocess
+import signal
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -24,7 +23,7 @@ import pytest
 
 from tests.integration.faults.test_disk import disk
 from tests.support import archives, servers
-from tests.support.archives import NAME, ROOT, Lab
+from tests.support.archives import NAME, Lab
 from tests.support.runs import soon
 from tests.support.servers import docker
 
@@ -244,25 +243,14 @@ def test_a_receiver_that_is_away_is_complained_of_after_a_minute(copy: Lab, expe
 # --- killed
 
 
-def _killed(lab: Lab, command: list[str], after: float) -> None:
-    with subprocess.Popen(
-        command, env=lab.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        time.sleep(after)  # the moment is what is tried, nothing is waited for
-        process.kill()
-
-
 def test_a_recovery_that_is_killed_at_any_moment_leaves_nothing(
     lab: Lab, tries: Tries, expected: Note, survived: Note
 ) -> None:
     count, fault = tries(4, 60), "restore --latest killed -9 at a random moment"
     expected(65, fault, count)
     for _ in range(count):
-        _killed(
-            lab,
-            [str(ROOT / "scripts/restore-postgres.sh"), NAME, "--latest", "--into", "beside", "--yes"],
-            random.uniform(0.3, 6),
-        )
+        words = ("restore-postgres.sh", NAME, "--latest", "--into", "beside", "--yes")
+        lab.signalled(signal.SIGKILL, random.uniform(0.3, 6), *words)
         lab.server.sql("DROP DATABASE IF EXISTS beside")
         assert lab.run("backup-postgres.sh", "-q").returncode == 0
         assert soon(lambda: archives.leftovers(lab) == [], 20), archives.leftovers(lab)
@@ -279,7 +267,7 @@ def test_a_base_backup_that_is_killed_at_any_moment_leaves_nothing(
     expected(66, fault, count)
     for _ in range(count):
         lab.make_base_old(2)
-        _killed(lab, [str(ROOT / "scripts/backup-postgres.sh"), "-q"], random.uniform(0.5, 3))
+        lab.signalled(signal.SIGKILL, random.uniform(0.5, 3), "backup-postgres.sh", "-q")
         done = lab.run("backup-postgres.sh", "-q")
         assert done.returncode == 0, done.stderr
         assert soon(lambda: archives.leftovers(lab) == [], 20), archives.leftovers(lab)
