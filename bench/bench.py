@@ -37,7 +37,7 @@ ROOT = HERE.parent
 # Option -> what the whole bench uses, and its meaning.
 OPTIONS = {
     "rows": ("540000", "payments of the main database, 1.9 kB each"),
-    "rounds": ("5", "how often each contender runs; twice that in the section 'small' and for the cost of archiving"),
+    "rounds": ("5", "how often each contender runs; twice that in the section 'small'"),
     "only": ("backup,verify,restore,small,growth,point_in_time", "the sections to run, by comma"),
     "growth": ("10,100,1000,4000", "sizes of the section 'growth' in MB, by comma"),
     "many": ("10000", "backups in the crowded directory"),

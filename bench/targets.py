@@ -201,6 +201,13 @@ TARGETS = (
         "%",
     ),
     Target(
+        "cost_paced",
+        "the same at half of what the server can do",
+        _fact("cost_paced", "percent_lost"),
+        3.0,
+        "%",
+    ),
+    Target(
         "recovery",
         "recovery of the large database to its latest point, all checks",
         lambda tables: tables["recovery"].median("ours_recovery") if "recovery" in tables else None,

@@ -216,6 +216,7 @@ def test_the_nightly_run_makes_one_when_it_is_due_and_lets_old_ones_expire(each:
 def test_a_failure_is_the_runs_failure_and_nothing_expires(lab: Lab) -> None:
     before = [each["name"] for each in bases(lab)]
     lab.make_base_old(3)
+    assert "does a schedule run backup-postgres.sh?" in lab.restore("--window").stderr
     (lab.archive_path / "base").chmod(0o770)
     try:
         done = lab.run("backup-postgres.sh")

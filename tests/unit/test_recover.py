@@ -135,7 +135,7 @@ def test_outside_of_all_windows_the_error_names_them(archive: Archive, kind: str
 
 
 def test_an_archive_that_reaches_to_now_has_nothing_to_complain_of() -> None:
-    assert recoverable.complaints(WHOLE, _START + 6 * _HOUR + timedelta(seconds=59)) == []
+    assert recoverable.complaints(WHOLE, 1, _START + 6 * _HOUR + timedelta(seconds=59)) == []
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,15 @@ def test_an_archive_that_reaches_to_now_has_nothing_to_complain_of() -> None:
     ],
 )
 def test_what_is_wrong_is_said(archive: Archive, said: str) -> None:
-    assert any(said in text for text in recoverable.complaints(archive, _START + 6 * _HOUR + timedelta(seconds=61)))
+    now = _START + 6 * _HOUR + timedelta(seconds=61)
+    assert any(said in text for text in recoverable.complaints(archive, 1, now))
+
+
+@pytest.mark.parametrize(("every", "days", "told"), [(1, 2, False), (1, 2.01, True), (7, 8, False), (7, 8.01, True)])
+def test_that_nobody_makes_base_backups_is_said_a_day_after_one_was_due(every: int, days: float, told: bool) -> None:
+    now = list(WHOLE.names.values())[-1].ended + timedelta(days=days)
+    said = [text for text in recoverable.complaints(WHOLE, every, now) if "the newest base backup is from" in text]
+    assert len(said) == told
 
 
 def test_a_base_backup_is_due_when_the_newest_is_old_or_no_use() -> None:

@@ -106,9 +106,13 @@ def cut_off(archive: Archive) -> str:
     return ""
 
 
-def complaints(archive: Archive, now: datetime) -> list[str]:
-    """What is wrong with an archive: what of it is lost, and why it does not reach to now. Pure."""
-    return [*lost(archive), *behind(archive, now)]
+def complaints(archive: Archive, base_every_days: int, now: datetime) -> list[str]:
+    """What is wrong with an archive: what of it is lost, why it does not reach to now, or only by a long way. Pure."""
+    found = [*lost(archive), *behind(archive, now)]
+    newest = max((base.ended for base in archive.names.values()), default=now)
+    if archive.state.active and now - newest > timedelta(days=base_every_days + 1):
+        found.append(f"the newest base backup is from {local(newest)}: does a schedule run backup-postgres.sh?")
+    return found
 
 
 def lost(archive: Archive) -> list[str]:

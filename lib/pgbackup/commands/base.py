@@ -31,7 +31,6 @@ from pgbackup.proc import Program
 LOCK = "base"
 _SPACE_FACTOR = 1.5
 _MEMORY_MEGABYTES = 256
-_ROOM_BYTES = 256 << 20
 _ENDING_SECONDS = 60.0
 _WAL_SECONDS = 20.0
 _PARENT = "parent_manifest"
@@ -235,7 +234,7 @@ def _proven(
         ) as scratch,
         job.reporter.bar(f"{job.target.name}: reading back", _size(place, archives)) as advance,
     ):
-        roomy = scratch.free_bytes() > cluster_bytes + _ROOM_BYTES
+        roomy = scratch.free_bytes() > cluster_bytes
         for name, sha256 in archives.items():
             pieces = basestore.pieces(place, name, sha256, advance)
             contents.add(name, scratch.unpacking(name, pieces) if roomy else pieces)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 
-from pgbackup.archive import basestore, folder, recoverable, source, wal, walarchive, window, workfiles
+from pgbackup.archive import recoverable, source, wal, walarchive, window, workfiles
 from pgbackup.archive.recoverable import Archive, described, local
 from pgbackup.archive.source import Source
 from pgbackup.archive.window import Base, Window
-from pgbackup.commands import archiving, confirm, one_backup, restore_checks
+from pgbackup.commands import archiving, base_unpacking, confirm, one_backup, restore_checks
+from pgbackup.commands.base_unpacking import BaseBad
 from pgbackup.commands.job import Job, Outcome
 from pgbackup.commands.restore_record import Record
 from pgbackup.database import recovery, throwaway
@@ -44,10 +45,6 @@ class Attempt:
     aim: Aim
     window: Window
     base: Base
-
-
-class BaseBad(BackupBad):
-    """A base backup is damaged; an older one may do."""
 
 
 def checked(aim: Aim) -> Aim:
@@ -239,7 +236,7 @@ def _recovered(job: Job, attempt: Attempt, recovery_target: Mapping[str, str]) -
             throwaway.started(job.target, settings, job.run, image, job.environment, pipes, megabytes)
         )
         job.reporter.tell(f"{job.target.name}: recovering to {attempt.aim} from base backup '{base.name}'")
-        _unpack(job, archive, base, scratch)
+        base_unpacking.unpack(job, archive, base, scratch)
         with job.reporter.bar(f"{job.target.name}: replaying WAL", total) as advance:
             served = recovery.recovered(scratch, recovery_target, partial(handed_out, advance=advance), megabytes)
             reached = stack.enter_context(served)
@@ -251,30 +248,6 @@ def _commit(reached: Reached) -> str:
     if not reached.time:
         return "before the base backup"
     return f"{moment(reached.time).astimezone():%Y-%m-%d %H:%M:%S.%f%z}"
-
-
-def _unpack(job: Job, archive: Archive, base: Base, scratch: Scratch) -> None:
-    """Unpack the base backup, with all that it builds upon, and let it be checked."""
-    chain = window.lineage(base, archive.names)[::-1]
-    total = sum(archive.bases[name][1].bytes for name in chain)
-    with job.reporter.bar(f"{job.target.name}: base backup", total) as advance:
-        for name in chain:
-            part = name if len(chain) > 1 else ""
-            with folder.opened(archive.places.base.path / name, create=False) as place:
-                try:
-                    for held, sha256 in archive.bases[name][1].archives.items():
-                        scratch.unpack(held, basestore.pieces(place, held, sha256, advance), part)
-                    scratch.put_manifest(basestore.manifest_text(place), part)
-                    if part:
-                        scratch.verify(part)
-                except BackupBad as bad:
-                    raise BaseBad(f"base backup '{place.path}' is bad: {bad.message}", "verify-backups.sh") from None
-    try:
-        if len(chain) > 1:
-            scratch.combine(chain)
-        scratch.check()
-    except BackupBad as bad:
-        raise BaseBad(f"base backup '{base.name}' is bad: {bad.message}", "verify-backups.sh") from None
 
 
 def _asserted(attempt: Attempt, reached: Reached, *, to_the_end: bool) -> datetime:

@@ -21,7 +21,7 @@ def show(settings: Settings, target: Target, directory: str) -> Result:
     """
     with walarchive.opened(settings.backup_dir, directory, create=False) as places:
         archive = recoverable.look(places)
-    problems = recoverable.complaints(archive, datetime.now(timezone.utc))
+    problems = recoverable.complaints(archive, target.base_every_days, datetime.now(timezone.utc))
     receiver = archive.receiver
     confirmed = archive.confirmed
     state = "off" if not archive.state.active else "on" if not problems else "on, and not well"

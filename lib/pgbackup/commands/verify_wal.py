@@ -108,7 +108,7 @@ def _checked(job: Job, archive: Archive, now: datetime) -> Found:
         bases=len(archive.bases),
         segments=len(archive.segments),
         damage=damage,
-        complaints=recoverable.complaints(archive, now),
+        complaints=recoverable.complaints(archive, job.target.base_every_days, now),
         unknown=unknown,
     )
 

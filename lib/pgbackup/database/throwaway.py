@@ -25,6 +25,7 @@ DISK = "/tmp"  # noqa: S108  of the container, and its own
 DATA = f"{DISK}/data"
 _TABLESPACES = f"{DISK}/tablespaces"
 _PARTS = f"{DISK}/parts"
+_LEFT_BYTES = 256 << 20
 _NOBODY = 65534  # PostgreSQL does not run as root
 
 
@@ -118,8 +119,8 @@ class Scratch(Sidecar):
             put(text)
 
     def free_bytes(self) -> int:
-        """How much room there is for what is unpacked."""
-        return int(self.say("df", "-P", "-k", DISK).splitlines()[-1].split()[3]) * 1024
+        """How much room there is for what is unpacked, when a little is left to others."""
+        return int(self.say("df", "-P", "-k", DISK).splitlines()[-1].split()[3]) * 1024 - _LEFT_BYTES
 
     def verify(self, part: str = "") -> None:
         """Let pg_verifybackup compare everything with PostgreSQL's own manifest. Raise BackupBad."""

@@ -314,6 +314,8 @@ def test_what_is_stopped_at_any_moment_is_clean_at_once(
         lab.server.sql("DROP DATABASE IF EXISTS beside")
         assert lab.server.sql("SELECT count(*) FROM payments") == present
         survived(75, fault)
+    if not restoring:
+        assert lab.run(BACKUP, "-q").returncode == 0
     assert lab.window()["problems"] == []
 
 

@@ -229,6 +229,23 @@ def test_a_bad_base_backup_is_passed_over_for_an_older_one(copy: Lab, expected: 
     survived(63, "base backup: cut off, and an older one is there")
 
 
+def test_a_cluster_larger_than_dockers_disk_is_refused_before_anything_is_unpacked(
+    copy: Lab, expected: Note, survived: Note
+) -> None:
+    fault = "recovery: no room on Docker's disk"
+    expected(80, fault, 1)
+    (base,) = (copy.archive_path / "base").iterdir()
+    manifest = base / "backup_manifest"
+    listed = manifest.read_bytes().replace(b'"Size": 3,', b'"Size": 1125899906842624,', 1)
+    listed = listed[: listed.rindex(b'"Manifest-Checksum"')]
+    manifest.write_bytes(listed + f'"Manifest-Checksum": "{hashlib.sha256(listed).hexdigest()}"}}\n'.encode())
+    done = copy.restore("--latest", "--into", "beside", "--yes")
+    assert done.returncode == 74, done.stdout + done.stderr
+    assert "too little space on Docker's disk" in done.stderr and "docker system df" in done.stderr
+    assert archives.leftovers(copy) == []
+    survived(80, fault)
+
+
 def test_a_receiver_that_is_away_is_complained_of_after_a_minute(copy: Lab, expected: Note, survived: Note) -> None:
     expected(64, "nobody receives", 1)
     path = copy.archive_path / "receiver.json"
