@@ -19,18 +19,27 @@ TRACES = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_archive(installed: Host) -> None:
-    """What an earlier test on this host may have archived is gone."""
-    installed.run(f"{SETUP} --uninstall; rm -rf /opt/backups/pitr")
+def take_back(host: Host) -> None:
+    """Leave neither archiving nor an archive on the host."""
+    if host.run(TRACES) or host.succeeds("test -e /opt/backups/pitr"):
+        host.run(f"{SETUP} --uninstall; rm -rf /opt/backups/pitr")
 
 
 @pytest.fixture
-def archived(installed: Host) -> Iterator[Host]:
-    """The host with archiving of payment set up; afterwards nothing of it is there."""
-    installed.run(f"{SETUP} payment")
+def archived(installed: Host) -> Host:
+    """The host with archiving of payment set up and well, as the test before has left it or anew."""
+    if not installed.succeeds(f"systemctl is-active {UNIT} && {RESTORE} payment --window"):
+        take_back(installed)
+        installed.run(f"{SETUP} payment")
+    return installed
+
+
+@pytest.fixture
+def unarchived(installed: Host) -> Iterator[Host]:
+    """The host without archiving, and without an archive."""
+    take_back(installed)
     yield installed
-    installed.run(f"{SETUP} --uninstall; rm -rf /opt/backups/pitr", check=False)
+    take_back(installed)
 
 
 def slots(host: Host) -> str:
@@ -51,12 +60,12 @@ def await_confirmed(host: Host) -> None:
     wait_for(lambda: confirmed(host)[:26] > now, 60)
 
 
-def test_a_dry_run_shows_what_is_then_done_and_changes_nothing(installed: Host) -> None:
-    said = installed.run(f"{SETUP} payment --dry-run")
+def test_a_dry_run_shows_what_is_then_done_and_changes_nothing(unarchived: Host) -> None:
+    said = unarchived.run(f"{SETUP} payment --dry-run")
     assert "would make the slot 'pgbackup_payment'" in said
     assert "+++ /etc/systemd/system/postgres-wal@.service" in said
-    assert installed.run(TRACES) == "" and slots(installed) == ""
-    assert not installed.succeeds("test -e /opt/backups/pitr")
+    assert unarchived.run(TRACES) == "" and slots(unarchived) == ""
+    assert not unarchived.succeeds("test -e /opt/backups/pitr")
 
 
 def test_it_runs_as_deployer_and_a_second_time_changes_nothing(archived: Host) -> None:
@@ -178,21 +187,19 @@ def test_the_suites_uninstall_takes_it_along(archived: Host) -> None:
     archived.run(f"make -C {SOURCE} install")
 
 
-def test_without_systemd_cron_keeps_it_alive(installed: Host) -> None:
-    installed.run("mv /run/systemd/system /run/systemd/away")
+def test_without_systemd_cron_keeps_it_alive(unarchived: Host) -> None:
+    unarchived.run("mv /run/systemd/system /run/systemd/away")
     try:
-        installed.run(f"{SETUP} payment")
+        unarchived.run(f"{SETUP} payment")
         line = f"* * * * * BACKUP_DIR=/opt/backups {SCRIPTS}/receive-wal.sh -q --watchdog payment"
-        assert installed.run("crontab -u deployer -l | grep receive-wal") == line
-        assert receiver_is_well(installed)
-        assert (
-            installed.run("pgrep -c -u deployer -f 'receive-wal paymen[t]|receive-wal -q --watchdog paymen[t]'") == "1"
-        )
-        installed.run(f"{SETUP} payment --uninstall")
-        assert installed.run(TRACES) == "" and slots(installed) == ""
+        assert unarchived.run("crontab -u deployer -l | grep receive-wal") == line
+        assert receiver_is_well(unarchived)
+        ours = "receive-wal paymen[t]|receive-wal -q --watchdog paymen[t]"
+        assert unarchived.run(f"pgrep -c -u deployer -f '{ours}'") == "1"
+        unarchived.run(f"{SETUP} payment --uninstall")
+        assert unarchived.run(TRACES) == "" and slots(unarchived) == ""
     finally:
-        installed.run("mv /run/systemd/away /run/systemd/system")
-        installed.run("rm -rf /opt/backups/pitr")
+        unarchived.run("mv /run/systemd/away /run/systemd/system")
 
 
 @pytest.mark.parametrize(
@@ -207,7 +214,7 @@ def test_without_systemd_cron_keeps_it_alive(installed: Host) -> None:
         (f"{RESTORE} payment --window", 66, "there is no WAL archive"),
     ],
 )
-def test_what_cannot_be_is_refused_and_changes_nothing(installed: Host, command: str, status: int, said: str) -> None:
-    out = installed.run(f"{command}; echo status=$?", check=False)
+def test_what_cannot_be_is_refused_and_changes_nothing(unarchived: Host, command: str, status: int, said: str) -> None:
+    out = unarchived.run(f"{command}; echo status=$?", check=False)
     assert out.endswith(f"status={status}") and said in out and "Hint: " in out
-    assert installed.run(TRACES) == "" and not installed.succeeds("test -e /opt/backups/pitr")
+    assert unarchived.run(TRACES) == "" and not unarchived.succeeds("test -e /opt/backups/pitr")
