@@ -137,7 +137,7 @@ def segments(places: Places, segment_bytes: int) -> tuple[dict[Segment, datetime
         for name in os.listdir(place.fd):
             plain = name.removesuffix(COMPRESSED)
             segment = wal.parse_segment(plain.removesuffix(wal.PARTIAL), segment_bytes)
-            if segment is None:
+            if segment is None or walfile.is_blank(place, name):
                 continue
             with suppress(FileNotFoundError):
                 written = os.stat(name, dir_fd=place.fd, follow_symlinks=False).st_mtime
@@ -174,7 +174,7 @@ def hand_out(places: Places, state: State, name: str) -> bytes | None:
     choices = [(places.wal, name + COMPRESSED), (places.receiving, name), *(unfinished if segment else [])]
     for place, file in choices * 2:  # twice, for meanwhile the receiver moves files from one place to the other
         try:
-            content = walfile.read(place, file)
+            content = None if walfile.is_blank(place, file) else walfile.read(place, file)
             if content is not None:
                 if segment:
                     walfile.check_header(content, segment, state.system)
@@ -186,12 +186,26 @@ def hand_out(places: Places, state: State, name: str) -> bytes | None:
     return None
 
 
+def drop_blank(places: Places, segment_bytes: int) -> None:
+    """Remove an unfinished segment that pg_receivewal was still filling with zeros when it was killed.
+
+    It refuses to go on with one (pg_receivewal.c, FindStreamingStart and open_walfile: 0 bytes or a whole segment).
+    """
+    for name in os.listdir(places.receiving.fd):
+        if wal.parse_segment(name.removesuffix(wal.PARTIAL), segment_bytes) and walfile.is_blank(
+            places.receiving, name
+        ):
+            os.unlink(name, dir_fd=places.receiving.fd)
+
+
 def put_away(places: Places, state: State, *, all_of_them: bool = False) -> None:
     """Move finished segments but the newest from `receiving` to `wal`.
 
     all_of_them: the newest and the unfinished one, too, for pg_receivewal is to begin anew. Raise BackupBad for one
     that is not what its name says; it stays.
     """
+    if all_of_them:
+        drop_blank(places, state.segment_bytes)
     names = sorted(os.listdir(places.receiving.fd))
     finished = [name for name in names if wal.parse_segment(name, state.segment_bytes)]
     chosen = finished if all_of_them else finished[:-1]

@@ -48,6 +48,16 @@ def _header(data: bytes) -> tuple[int, int, int, int]:
     return timeline, position, system, size
 
 
+def is_blank(folder: Folder, name: str) -> bool:
+    """Whether no WAL has been written yet into an unfinished segment: pg_receivewal fills it with zeros before."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
+    except OSError:
+        return False  # whoever reads it says why it cannot be read
+    with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor, not a path
+        return name.endswith(wal.PARTIAL) and not any(file.read(_HEADER.size))
+
+
 def compress(data: bytes) -> bytes:
     """One gzip member, as pg_receivewal and gunzip know it."""
     made = deflate.compressobj(LEVEL, deflate.DEFLATED, GZIP)

@@ -103,6 +103,7 @@ def _session(attendance: Attendance, client: Sidecar) -> None:
     archiving.require_same_cluster(job, server, state, walarchive.read_confirmed(places))
     if server.slot is None or server.slot == "lost":
         _begin_anew(attendance, client, "its replication slot was dropped, or has run into max_slot_wal_keep_size")
+    walarchive.drop_blank(places, state.segment_bytes)
     argv = replication.receive(client, state.owner, INSIDE, synchronous=job.target.wal_sync)
     with proc.Program(client.command(argv), environment=job.environment) as program:
         job.log.info(job.target.name, "wal.receiving", lsn=wal.format_lsn(server.lsn))

@@ -325,6 +325,46 @@ def test_whatever_restarts_nothing_is_lost(
         assert rows(lab, "--latest") == count == 2 * len(blows) * rounds
 
 
+BLANK = {"0 bytes": 0, "cut off": 14_819_328, "a whole segment": 16 << 20}
+
+
+@pytest.mark.parametrize("blank", BLANK)
+def test_a_segment_that_was_only_begun_holds_no_wal_and_nothing_up(
+    copy: Lab, blank: str, expected: Note, survived: Note
+) -> None:
+    fault = f"unfinished segment of zeros: {blank}"
+    expected(81, fault, 1)
+    newest = max((copy.archive_path / "receiving").glob("*.partial"), default=None)
+    known = max(path.name[:24] for part in ("wal", "receiving") for path in (copy.archive_path / part).iterdir())
+    assert newest is None or newest.name.startswith(known)
+    begun = copy.archive_path / "receiving" / f"{int(known, 16) + 1:024X}.partial"
+    begun.write_bytes(bytes(BLANK[blank]))
+    found(copy, statuses=(0, 66))  # the receiver of a copy is away
+    done = copy.restore("--latest", "--into", "beside", "--yes")
+    assert done.returncode == 0, done.stderr
+    copy.server.sql("DROP DATABASE beside")
+    survived(81, fault)
+
+
+def test_a_receiver_that_is_killed_while_it_begins_a_segment_goes_on(
+    engine: str, tmp_path: Path, expected: Note, survived: Note
+) -> None:
+    fault = "receiver killed while it fills a segment with zeros"
+    expected(81, fault, 1)
+    with archives.archived(15, tmp_path) as lab:
+        lab.server.sql("CREATE TABLE payments (id serial PRIMARY KEY)")
+        lab.await_received()
+        lab.stop(9)
+        (partial,) = (lab.archive_path / "receiving").glob("*.partial")
+        partial.write_bytes(bytes(14_819_328))
+        lab.start()
+        lab.server.sql("INSERT INTO payments DEFAULT VALUES")
+        lab.await_received()
+        lab.await_well()
+        assert rows(lab, "--latest") == 1
+    survived(81, fault)
+
+
 def test_lost_wal_is_a_gap_told_at_once_and_a_new_base_backup_closes_it(
     engine: str, tmp_path: Path, expected: Note, survived: Note
 ) -> None:
