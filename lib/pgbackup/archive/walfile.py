@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from contextlib import suppress
+from typing import BinaryIO
 
 from pgbackup.archive import wal, workfiles
 from pgbackup.archive.dumpfile import write_all
@@ -50,12 +51,13 @@ def _header(data: bytes) -> tuple[int, int, int, int]:
 
 def is_blank(folder: Folder, name: str) -> bool:
     """Whether no WAL has been written yet into an unfinished segment: pg_receivewal fills it with zeros before."""
+    if not name.endswith(wal.PARTIAL):
+        return False  # without opening it: an archive may have many thousands of finished ones
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
+        with _opened(folder, name) as file:
+            return not any(file.read(_HEADER.size))
     except OSError:
         return False  # whoever reads it says why it cannot be read
-    with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor, not a path
-        return name.endswith(wal.PARTIAL) and not any(file.read(_HEADER.size))
 
 
 def compress(data: bytes) -> bytes:
@@ -82,14 +84,19 @@ def read(folder: Folder, name: str) -> bytes | None:
     Raise BackupBad for damage, OSError as the system does: a link is not followed.
     """
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
+        opened = _opened(folder, name)
     except FileNotFoundError:
         return None
-    with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor, not a path
+    with opened as file:
         data = file.read(_LARGEST_BYTES + 1)
     if len(data) > _LARGEST_BYTES:
         raise BackupBad("it is larger than any segment")
     return decompress(data) if name.endswith(COMPRESSED) else data
+
+
+def _opened(folder: Folder, name: str) -> BinaryIO:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
+    return open(descriptor, "rb")  # noqa: PTH123  a descriptor, not a path; the caller closes it
 
 
 def store(folder: Folder, name: str, content: bytes) -> str:
