@@ -15,10 +15,12 @@ class SuiteError(Exception):
 
     message: one lower-case sentence that names the object, quoted, and the reason.
     hint: what the reader can type or change, or None where nothing sensible can be said.
+    sqlstate: PostgreSQL's code of it (manual, appendix A), "" where none is known: the text may be in any language.
     """
 
     status = 70
     meaning = "internal error: a bug in this suite"
+    sqlstate = ""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)

@@ -10,7 +10,8 @@ import os
 import select
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,10 @@ def environment(given: Mapping[str, str], extra: Mapping[str, str] | None = None
     kept["PATH"] = ":".join(dict.fromkeys([*path, *_PATH_FLOOR]))
     kept["LC_ALL"] = "C"
     return {**kept, **(extra or {})}
+
+
+class NoAnswer(Unavailable):
+    """A program did not end in time, and was stopped."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +191,17 @@ class Program:
                     continue
 
 
+@contextmanager
+def fed(content: bytes) -> Iterator[int]:
+    """Give a descriptor that reads as `content`, for the standard input of a program."""
+    descriptor = _memory_file("stdin")
+    try:
+        os.pwrite(descriptor, content, 0)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -195,7 +211,7 @@ def run(
 ) -> Finished:
     """Run argv to its end and return what it said (at most 64 MiB of stdout).
 
-    Raise Unavailable when it does not end within `seconds` (it is stopped then), Interrupted on a signal.
+    Raise NoAnswer when it does not end within `seconds` (it is stopped then), Interrupted on a signal.
     """
     output = _memory_file("stdout")
     try:
@@ -203,7 +219,7 @@ def run(
             try:
                 status = program.wait(seconds)
             except TimeoutError:
-                raise Unavailable(
+                raise NoAnswer(
                     f"'{' '.join(argv[:3])} …' gave no answer within {seconds:g} s",
                     "is the Docker daemon or the database hanging? COMMAND_SECONDS sets the limit",
                 ) from None

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from pgbackup import proc
 from pgbackup.database import container
+from pgbackup.database.facts import END_EARLIER
 from pgbackup.errors import Unavailable
 
 from tests.support import runs
@@ -114,7 +115,7 @@ def test_after_kill_9_the_sidecar_goes_by_itself_and_the_next_run_ends_the_rest(
         dumper.kill()
     if kind == "exec":
         with opened(lab, kind, run=runs.fresh_run(run.owner)) as work:
-            work.gather()
+            work.gather(END_EARLIER)
     assert soon(lambda: not left_behind(lab, run), 5), left_behind(lab, run)
 
 

@@ -87,8 +87,8 @@ def test_18_is_dumped_too(newest: Server, kind: str) -> None:
 def test_a_name_is_only_a_name(named: Server, kind: str) -> None:
     with of_kind(named, kind) as work:
         for name in HOSTILE_NAMES:
-            there = replace(work, target=replace(work.target, database=name))
-            assert there.query("SELECT current_database()") == name
+            work.client.target = replace(work.target, database=name)
+            assert work.query("SELECT current_database()") == name
     with of_kind(named, kind, database="dbname=postgres host=evil") as work:
         assert work.gather().details["database"]["datname"] == "dbname=postgres host=evil"
         assert b"dump complete" in work.dump()[-200:]
@@ -97,7 +97,8 @@ def test_a_name_is_only_a_name(named: Server, kind: str) -> None:
 def test_a_name_that_the_server_would_cut_is_refused(named: Server) -> None:
     longer = HOSTILE_NAMES[-2] + "y"
     with opened(named, "exec") as work, pytest.raises(Unavailable) as refused:
-        replace(work, target=replace(work.target, database=longer)).gather()
+        work.client.target = replace(work.target, database=longer)
+        work.gather()
     assert longer in refused.value.message
 
 
@@ -120,7 +121,7 @@ def test_the_callers_environment_changes_nothing(lab: Server, kind: str, monkeyp
         monkeypatch.setenv(key, value)
     with of_kind(lab, kind) as work:
         assert work.query("SELECT current_user, current_database(), current_setting('search_path')") == (
-            'keeper|shop|"$user", public'
+            "keeper|shop|pg_catalog"
         )
         assert b"dump complete" in work.dump()[-200:]
 
@@ -135,7 +136,7 @@ def test_auto_is_a_sidecar_without_privileges(lab: Server, tmp_path: Path) -> No
         assert (work.client.kind, work.told) == ("sidecar", [])
         assert work.client.container_id == lab.id
         assert work.client.image_id.startswith("sha256:")
-        (made,) = json.loads(docker("inspect", work.run.application_name).stdout)
+        (made,) = json.loads(docker("inspect", runs.container_of(work.run)).stdout)
         host = made["HostConfig"]
         assert made["Config"]["User"] == f"{os.geteuid()}:{os.getegid()}"
         assert (host["CapDrop"], host["CapAdd"], host["Privileged"]) == (["ALL"], None, False)
@@ -206,7 +207,7 @@ def seen_with(secret: str, run: runs.Run) -> list[str]:
                 continue
             if secret.encode() in text and b"POSTGRES_PASSWORD" not in text:
                 found.append(f"{entry.name} {name}")
-    if secret in docker("inspect", run.application_name).stdout:
+    if secret in docker("inspect", runs.container_of(run)).stdout:
         found.append("docker inspect")
     return found
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 import psycopg
 import pytest
 from pgbackup.database import facts
+from pgbackup.database.facts import END_EARLIER
 from pgbackup.errors import Unavailable
 
 from tests.support import runs, servers
@@ -132,6 +133,8 @@ def test_sessions_of_killed_runs_are_ended_and_nobody_elses(world: Server) -> No
         opened(world, run=runs.fresh_run(dead.owner)) as work,
     ):
         work.gather()
+        assert left_over.execute("SELECT 1").fetchone() == (1,), "asking has ended a session"
+        work.gather(END_EARLIER)
         left = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{dead.application_name}'"
         assert soon(lambda: world.sql(left) == [(0,)])
         assert foreign.execute("SELECT 1").fetchone() == (1,)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pgbackup import proc
 from pgbackup.archive import basemanifest, wal
-from pgbackup.database import client, recovery, throwaway
+from pgbackup.database import recovery, throwaway
 from pgbackup.database.recovery import Reached, Segments, TargetNotReached
 from pgbackup.database.throwaway import Scratch
 from pgbackup.errors import BackupBad, Interrupted
@@ -79,7 +79,7 @@ def scratch(origin: Origin, tmp_path: Path) -> Callable[[], AbstractContextManag
             with throwaway.started(
                 settings.targets[0], settings, run, image, proc.environment(os.environ), pipes, _MEMORY_MEGABYTES
             ) as made:
-                volumes = _volumes_of(run.application_name)
+                volumes = _volumes_of(runs.container_of(run))
                 assert volumes
                 yield made
         finally:
@@ -103,9 +103,7 @@ def _pieces(data: bytes) -> Iterator[bytes]:
 
 
 def _ids(made: Scratch) -> list[int]:
-    settings = runs.settings("x", "payment_user", "payment_db")
-    sql = "SELECT id FROM payments ORDER BY id"
-    return [int(word) for word in client.query(made, runs.fresh_run(), settings.targets[0], sql, settings).split()]
+    return [int(word) for word in made.query("SELECT id FROM public.payments ORDER BY id").split()]
 
 
 Start = Callable[[], AbstractContextManager[Scratch]]
@@ -212,8 +210,8 @@ def test_kill_9_leaves_neither_container_nor_volume(origin: Origin, tmp_path: Pa
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
-        volumes = _volumes_of(run.application_name)
+        volumes = _volumes_of(runs.container_of(run))
         process.kill()
     assert volumes
-    assert runs.soon(lambda: not docker("ps", "-aq", "--filter", f"name={run.application_name}").stdout)
+    assert runs.soon(lambda: not docker("ps", "-aq", "--filter", f"label=pgbackup.owner={run.owner}").stdout)
     assert runs.soon(lambda: not volumes & _volumes())

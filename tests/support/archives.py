@@ -93,9 +93,9 @@ class Lab:
 
     def agree(self) -> list[str]:
         """Do what setup-wal-archiving.sh does on the server and in BACKUP_DIR; return what it warns of."""
-        with self.job() as job:
-            ask, target = job.in_place(), job.target
-            server = replication.look(ask, job.run, target, job.settings, NAME)
+        with self.job() as job, job.client() as ask:
+            target = job.target
+            server = replication.look(ask, NAME)
             wal_checks.check_server(job, server)
             state, _ = wal_agreement.known(job.settings, target)
             wal_agreement.refuse_others(target, state, server, known=state is not None and state.owner == NAME)

@@ -35,10 +35,10 @@ class Work:
     told: list[str] = field(default_factory=list)
 
     def query(self, sql: str) -> str:
-        return client.query(self.client, self.run, self.target, sql, self.settings)
+        return self.client.query(sql)
 
-    def gather(self) -> facts.Facts:
-        return facts.gather(self.client, self.run, self.target, self.settings)
+    def gather(self, first: str = "") -> facts.Facts:
+        return facts.gather(self.client, first)
 
     def pg_dump(self, *arguments: str) -> list[str]:
         where = client.conninfo(self.client.connection, self.target.database, self.run.application_name)
@@ -128,6 +128,12 @@ def left_behind(server: Server, run: Run) -> list[str]:
     )
     containers = docker("ps", "-aq", "--filter", f"label={sidecar.LABEL}={run.owner}").stdout.split()
     return [row[0] for row in sessions] + processes(run) + [f"container {name}" for name in containers]
+
+
+def container_of(run: Run) -> str:
+    """The id of the one container of a run."""
+    (found,) = docker("ps", "-aq", "--filter", f"label={sidecar.LABEL}={run.owner}").stdout.split()
+    return found
 
 
 def processes(run: Run, program: str = "") -> list[str]:

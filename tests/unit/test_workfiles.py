@@ -39,7 +39,7 @@ def test_they_are_gone_after_a_failure_as_well(place: Folder) -> None:
     with (
         pytest.raises(RuntimeError),
         workfiles.partial(place, "owner", "a"),
-        workfiles.pipes(place, "owner", "b") as path,
+        workfiles.pipes(place, "owner") as path,
     ):
         os.mkfifo(path / "pipe")
         raise RuntimeError
@@ -63,7 +63,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from pgbackup.archive import folder, workfiles
 with folder.opened(Path(sys.argv[2]), create=False) as place:
-    with workfiles.partial(place, "owner", "killed"), workfiles.pipes(place, "owner", "killed") as pipes:
+    with workfiles.partial(place, "owner", "killed"), workfiles.pipes(place, "owner") as pipes:
         (pipes / "pipe").touch()
         print("there", flush=True)
         time.sleep(60)

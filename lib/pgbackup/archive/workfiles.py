@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from pgbackup.archive.dumpfile import write_all
 from pgbackup.archive.folder import Folder
 
+LOOKING = "look"  # what the owners begin with that hold no database's lock
 _PREFIX = ".pgbackup-"
 _PARTIAL = ".partial"
 _PIPES = ".pipes"
@@ -89,12 +91,12 @@ def write_json(folder: Folder, name: str, content: dict[str, Any]) -> None:
 
 
 @contextmanager
-def pipes(folder: Folder, owner: str, token: str) -> Iterator[Path]:
+def pipes(folder: Folder, owner: str) -> Iterator[Path]:
     """Make a directory for the sidecar's FIFOs and give its path; it is gone when the block is left.
 
     It lies here because this place is the same for us and for the Docker daemon; a service's /tmp is not.
     """
-    name = f"{_PREFIX}{owner}-{token}{_PIPES}"
+    name = f"{_PREFIX}{owner}-{secrets.token_hex(8)}{_PIPES}"
     os.mkdir(name, 0o700, dir_fd=folder.fd)
     try:
         yield folder.path / name
@@ -105,11 +107,15 @@ def pipes(folder: Folder, owner: str, token: str) -> Iterator[Path]:
 def sweep(folder: Folder, owner: str) -> list[str]:
     """Remove what killed runs of this database left in the directory; return the names.
 
-    A partial file that its writer still holds is no leftover: that run is alive, and its lock file was deleted.
+    A partial file that its writer still holds is no leftover: that run is alive, and its lock file was deleted, or it
+    only looks.
     """
     removed = []
     for name in sorted(os.listdir(folder.fd)):
-        if not name.startswith(f"{_PREFIX}{owner}-"):
+        if name.startswith(f"{_PREFIX}{LOOKING}"):
+            if not (name.endswith(_PARTIAL) and _abandoned(folder, name)):
+                continue
+        elif not name.startswith(f"{_PREFIX}{owner}-"):
             continue
         if name.endswith(_PIPES):
             _remove_directory(folder, name)

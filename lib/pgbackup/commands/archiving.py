@@ -51,7 +51,7 @@ def beside(job: Job, written: Folder) -> Iterator[Sidecar]:
     """Start a sidecar whose programs may write to that directory, at INSIDE; it is gone when the block is left."""
     found = container.find(job.target, job.settings, job.environment)
     with (
-        workfiles.pipes(job.place, job.run.owner, job.run.token) as pipes,
+        workfiles.pipes(job.place, job.run.owner) as pipes,
         sidecar.started(
             job.target, job.settings, job.run, found, job.environment, pipes, {written.path: INSIDE}
         ) as client,

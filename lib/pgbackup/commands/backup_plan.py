@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from pgbackup import proc
@@ -13,7 +15,7 @@ from pgbackup.archive import catalog, expiry, folder, names, recoverable, retent
 from pgbackup.archive.catalog import Backup
 from pgbackup.archive.folder import Folder
 from pgbackup.commands import archiving, base
-from pgbackup.commands.job import identity
+from pgbackup.commands.job import looking
 from pgbackup.commands.result import Result, document, short_version, size
 from pgbackup.config import Settings, Target
 from pgbackup.database import connect
@@ -36,6 +38,7 @@ def _one(target: Target, settings: Settings, environment: Mapping[str, str]) -> 
     path = settings.backup_dir / target.directory
     entry: dict[str, Any] = {"target": target.name, "database": target.database, "status": 0, "error": "", "hint": None}
     entry |= {"file": str(path / names.dated(target.database, now)), "client": target.client, "retention": []}
+    entry |= {"warnings": []}
     try:
         with ExitStack() as stack:
             try:
@@ -46,7 +49,7 @@ def _one(target: Target, settings: Settings, environment: Mapping[str, str]) -> 
                 place = stack.enter_context(folder.opened(settings.backup_dir, create=False, top=True))
             known = catalog.listing(place, target.database) if place.path == path else []
             entry["retention"] = _decisions(place, known, settings, target, now)
-            entry |= _server(target, settings, environment, place)
+            entry |= _server(target, settings, environment)
             entry["base"] = _base_backup(settings, target, now)
     except SuiteError as error:
         entry |= {"status": error.status, "error": error.message, "hint": error.hint}
@@ -71,12 +74,21 @@ def _decisions(
     ]
 
 
-def _server(target: Target, settings: Settings, environment: Mapping[str, str], place: Folder) -> dict[str, Any]:
-    """Ask the server, in its own container: a sidecar would need files of its own here."""
-    run = identity(target, place)
-    client = connect.in_place(target, settings, run, environment)
-    facts = gather(client, run, target, settings)
-    return {"server_version": facts.server_version, "size_bytes": facts.size_bytes, "tables": facts.tables}
+def _server(target: Target, settings: Settings, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Ask the server, by the way that the dump will take."""
+    told: list[str] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="pgbackup-") as pipes,
+        connect.opened(target, settings, looking(), environment, Path(pipes), told.append) as client,
+    ):
+        facts = gather(client)
+        return {
+            "server_version": facts.server_version,
+            "size_bytes": facts.size_bytes,
+            "tables": facts.tables,
+            "client": client.kind,
+            "warnings": told,
+        }
 
 
 def _base_backup(settings: Settings, target: Target, now: datetime) -> str:
@@ -96,6 +108,7 @@ def _lines(entry: dict[str, Any]) -> list[str]:
             f"  from '{entry['database']}', {size(entry['size_bytes'])} in {entry['tables']} tables,"
             f" PostgreSQL {short_version(entry['server_version'])}, client {entry['client']}",
         ]
+    lines += [f"  {warning}" for warning in entry["warnings"]]
     if entry.get("base"):
         lines.append(f"  and a base backup: {entry['base']}")
     for decision in entry["retention"]:

@@ -99,15 +99,15 @@ def take(job: Job, archive: Archive) -> tuple[str, Record]:
     started = datetime.now(timezone.utc)
     base, state = archive.places.base, archive.state
     with basestore.fresh(base, job.run.token) as place, archiving.beside(job, place) as client:
-        server = replication.look(client, job.run, job.target, job.settings, state.owner)
+        server = replication.look(client, state.owner)
         archiving.require_same_cluster(job, server, state, archive.confirmed)
-        cluster_bytes = replication.cluster_bytes(client, job.run, job.target, job.settings)
+        cluster_bytes = replication.cluster_bytes(client)
         parent = _parent(job, archive, server, started)
         _check_space(job, archive, cluster_bytes, full=not parent)
         archives = _incremental(job, client, archive, place, parent) if parent else {}
         parent = parent if archives else ""
         archives = archives or _received(job, client, place, server, cluster_bytes)
-        ended = replication.look(client, job.run, job.target, job.settings, state.owner).now
+        ended = replication.look(client, state.owner).now
         found, proven = _proven(job, client, place, archives, cluster_bytes)
         record = Record(
             system=state.system,
@@ -169,7 +169,7 @@ def _received(job: Job, client: Sidecar, place: Folder, server: Server, cluster_
     """Receive a full one and return its archives: with tablespaces several, written by pg_basebackup itself."""
     if not server.tablespaces:
         return _stream(job, client, place, "", cluster_bytes)
-    with client.reading(replication.base_backup(client, job.run, INSIDE)) as stream:
+    with client.reading(replication.base_backup(client, INSIDE)) as stream:
         _await_growing(job, place, stream.program)
         _end(job, stream.program)
     names = [name.removesuffix(ARCHIVE) for name in os.listdir(place.fd) if name.endswith(ARCHIVE)]
@@ -194,7 +194,7 @@ def _await_growing(job: Job, place: Folder, program: Program) -> None:
 
 
 def _stream(job: Job, client: Sidecar, place: Folder, parent_manifest: str, estimate: int | None) -> dict[str, str]:
-    program = replication.base_backup(client, job.run, "-", parent_manifest)
+    program = replication.base_backup(client, "-", parent_manifest)
     with (
         workfiles.made(place, MAIN + ARCHIVE) as descriptor,
         job.reporter.bar(f"{job.target.name}: base backup", estimate) as advance,
@@ -228,7 +228,7 @@ def _proven(
     apart = Run(job.run.owner, secrets.token_hex(8))  # a container beside the one that the client is
     contents = Contents()
     with (
-        workfiles.pipes(job.place, apart.owner, apart.token) as pipes,
+        workfiles.pipes(job.place, apart.owner) as pipes,
         throwaway.started(
             job.target, job.settings, apart, client.image_id, job.environment, pipes, _MEMORY_MEGABYTES
         ) as scratch,

@@ -34,7 +34,7 @@ class Filling:
 def fill(job: Job, ask: Client, filling: Filling, name: str, record: Record) -> None:
     """Make the database `name`, load the dump through the guard, count every table, and give it its properties.
 
-    ask: a client for questions. Raise BackupBad when anything differs from the backup; `name` is then for the
+    Raise BackupBad when anything differs from the backup; `name` is then for the
     caller to drop.
     """
     with record.timed("load"):
@@ -42,29 +42,26 @@ def fill(job: Job, ask: Client, filling: Filling, name: str, record: Record) -> 
     limit = float(job.settings.load_stall_seconds)
     with record.timed("compare"):
         tables = set(filling.contents.rows)
-        counted, of_extensions = scratch.count_rows(ask, job.run, job.target, job.settings, name, tables, limit)
+        counted, of_extensions = scratch.count_rows(ask, name, tables, limit)
         _require_equal(filling.contents.rows, counted, of_extensions)
     with record.timed("finish"):
-        scratch.analyze(ask, job.run, job.target, job.settings, name, limit)
-        scratch.apply_properties(ask, job.run, job.target, job.settings, name, filling.server)
+        scratch.analyze(ask, name, limit)
+        scratch.apply_properties(ask, name, filling.server)
 
 
 def _load(job: Job, ask: Client, filling: Filling, name: str) -> None:
     """From the descriptor that was verified, so that it is the same file, and checked again: the same bytes."""
     with ExitStack() as stack:
-        loader = stack.enter_context(job.client())
-        scratch.create(
-            ask, job.run, job.target, job.settings, name, scratch.create_sql(name, filling.server, filling.major)
-        )
+        scratch.create(ask, name, scratch.create_sql(name, filling.server, filling.major))
         advance = stack.enter_context(job.reporter.bar(f"{job.target.name}: load", filling.contents.sql_bytes))
         reader = dumpfile.Reader(filling.source.descriptor)
         # Only our own files are surely what pg_dump wrote, and only for large ones further sessions are worth it.
         apart = filling.source.manifest is not None and filling.contents.sql_bytes >= _LARGE_BYTES
         parts = _counted(guard.parted(reader.pieces(), reader.scanner, apart=apart), advance)
         try:
-            load.load(loader, job.run, job.target, job.settings, name, parts, restricts=filling.restricts)
+            load.load(ask, name, parts, restricts=filling.restricts)
         except Unavailable as error:
-            raise job.blamed(error, loader) from None
+            raise job.blamed(error, ask) from None
         if reader.finished() != filling.contents:
             raise BackupBad(f"'{filling.source.name}' was changed while it was restored", "restore it again")
 

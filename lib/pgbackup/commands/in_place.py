@@ -25,29 +25,29 @@ def emptied(job: Job, ask: Client, entry: journal.Entry, record: Record) -> Iter
     """Drop the live database for the block; after a failure it is brought back from the safety backup."""
     try:
         with record.timed("drop"):
-            swap.drop(ask, job.run, job.target, job.settings, job.target.database)
+            swap.drop(ask, job.target.database)
         yield
     except BaseException:
         with interrupt.shielded():
-            swap.end_sessions(ask, job.run, job.target, job.settings)
-            swap.drop(ask, job.run, job.target, job.settings, entry.scratch)
+            swap.end_sessions(ask)
+            swap.drop(ask, entry.scratch)
             bring_back(job, ask, entry)
         raise
 
 
 def bring_back(job: Job, ask: Client, entry: journal.Entry) -> None:
     """Restore the safety backup where the live database is gone. Raise SuiteError; the journal then stays."""
-    if swap.valid(ask, job.run, job.target, job.settings, job.target.database):
+    if swap.valid(ask, job.target.database):
         return
-    swap.drop(ask, job.run, job.target, job.settings, job.target.database)
+    swap.drop(ask, job.target.database)
     job.reporter.warn(f"{job.target.name}: bringing '{job.target.database}' back from '{entry.safety}'")
     opened = source.opened(job.place.path / entry.safety, job.target.database)
     try:
         contents = dumpfile.check(opened.descriptor)
         server = opened.manifest.raw["server"] if opened.manifest else {}
-        major = scratch.preflight(ask, job.run, job.target, job.settings)["major"]
+        major = scratch.preflight(ask)["major"]
         filling = Filling(opened, contents, server, major, restricts=restore_checks.load_restricts(job, ask))
         fill(job, ask, filling, entry.scratch, Record(job.target.name, job.target.database, "bring back"))
-        swap.swap(ask, job.run, job.target, job.settings, entry.scratch, None)
+        swap.swap(ask, entry.scratch, None)
     finally:
         os.close(opened.descriptor)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pgbackup.archive import workfiles
 from pgbackup.archive.folder import Folder
 from pgbackup.config import Settings, Target
 from pgbackup.database import connect, container
 from pgbackup.database.client import Client, Run
-from pgbackup.errors import SuiteError
+from pgbackup.errors import SuiteError, Unavailable
 from pgbackup.log import EventLog
 from pgbackup.progress import Reporter
 
@@ -32,17 +34,34 @@ class Job:
     log: EventLog
     reporter: Reporter
 
-    def in_place(self) -> Client:
-        """A client for questions; see connect.in_place()."""
-        return connect.in_place(self.target, self.settings, self.run, self.environment)
-
     @contextmanager
     def client(self) -> Iterator[Client]:
-        """A client for data, for the length of the block; why `auto` fell back is logged and told."""
+        """The one way to the database, for the length of the block; why `auto` fell back is logged and told."""
         with (
-            workfiles.pipes(self.place, self.run.owner, self.run.token) as pipes,
+            self._pipes() as pipes,
             connect.opened(self.target, self.settings, self.run, self.environment, pipes, self._fell_back) as client,
         ):
+            yield client
+
+    @contextmanager
+    def _pipes(self) -> Iterator[Path]:
+        """Who only looks writes nothing beside the backups."""
+        if self.run.owner.startswith(workfiles.LOOKING):
+            with tempfile.TemporaryDirectory(prefix="pgbackup-") as directory:
+                yield Path(directory)
+        else:
+            with workfiles.pipes(self.place, self.run.owner) as pipes:
+                yield pipes
+
+    @contextmanager
+    def answering(self, client: Client) -> Iterator[Client]:
+        """That client, or a new one where it was cut off: a sidecar does not outlive its database's container."""
+        try:
+            client.server_query("SELECT 1")
+        except Unavailable:
+            with self.client() as anew:
+                yield anew
+        else:
             yield client
 
     def blamed(self, error: SuiteError, client: Client) -> SuiteError:
@@ -95,6 +114,12 @@ class Outcome:
 
     def timed(self, phase: str) -> AbstractContextManager[None]:
         return timed(self.seconds, phase)
+
+
+def looking() -> Run:
+    """What a run is called that only looks, without the database's lock: no other one takes it for a leftover."""
+    token = secrets.token_hex(8)
+    return Run(f"{workfiles.LOOKING}{token[: 16 - len(workfiles.LOOKING)]}", token)
 
 
 def identity(target: Target, place: Folder) -> Run:

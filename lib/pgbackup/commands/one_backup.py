@@ -18,7 +18,7 @@ from pgbackup.commands.job import Job, Outcome
 from pgbackup.commands.result import instant, short_version, size
 from pgbackup.database import container, failures, pg_dump, sidecar
 from pgbackup.database.client import Client
-from pgbackup.database.facts import Facts, gather
+from pgbackup.database.facts import END_EARLIER, Facts, gather
 from pgbackup.errors import BackupBad, IoFailed, Unavailable
 
 _SPACE_FACTOR = 1.5
@@ -30,7 +30,7 @@ def back_up(job: Job, outcome: Outcome) -> None:
     """Make, prove and publish one backup, then let old ones expire. Raise SuiteError or OSError."""
     with lock.held(job.place, names.stem(job.target.database)):
         swept = sweep(job)
-        unfinished.settle(job, job.in_place)
+        unfinished.settle(job, job.client)
         make(job, outcome)
         with outcome.timed("retention"):
             _expire(job, outcome)
@@ -112,7 +112,7 @@ def dump(
     """
     with outcome.timed("connect"):
         outcome.client = client.kind
-        facts = gather(client, job.run, job.target, job.settings)
+        facts = gather(client, END_EARLIER)
     job.reporter.tell(
         f"{job.target.name}: dumping '{job.target.database}' ({size(facts.size_bytes)},"
         f" PostgreSQL {short_version(facts.server_version)}, client {client.kind})"
@@ -150,7 +150,7 @@ def _stream_when_let_in(job: Job, client: Client, descriptor: int, last: Backup 
 def _stream(job: Job, client: Client, descriptor: int, last: Backup | None, encoding: str) -> Written:
     """Let pg_dump flow through the compressor into the file. Raise what its failure means."""
     estimate = last.manifest.sql_bytes if last and last.manifest else None
-    program = pg_dump.arguments(client, job.run, job.target, job.settings, encoding)
+    program = pg_dump.arguments(client, encoding)
     with (
         job.reporter.bar(f"{job.target.name}: dump", estimate) as advance,
         client.reading(program) as stream,

@@ -99,7 +99,7 @@ def _tell(attendance: Attendance, trouble: str) -> None:
 def _session(attendance: Attendance, client: Sidecar) -> None:
     """Receive until the receiver ends or is cut off; raise why."""
     job, places, state = attendance.job, attendance.places, attendance.state
-    server = replication.look(client, job.run, job.target, job.settings, state.owner)
+    server = replication.look(client, state.owner)
     archiving.require_same_cluster(job, server, state, walarchive.read_confirmed(places))
     if server.slot is None or server.slot == "lost":
         _begin_anew(attendance, client, "its replication slot was dropped, or has run into max_slot_wal_keep_size")
@@ -130,7 +130,7 @@ def _attend(attendance: Attendance, client: Sidecar, program: proc.Program) -> N
         walarchive.put_away(places, state)
         if time.monotonic() >= ask_at:
             try:
-                server = replication.look(client, job.run, job.target, job.settings, state.owner)
+                server = replication.look(client, state.owner)
             except Interrupted:
                 raise
             except SuiteError as error:
@@ -193,8 +193,8 @@ def _begin_anew(attendance: Attendance, client: Sidecar, reason: str) -> None:
     job.log.error(job.target.name, "wal.gap", reason=reason)
     job.reporter.warn(f"{job.target.name}: WAL is lost from here to the next base backup: {reason}")
     walarchive.put_away(attendance.places, attendance.state, all_of_them=True)
-    replication.drop_slot(client, job.run, job.target, job.settings, attendance.state.owner)
-    replication.create_slot(client, job.run, job.target, job.settings, attendance.state.owner)
+    replication.drop_slot(client, attendance.state.owner)
+    replication.create_slot(client, attendance.state.owner)
 
 
 def _rest(seconds: float) -> None:

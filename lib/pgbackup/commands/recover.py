@@ -149,8 +149,11 @@ def check_early(job: Job, *, yes: bool, into: str) -> None:
     """Raise now what would otherwise be told after the recovery, which takes minutes: no terminal, no such name."""
     if not yes:
         confirm.require_terminal("a restore")
-    if into and (problems := restore_checks.name_problems(job, job.in_place(), into)):
-        raise ConfigurationError("; ".join(problems), "choose another name")
+    if into:
+        with job.client() as ask:
+            problems = restore_checks.name_problems(job, ask, into)
+        if problems:
+            raise ConfigurationError("; ".join(problems), "choose another name")
 
 
 @contextmanager
@@ -231,7 +234,7 @@ def _recovered(job: Job, attempt: Attempt, recovery_target: Mapping[str, str]) -
         return content
 
     with ExitStack() as stack:
-        pipes = stack.enter_context(workfiles.pipes(job.place, job.run.owner, job.run.token))
+        pipes = stack.enter_context(workfiles.pipes(job.place, job.run.owner))
         scratch = stack.enter_context(
             throwaway.started(job.target, settings, job.run, image, job.environment, pipes, megabytes)
         )

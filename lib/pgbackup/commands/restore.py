@@ -73,24 +73,25 @@ def restore(job: Job, opening: Callable[[], AbstractContextManager[Source]], opt
 
     Whatever is raised, the live database is as it was, open, and the services that ran run again.
     """
-    with nullcontext() if options.dry_run else lock.held(job.place, names.stem(job.target.database)):
-        ask = job.in_place()
-        if not options.dry_run:
-            one_backup.sweep(job)
-            unfinished.settle(job, lambda: ask)
-        with opening() as opened:
-            work = _prepared(job, ask, opened, options, record)
-            if options.dry_run:
-                return
-            if not options.yes:
-                confirm.ask(options.into or job.target.database, "a restore")
-            record.warnings += restore_checks.create_roles(job, ask, work.situation)
-            _carry_out(work)
-            if record.unwell:
-                raise Unavailable(
-                    f"the restore is done, but {'; '.join(record.unwell)}",
-                    "look into their logs; the restored database stays, --rollback brings the old one back",
-                )
+    if options.dry_run:
+        with job.client() as ask, opening() as opened:
+            _prepared(job, ask, opened, options, record)
+        return
+    with lock.held(job.place, names.stem(job.target.database)):
+        one_backup.sweep(job)
+        with job.client() as ask:
+            unfinished.settle(job, lambda: nullcontext(ask))
+            with opening() as opened:
+                work = _prepared(job, ask, opened, options, record)
+                if not options.yes:
+                    confirm.ask(options.into or job.target.database, "a restore")
+                record.warnings += restore_checks.create_roles(job, ask, work.situation)
+                _carry_out(work)
+        if record.unwell:
+            raise Unavailable(
+                f"the restore is done, but {'; '.join(record.unwell)}",
+                "look into their logs; the restored database stays, --rollback brings the old one back",
+            )
 
 
 def _prepared(job: Job, ask: Client, opened: Source, options: Options, record: Record) -> Work:
@@ -105,7 +106,7 @@ def _prepared(job: Job, ask: Client, opened: Source, options: Options, record: R
     now = datetime.now().astimezone()
 
     def new_name(infix: str) -> str:
-        taken = swap.kept(ask, job.run, job.target, job.settings, infix)
+        taken = swap.kept(ask, infix)
         return naming.next_derived(job.target.database, infix, now, taken[0] if taken else None)
 
     keeps_old = situation.valid and not options.into and not options.in_place
@@ -187,11 +188,11 @@ def _carry_out(work: Work) -> None:
 def _swap(work: Work) -> None:
     job, scratch = work.job, work.entry.scratch
     if work.options.into:
-        swap.rename(work.ask, job.run, job.target, job.settings, scratch, work.options.into)
+        swap.rename(work.ask, scratch, work.options.into)
         return
     if work.situation.exists and not work.situation.valid:  # nobody can use it, and it cannot be renamed
-        swap.drop(work.ask, job.run, job.target, job.settings, job.target.database)
-    swap.swap(work.ask, job.run, job.target, job.settings, scratch, work.entry.outgoing or None)
+        swap.drop(work.ask, job.target.database)
+    swap.swap(work.ask, scratch, work.entry.outgoing or None)
 
 
 @contextmanager
@@ -207,7 +208,7 @@ def _undone(work: Work) -> Iterator[None]:
         with interrupt.shielded():
             try:
                 if work.options.keep_failed and isinstance(error, BackupBad):
-                    swap.end_sessions(work.ask, job.run, job.target, job.settings)
+                    swap.end_sessions(work.ask)
                     record.warnings.append(f"what was loaded is kept in the database '{name}'")
                 elif not record.swapped:
                     entry = journal.read(job.place, job.run.owner) or work.entry

@@ -15,7 +15,7 @@ from pgbackup.archive.source import Source
 from pgbackup.commands.job import Job
 from pgbackup.commands.result import age, size
 from pgbackup.database import naming, scratch, swap
-from pgbackup.database.client import Client, query
+from pgbackup.database.client import Client
 from pgbackup.database.facts import gather
 from pgbackup.database.naming import identifier
 from pgbackup.errors import BackupBad, ConfigurationError, IoFailed, SuiteError, Unavailable
@@ -65,7 +65,7 @@ def examine(
     """
     held = source.manifest
     server: dict[str, Any] = held.raw["server"] if held else {}
-    found = scratch.preflight(client, job.run, job.target, job.settings)
+    found = scratch.preflight(client)
     restricts = load_restricts(job, client)
     missing = _missing_roles(server, found["roles"])
     up, absent = ([], []) if into else services.running(job.target.services, job.settings, job.environment)
@@ -87,7 +87,7 @@ def examine(
     exists = bool(found["exists"])
     live = exists and not found["closed"]
     if not server and live:
-        server = gather(client, job.run, job.target, job.settings).details
+        server = gather(client).details
     rows = _now_rows(job, client, contents) if live else None
     return Situation(
         exists=exists,
@@ -106,7 +106,7 @@ def examine(
 def name_problems(job: Job, client: Client, into: str) -> list[str]:
     """Why a database of this name cannot be made."""
     problems = []
-    if swap.exists(client, job.run, job.target, job.settings, into):
+    if swap.exists(client, into):
         problems.append(f"there is a database '{into}' already")
     if len(into.encode("utf-8", "surrogateescape")) > naming.LONGEST_BYTES:
         problems.append(f"'{into}' is longer than the {naming.LONGEST_BYTES} bytes of a database's name")
@@ -136,7 +136,7 @@ def _hindrances(found: dict[str, Any], server: dict[str, Any], dumped_major: int
 def _locale_missing(job: Job, client: Client, server: dict[str, Any]) -> list[str]:
     """The server itself is asked, by a collation that is never made. Others of its objections do not matter here."""
     try:
-        scratch.probe_locale(client, job.run, job.target, job.settings, server)
+        scratch.probe_locale(client, server)
     except SuiteError as error:
         if "could not create locale" in error.message:
             return [f"a locale that the dump needs is missing on the server: {error.message}"]
@@ -200,7 +200,7 @@ def create_roles(job: Job, client: Client, situation: Situation) -> list[str]:
         if "LOGIN" in words:
             todo.append(f"role '{name}' was made without a password: ALTER ROLE {identifier(name)} PASSWORD '…'")
         todo += [f"role '{name}' was {word} and is not now" for word in _PRIVILEGED if word in words]
-    query(client, job.run, job.target, "; ".join(["BEGIN", *statements, "COMMIT"]), job.settings, swap.MAINTENANCE)
+    client.server_query("; ".join(["BEGIN", *statements, "COMMIT"]))
     return todo
 
 
@@ -226,9 +226,7 @@ def _now_rows(job: Job, client: Client, contents: Contents) -> int | None:
     """The rows that the live database has now in the dump's tables; None when counting takes too long."""
     limit = float(job.settings.command_seconds)
     try:
-        counts, _ = scratch.count_rows(
-            client, job.run, job.target, job.settings, job.target.database, set(contents.rows), limit
-        )
+        counts, _ = scratch.count_rows(client, job.target.database, set(contents.rows), limit)
     except SuiteError:
         return None
     return sum(counts.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import datetime
 
 from pgbackup import lock
@@ -20,28 +21,26 @@ def rollback(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
 
     Raise NoBackup when there is none. So a second rollback takes the first one back.
     """
-    with lock.held(job.place, names.stem(job.target.database)):
-        ask = job.in_place()
+    with lock.held(job.place, names.stem(job.target.database)), job.client() as ask:
         kept = _kept(job, ask, dry_run=dry_run, hint="restore a backup: --list")
         say(f"roll back '{job.target.database}' to '{kept[0]}'; the present one is kept")
         if dry_run:
             return
         if not yes:
             confirm.ask(job.target.database, "a rollback")
-        there = swap.exists(ask, job.run, job.target, job.settings, job.target.database)
+        there = swap.exists(ask, job.target.database)
         now = datetime.now().astimezone()
         outgoing = naming.next_derived(job.target.database, naming.BEFORE, now, kept[0]) if there else None
         record.file, record.replaced = kept[0], outgoing or ""
         record.began = True
         with record.timed("swap"):
-            swap.swap(ask, job.run, job.target, job.settings, kept[0], outgoing)
+            swap.swap(ask, kept[0], outgoing)
         record.swapped = True
 
 
 def drop_old(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
     """Drop the databases that restores have kept. Raise NoBackup when there is none."""
-    with lock.held(job.place, names.stem(job.target.database)):
-        ask = job.in_place()
+    with lock.held(job.place, names.stem(job.target.database)), job.client() as ask:
         kept = _kept(job, ask, dry_run=dry_run)
         say("drop for good: " + ", ".join(f"'{name}'" for name in kept))
         if dry_run:
@@ -51,15 +50,15 @@ def drop_old(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
         record.began = True
         with record.timed("drop"):
             for name in kept:
-                swap.drop(ask, job.run, job.target, job.settings, name)
+                swap.drop(ask, name)
         record.file = ", ".join(kept)
 
 
 def _kept(job: Job, ask: Client, *, dry_run: bool, hint: str | None = None) -> list[str]:
     """The databases that restores have kept, newest first, an unfinished restore settled. Raise NoBackup for none."""
     if not dry_run:
-        unfinished.settle(job, lambda: ask)
-    kept = swap.kept(ask, job.run, job.target, job.settings)
+        unfinished.settle(job, lambda: nullcontext(ask))
+    kept = swap.kept(ask)
     if not kept:
         raise NoBackup(f"no restore has kept an old '{job.target.database}'", hint)
     return kept

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pgbackup import proc
 from pgbackup.archive import folder, history
 from pgbackup.archive.folder import Folder
-from pgbackup.commands.job import Job, identity
+from pgbackup.commands.job import Job, identity, looking
 from pgbackup.commands.restore_record import Record
 from pgbackup.commands.result import Result, document
 from pgbackup.config import Settings, Target
@@ -32,8 +32,8 @@ def run(
         log = EventLog(top)
         try:
             with folder.opened(top.path / target.directory, create=True) as place:
-                environment = proc.environment(os.environ)
-                work(Job(target, settings, place, identity(target, place), environment, log, reporter), record)
+                called = looking() if dry else identity(target, place)
+                work(Job(target, settings, place, called, proc.environment(os.environ), log, reporter), record)
             record.outcome = "dry run" if dry else "done"
         except (SuiteError, OSError) as raised:
             error = raised if isinstance(raised, SuiteError) else folder.explained(raised, top.path / target.directory)

@@ -20,6 +20,7 @@ from pgbackup.commands.result import Result
 from pgbackup.commands.setup import Options
 from pgbackup.config import Settings, Target
 from pgbackup.database import replication
+from pgbackup.database.client import Client
 from pgbackup.database.replication import Server
 from pgbackup.errors import LockHeld, SuiteError, Unavailable
 from pgbackup.host import accounts, wal_service
@@ -64,13 +65,17 @@ def run(settings: Settings, targets: Sequence[Target], root: Path, options: Opti
 
 
 def _set_up(job: Job, root: Path, options: Options, told: Told) -> None:
+    wal_checks.check_target(job.target)
+    with job.client() as ask:
+        _set_up_on(ask, job, root, options, told)
+
+
+def _set_up_on(ask: Client, job: Job, root: Path, options: Options, told: Told) -> None:
     target, settings = job.target, job.settings
     account = accounts.find(options.user or wal_service.user() or accounts.DEFAULT)
     path = walarchive.path_of(settings.backup_dir, target.directory)
     accounts.check_directories([settings.backup_dir, path.parent, path], account)
-    wal_checks.check_target(target)
-    ask = job.in_place()
-    server = replication.look(ask, job.run, target, settings, target.name)
+    server = replication.look(ask, target.name)
     wal_checks.check_server(job, server)
     state, confirmed = wal_agreement.known(settings, target)
     if state and state.active and state.owner != target.name and state.system == server.system:

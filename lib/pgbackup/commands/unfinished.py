@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from pgbackup.archive import journal
 from pgbackup.commands import in_place
@@ -17,12 +18,12 @@ def undo(job: Job, client: Client, entry: journal.Entry) -> bool:
 
     Return whether they have. First all that it does on the server is ended: only then is the answer final.
     """
-    swap.end_sessions(client, job.run, job.target, job.settings)
-    there = swap.dropped(client, job.run, job.target, job.settings, entry.scratch)
+    swap.end_sessions(client)
+    there = swap.dropped(client, entry.scratch)
     return entry.swapping and not there
 
 
-def settle(job: Job, ask: Callable[[], Client]) -> None:
+def settle(job: Job, ask: Callable[[], AbstractContextManager[Client]]) -> None:
     """Under the database's lock: if a restore is unfinished, undo it, or finish it where it had swapped already.
 
     ask: gives a client for questions. Says what was done. Raise SuiteError when the server cannot be asked: the
@@ -32,10 +33,10 @@ def settle(job: Job, ask: Callable[[], Client]) -> None:
     if entry is None:
         journal.close(job.place, job.run.owner)
         return
-    client = ask()
-    replaced = undo(job, client, entry)
-    if entry.safety:
-        in_place.bring_back(job, client, entry)
+    with ask() as client:
+        replaced = undo(job, client, entry)
+        if entry.safety:
+            in_place.bring_back(job, client, entry)
     failed = services.start(entry.stopped, job.settings, job.environment)
     journal.close(job.place, job.run.owner)
     done = (

@@ -159,7 +159,7 @@ def _started(own: Job, archive: Archive) -> Iterator[Scratch]:
         archiving.sweep(own)
         image = archiving.image(own, archive.state.image, archive.state.major)
         with (
-            workfiles.pipes(own.place, own.run.owner, own.run.token) as pipes,
+            workfiles.pipes(own.place, own.run.owner) as pipes,
             throwaway.started(
                 own.target, own.settings, own.run, image, own.environment, pipes, _MEMORY_MEGABYTES
             ) as scratch,

@@ -40,7 +40,7 @@ def agree(job: Job, ask: Client, server: Server, places: Places, state: State | 
 
     server: what was seen last. state: of the same cluster's archive, None where it is new.
     """
-    target, settings = job.target, job.settings
+    target = job.target
     ours = state is not None and state.keep_was_set
     sets = server.is_superuser and (ours or server.keep == "-1")
     agreed = State(
@@ -54,11 +54,11 @@ def agree(job: Job, ask: Client, server: Server, places: Places, state: State | 
     )
     walarchive.write_state(places, agreed)
     if server.slot is not None and not (state and state.active):
-        replication.drop_slot(ask, job.run, target, settings, target.name)  # of another archive, and not in use
+        replication.drop_slot(ask, target.name)  # of another archive, and not in use
     if server.slot is None or not (state and state.active):
-        replication.create_slot(ask, job.run, target, settings, target.name)
+        replication.create_slot(ask, target.name)
     if sets:
-        replication.keep_at_most(ask, job.run, target, settings, target.wal_keep_megabytes)
+        replication.keep_at_most(ask, target.wal_keep_megabytes)
     elif server.keep == "-1":
         return [
             f"{target.name}: max_slot_wal_keep_size is -1, and '{target.user}' may not set it: a receiver that is away"
@@ -74,7 +74,8 @@ def refuse_to_stop_commits(job: Job) -> None:
     A server that cannot be asked has no commits that could.
     """
     try:
-        server = replication.look(job.in_place(), job.run, job.target, job.settings, job.target.name)
+        with job.client() as ask:
+            server = replication.look(ask, job.target.name)
     except Unavailable:
         return
     if server.waited_for:
@@ -87,7 +88,7 @@ def refuse_to_stop_commits(job: Job) -> None:
 
 def take_back(job: Job, state: State | None) -> None:
     """Leave nothing on the server: neither the slot nor a setting of ours. Raise what the failure means."""
-    ask = job.in_place()
-    replication.drop_slot(ask, job.run, job.target, job.settings, job.target.name)
-    if state and state.keep_was_set:
-        replication.keep_at_most(ask, job.run, job.target, job.settings, None)
+    with job.client() as ask:
+        replication.drop_slot(ask, job.target.name)
+        if state and state.keep_was_set:
+            replication.keep_at_most(ask, None)

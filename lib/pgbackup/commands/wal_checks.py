@@ -65,11 +65,11 @@ def _refusal(job: Job) -> str:
     target, settings = job.target, job.settings
     found = container.find(target, settings, job.environment)
     with (
-        workfiles.pipes(job.place, job.run.owner, job.run.token) as pipes,
+        workfiles.pipes(job.place, job.run.owner) as pipes,
         sidecar.started(target, settings, job.run, found, job.environment, pipes) as client,
     ):
         try:
-            replication.check_allowed(client, job.run, target, settings)
+            replication.check_allowed(client)
         except SuiteError as error:
             return f"it refuses a replication connection of '{target.user}' from 127.0.0.1 ({error.message})"
     return ""

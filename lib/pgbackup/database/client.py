@@ -1,28 +1,36 @@
-"""How a client program (pg_dump, psql) runs next to a database; sidecar, docker_exec and direct are three ways."""
+"""One way to ask: a client runs programs next to a database; sidecar, docker_exec and direct are three ways to."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
-import select
+import hashlib
+import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
 
 from pgbackup import interrupt, proc
 from pgbackup.config import Settings, Target
-from pgbackup.database import failures
-from pgbackup.errors import SuiteError, Unavailable
+from pgbackup.database import failures, session
+from pgbackup.database.naming import literal
+from pgbackup.database.streams import Sink, Stream
+from pgbackup.errors import ConfigurationError, Interrupted, PermissionDenied, SuiteError, Unavailable
 
-_PIECE_BYTES = 1 << 20
-_PIPE_BYTES = 1 << 20  # what an unprivileged process may ask for, pipe(7)
-_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ; the module fcntl names it from Python 3.10 on, but not everywhere
-_TICK_SECONDS = 0.2
-_FILL_SECONDS = 0.002
 _ENDING_SECONDS = 2.0
+_ELSEWHERE = ("postgres", "template1")
+
+
+def _host() -> str:
+    """This machine, in eight letters: another one may have a directory of the same path."""
+    name = socket.gethostname()
+    with suppress(OSError):
+        name = Path("/etc/machine-id").read_text(encoding="ascii").strip() or name
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+_HOST = _host()
 
 
 @dataclass(frozen=True)
@@ -36,120 +44,14 @@ class Run:
     token: str
 
     @property
+    def family(self) -> str:
+        """What the names of all runs of this owner on this host begin with."""
+        return f"pgbackup-{self.owner}-{_HOST}-"
+
+    @property
     def application_name(self) -> str:
-        """At most 63 bytes, or the server would cut it: 9 + 16 + 1 + 16."""
-        return f"pgbackup-{self.owner}-{self.token}"
-
-
-@dataclass(frozen=True)
-class Stream:
-    """A program's output as it flows. fd: does not block; program: ask for its status after the output has ended."""
-
-    fd: int
-    program: proc.Program
-    database: str
-
-    def chunks(self, stall_seconds: float) -> Iterator[bytes]:
-        """Yield the output in pieces of at most 1 MiB until its true end: the writer came and closed, or the
-        program is over and the pipe empty. After a program that failed the rest is not waited for.
-
-        Raise Unavailable when nothing came for `stall_seconds`, Interrupted on a signal.
-        """
-        deadline = time.monotonic() + stall_seconds
-        while True:
-            interrupt.check()
-            status = self.program.status  # asked before reading: what it wrote by then is in the pipe
-            piece = self._read()
-            if piece:
-                yield piece
-                deadline = time.monotonic() + stall_seconds
-                if len(piece) < _PIECE_BYTES // 4 and status is None:
-                    time.sleep(_FILL_SECONDS)  # a few large pieces cost less than many small ones
-                continue
-            if status is not None or (piece == b"" and self._writer_left()):
-                return
-            if time.monotonic() >= deadline:
-                raise Unavailable(
-                    f"the dump of '{self.database}' delivered nothing for {stall_seconds:g} s",
-                    "is the server or Docker hanging? STALL_SECONDS sets the limit",
-                )
-            self.program.pause(_TICK_SECONDS, self.fd)
-
-    def _read(self) -> bytes | None:
-        """What is there, at most 1 MiB; None when nothing is there yet; b"" when nobody holds the other end."""
-        try:
-            return os.read(self.fd, _PIECE_BYTES)
-        except BlockingIOError:
-            return None
-
-    def _writer_left(self) -> bool:
-        """Whether a writer was there and is gone: a FIFO that nobody has opened yet reads as ended, too."""
-        poll = select.poll()
-        poll.register(self.fd, 0)
-        return any(event & select.POLLHUP for _, event in poll.poll(0))
-
-
-@dataclass
-class Sink:
-    """A program's input. fd: does not block, -1 when closed; program: ask for its status after close()."""
-
-    fd: int
-    program: proc.Program
-    database: str
-
-    def write(self, data: bytes, stall_seconds: float) -> None:
-        """Write all of it. Raise BrokenPipeError when the program is over, Unavailable when it has taken nothing
-        for `stall_seconds`, Interrupted on a signal.
-        """
-        view, deadline = memoryview(data), time.monotonic() + stall_seconds
-        while view:
-            interrupt.check()
-            try:
-                view = view[os.write(self.fd, view) :]
-                deadline = time.monotonic() + stall_seconds
-            except BlockingIOError:
-                if self.program.status is not None:
-                    raise BrokenPipeError(errno.EPIPE, "the program is over") from None
-                if time.monotonic() >= deadline:
-                    raise Unavailable(
-                        f"the load into '{self.database}' took nothing for {stall_seconds:g} s",
-                        "is a statement waiting for a lock? LOAD_STALL_SECONDS sets the limit",
-                    ) from None
-                _wait_writable(self.fd)
-
-    def close(self) -> None:
-        """Say that no more comes. Nothing happens the second time."""
-        if self.fd >= 0:
-            os.close(self.fd)
-        self.fd = -1
-
-
-def _wait_writable(fd: int) -> None:
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    poll.poll(int(_TICK_SECONDS * 1000))
-
-
-class Client(Protocol):
-    """One way to run a program next to the database."""
-
-    kind: str
-    connection: Mapping[str, str]
-    environment: Mapping[str, str]
-    container_id: str
-    image_id: str
-
-    def command(self, program: Sequence[str]) -> list[str]:
-        """Given a program and its arguments, return the argument list that runs it next to the database."""
-        ...
-
-    def reading(self, program: Sequence[str]) -> AbstractContextManager[Stream]:
-        """Start it and give its output as a stream; leaving the block stops it for certain."""
-        ...
-
-    def writing(self, program: Sequence[str]) -> AbstractContextManager[Sink]:
-        """Start it and give its input; leaving the block stops it for certain."""
-        ...
+        """At most 63 bytes, or the server would cut it: 9 + 16 + 1 + 8 + 1 + 16."""
+        return f"{self.family}{self.token}"
 
 
 def conninfo(connection: Mapping[str, str], database: str, application_name: str) -> str:
@@ -166,83 +68,168 @@ def _quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def query(
-    client: Client,
-    run: Run,
-    target: Target,
-    sql: str,
-    settings: Settings,
-    database: str = "",
-    seconds: float | None = None,
-) -> str:
-    """Run `sql` (statements separated by `;`) and return what psql prints, unaligned, rows only.
+class Client(ABC):
+    """One way to run a program next to the database, and to ask its server.
 
-    database: another one than the target's. seconds: the limit, COMMAND_SECONDS if not given.
-    Raise the SuiteError that failures.explained() finds, or Unavailable when no answer came in time.
+    connection: libpq's keywords without the database. environment: of the programs. container_id, image_id: "" outside
+    Docker. further: settings that the server is known to let this role begin a session with.
     """
-    program = psql(client, run, database or target.database, sql)
-    limit = settings.command_seconds if seconds is None else seconds
-    finished = proc.run(client.command(program), environment=client.environment, seconds=limit)
-    if finished.status != 0:
-        raise failures.explained(finished.stderr, finished.status, "psql", target)
-    return finished.stdout.decode("utf-8", "replace").strip("\n")
 
+    kind: str
+    container_id = ""
+    image_id = ""
 
-# A database may have a limit of its own, and bytes that are no UTF-8: those of SQL_ASCII pass as they are.
-_SETTINGS = (
-    "SET statement_timeout = 0; SELECT 1 WHERE CASE WHEN getdatabaseencoding() = 'SQL_ASCII'"
-    " THEN set_config('client_encoding', 'SQL_ASCII', false) END = ''"
-)
+    def __init__(
+        self,
+        target: Target,
+        settings: Settings,
+        run: Run,
+        environment: Mapping[str, str],
+        connection: Mapping[str, str],
+    ) -> None:
+        self.target, self.settings, self.run, self.environment = target, settings, run, environment
+        self.connection: dict[str, str] = dict(connection)
+        self.further: dict[str, str] = {}
+        self._maintenance: dict[str, str] = {}
 
+    @abstractmethod
+    def command(self, program: Sequence[str], *, fed: bool = False) -> list[str]:
+        """Given a program and its arguments, return the argument list that runs it next to the database.
 
-def psql(client: Client, run: Run, database: str, sql: str) -> list[str]:
-    """Return the argument list of psql that runs `sql` and prints unaligned rows only. Pure."""
-    connection = {**client.connection, "client_encoding": "UTF8"}
-    program = ["psql", "-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1"]
-    return [*program, "-d", conninfo(connection, database, run.application_name), "-c", _SETTINGS, "-c", sql]
+        fed: it reads its standard input.
+        """
 
+    @abstractmethod
+    def reading(self, program: Sequence[str]) -> AbstractContextManager[Stream]:
+        """Start it and give its output as a stream; leaving the block stops it for certain."""
 
-def widened(fd: int) -> int:
-    """Given a pipe's descriptor, let the pipe hold 1 MiB, where that is allowed, and return the descriptor."""
-    with suppress(OSError):
-        fcntl.fcntl(fd, _SET_PIPE_SIZE, _PIPE_BYTES)
-    return fd
+    @abstractmethod
+    def writing(self, program: Sequence[str]) -> AbstractContextManager[Sink]:
+        """Start it and give its input; leaving the block stops it for certain."""
 
+    def relocated(self) -> bool:
+        """Nobody listens: whether the server was found elsewhere, and `connection` now says where."""
+        return False
 
-@contextmanager
-def piped(argv: Sequence[str], environment: Mapping[str, str], database: str) -> Iterator[Stream]:
-    """Start argv with its output in an ordinary pipe: what the clients without a FIFO of their own use."""
-    read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    try:
+    def query(self, sql: str, *values: str, database: str = "", seconds: float | None = None) -> str:
+        """Run statements and return what psql prints, unaligned, rows only.
+
+        values: each takes the place of a `%s`, as an SQL string constant; without values a `%` is only a `%`.
+        database: another one than the target's. seconds: the limit, COMMAND_SECONDS if not given.
+        Raise what failures.explained() finds, or Unavailable when no answer came in time. What is given up here is
+        ended on the server.
+        """
         try:
-            os.set_blocking(read_end, False)
-            program = proc.Program(argv, environment=environment, stdout=widened(write_end))
+            return self._answer(sql, values, database, seconds)
+        except (proc.NoAnswer, Interrupted):
+            self.end_own_backends()
+            raise
+
+    def server_query(self, sql: str, *values: str, about: str = "", seconds: float | None = None) -> str:
+        """Do query() in a database that the statements are not about: for databases, roles, the server.
+
+        about: the database that is to be renamed or dropped, if it is not the target's.
+        """
+        return self.query(sql, *values, database=self.maintenance(about), seconds=seconds)
+
+    def maintenance(self, about: str = "") -> str:
+        """A database that this role may connect to, and that is neither `about` nor the target's. Raise SuiteError."""
+        known = self._maintenance.get(about)
+        if known is None:
+            known = self._maintenance[about] = self._elsewhere({about, self.target.database})
+        return known
+
+    def _elsewhere(self, taken: set[str]) -> str:
+        first: SuiteError | None = None
+        for name in [each for each in _ELSEWHERE if each not in taken]:
+            try:
+                self.query("SELECT 1", database=name)
+            except (Unavailable, PermissionDenied) as error:
+                if failures.passing(error.message):
+                    raise
+                first = first or error
+            else:
+                return name
+        assert first is not None  # noqa: S101  only one of them can be taken
+        sql = (
+            "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2"
+            f" AND datname NOT IN ({', '.join(map(literal, sorted(taken)))})"
+            " AND has_database_privilege(oid, 'CONNECT') ORDER BY datistemplate, datname LIMIT 1"
+        )
+        try:
+            found = self.query(sql)
+        except SuiteError:
+            raise first from None
+        if not found:
+            raise first
+        return found
+
+    @contextmanager
+    def meanwhile(self, sql: str, *values: str) -> Iterator[None]:
+        """Run statements as server_query() does for the length of the block, and then end them; how is not asked."""
+        program = self._psql(self.maintenance())
+        with proc.fed(_script(sql, values)) as descriptor:
+            running = proc.Program(program, environment=self.environment, stdin=descriptor)
+        with running:
+            yield
+
+    def _psql(self, database: str) -> list[str]:
+        """Return the argument list of a psql that is fed statements, and prints rows only, unaligned. Pure."""
+        begin = {"client_encoding": "UTF8", "options": session.options(session.OPTIONS, self.further)}
+        where = conninfo({**self.connection, **begin}, database, self.run.application_name)
+        words = ["psql", "-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"]
+        return self.command([*words, "-d", where, "-f", "-"], fed=True)
+
+    def _answer(self, sql: str, values: Sequence[str], database: str, seconds: float | None) -> str:
+        limit = self.settings.command_seconds if seconds is None else seconds
+        program = self._psql(database or self.target.database)
+        with proc.fed(_script(sql, values)) as descriptor:
+            finished = proc.run(program, environment=self.environment, seconds=limit, stdin=descriptor)
+        if finished.status != 0:
+            if failures.nobody_listens(finished.stderr) and self.relocated():
+                return self._answer(sql, values, database, seconds)
+            raise failures.explained(failures.unnumbered(finished.stderr), finished.status, "psql", self.target)
+        return finished.stdout.decode("utf-8", "replace").strip("\n")
+
+    def end_own_backends(self) -> None:
+        """End what this run left on the server and see it gone: stopping `docker exec` does not stop pg_dump.
+
+        Takes two seconds at most, also after a signal. Nothing is raised: where the server cannot be reached, the
+        next run ends it.
+        """
+        deadline = time.monotonic() + _ENDING_SECONDS
+        databases = list(dict.fromkeys([self.target.database, *_ELSEWHERE]))  # where the first one is closed by now
+        with interrupt.shielded():
+            while databases and (left := deadline - time.monotonic()) > 0:
+                try:
+                    if self._answer(_END_OWN, (), databases[0], left) == "0":
+                        return
+                except SuiteError as error:
+                    if not failures.crowded(error.message):
+                        databases.pop(0)
+                time.sleep(0.05)
+
+    @contextmanager
+    def ending(self, program: proc.Program) -> Iterator[None]:
+        """Unless the program has ended well by the end of the block, end what it has on the server.
+
+        The program is still to be stopped then: `docker exec` ends with 0 when it is, and would tell nothing any more.
+        """
+        try:
+            yield
         finally:
-            os.close(write_end)
-        with program:
-            yield Stream(read_end, program, database)
-    finally:
-        os.close(read_end)
+            if program.status != 0:
+                self.end_own_backends()
 
 
-@contextmanager
-def fed(argv: Sequence[str], environment: Mapping[str, str], database: str) -> Iterator[Sink]:
-    """Start argv with its input from an ordinary pipe: what the clients without a FIFO of their own use."""
-    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+def _script(sql: str, values: Sequence[str]) -> bytes:
+    """What psql is fed for a question. Raise ConfigurationError for a name that is no text. Pure."""
+    text = sql % tuple(map(literal, values)) if values else sql
+    script = f"\\o /dev/null\nSET search_path = pg_catalog;\n{session.ASKING};\n\\o\n{text}\n;\n"
     try:
-        os.set_blocking(write_end, False)
-        program = proc.Program(argv, environment=environment, stdin=read_end)
-    except BaseException:
-        os.close(write_end)
-        raise
-    finally:
-        os.close(read_end)
-    sink = Sink(widened(write_end), program, database)
-    try:
-        with program:
-            yield sink
-    finally:
-        sink.close()
+        return script.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{text!r} is not UTF-8 text", "names are given in UTF-8") from None
 
 
 _END_OWN = (
@@ -251,33 +238,6 @@ _END_OWN = (
 )
 
 
-def end_own_backends(client: Client, run: Run, target: Target, settings: Settings) -> None:
-    """End what this run left on the server and see it gone: stopping `docker exec` does not stop pg_dump.
-
-    Takes two seconds at most, also after a signal. Nothing is raised: where the server cannot be reached, the next
-    run's facts.gather() ends it.
-    """
-    deadline = time.monotonic() + _ENDING_SECONDS
-    databases = [target.database, "postgres"]  # the second one where the first was closed in the meantime
-    with interrupt.shielded():
-        while databases and (left := deadline - time.monotonic()) > 0:
-            try:
-                if query(client, run, target, _END_OWN, settings, databases[0], left) == "0":
-                    return
-            except SuiteError as error:
-                if not failures.crowded(error.message):
-                    databases.pop(0)
-            time.sleep(0.05)
-
-
-@contextmanager
-def ending(client: Client, run: Run, target: Target, settings: Settings, program: proc.Program) -> Iterator[None]:
-    """Unless the program has ended well by the end of the block, end what it has on the server.
-
-    The program is still to be stopped then: `docker exec` ends with 0 when it is, and would tell nothing any more.
-    """
-    try:
-        yield
-    finally:
-        if program.status != 0:
-            end_own_backends(client, run, target, settings)
+def patience(settings: Settings) -> dict[str, str]:
+    """How long libpq waits for a connection."""
+    return {"connect_timeout": str(max(2, settings.wait_seconds))}

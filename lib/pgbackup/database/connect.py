@@ -12,21 +12,10 @@ from pathlib import Path
 from pgbackup import interrupt
 from pgbackup.config import Settings, Target
 from pgbackup.database import container, failures, sidecar
-from pgbackup.database.client import Client, Run, query
+from pgbackup.database.client import Client, Run
 from pgbackup.database.direct import Direct
 from pgbackup.database.docker_exec import DockerExec
 from pgbackup.errors import ConfigurationError, PermissionDenied, SuiteError, Unavailable
-
-
-def in_place(target: Target, settings: Settings, run: Run, environment: Mapping[str, str]) -> Client:
-    """Return the client that needs nothing of its own beside the database: for questions, not for data.
-
-    Raise as opened() does.
-    """
-    _check_passfile(target)
-    if target.client == "direct":
-        return Direct(target, settings, run, environment)
-    return DockerExec(target, settings, run, container.find(target, settings, environment), environment)
 
 
 @contextmanager
@@ -49,24 +38,24 @@ def opened(
         yield Direct(target, settings, run, environment)
         return
     found = container.find(target, settings, environment)
-    in_place = DockerExec(target, settings, run, found, environment)
+    within = DockerExec(target, settings, run, found, environment)
     if target.client == "exec":
-        yield in_place
+        yield within
         return
     with ExitStack() as stack:
-        client: Client = in_place
+        client: Client = within
         try:
             if remote := _remote_docker(environment):
                 raise Unavailable(f"DOCKER_HOST={remote} is another machine")
             client = stack.enter_context(sidecar.started(target, settings, run, found, environment, pipes))
-            if target.client == "auto" and (hindrance := _hindrance(client, in_place, run, target, settings)):
+            if target.client == "auto" and (hindrance := _hindrance(client, within)):
                 raise hindrance
         except (Unavailable, PermissionDenied) as error:
             if target.client == "sidecar":
                 raise
             stack.close()
             tell(f"no sidecar, so docker exec is used: {error.message}")
-            client = in_place
+            client = within
         yield client
 
 
@@ -76,16 +65,16 @@ def _remote_docker(environment: Mapping[str, str]) -> str:
     return "" if not host or host.startswith("unix://") else host
 
 
-def _hindrance(beside: Client, in_place: Client, run: Run, target: Target, settings: Settings) -> SuiteError | None:
-    """Why the database can be asked in its own container only, or None.
+def _hindrance(beside: Client, within: Client) -> SuiteError | None:
+    """Why the server can be asked in its own container only, or None.
 
     What fails both ways (no such role, a server that is starting) is no reason; the first real question will tell.
     """
-    deadline = time.monotonic() + settings.wait_seconds
-    while (error := _failure(beside, run, target, settings)) is not None:
-        if (other := _failure(in_place, run, target, settings)) is None:
+    deadline = time.monotonic() + beside.settings.wait_seconds
+    while (error := _failure(beside)) is not None:
+        if (other := _failure(within)) is None:
             # Once more: the server may have come up between the two questions.
-            return _failure(beside, run, target, settings)
+            return _failure(beside)
         if not failures.passing(other.message) or time.monotonic() >= deadline:
             return None
         interrupt.check()
@@ -93,11 +82,17 @@ def _hindrance(beside: Client, in_place: Client, run: Run, target: Target, setti
     return error
 
 
-def _failure(client: Client, run: Run, target: Target, settings: Settings) -> SuiteError | None:
+def _failure(client: Client) -> SuiteError | None:
+    """What keeps the role out of the server: its own database may be lost, closed or broken."""
     try:
-        query(client, run, target, "SELECT 1", settings)
+        client.query("SELECT 1")
     except (Unavailable, PermissionDenied) as error:
-        return error
+        if failures.passing(error.message):
+            return error
+        try:
+            client.server_query("SELECT 1")
+        except (Unavailable, PermissionDenied):
+            return error
     return None
 
 

@@ -18,13 +18,23 @@ from pgbackup.errors import SuiteError, Unavailable
 class Container:
     """id and image: the full ids; a container made anew under the same name has another id.
 
-    port: where the server in it listens, as far as the container's arguments and environment tell.
+    port: where the server in it listens, as far as the container's arguments and environment tell. steering: variables
+    of its environment by which libpq would find another server, database or role, or begin a session otherwise.
     """
 
     id: str
     image: str
     status: str
     port: str = "5432"
+    steering: tuple[str, ...] = ()
+
+
+# PostgreSQL manual, 34.15 Environment Variables, but for those that hold a password or its file.
+_STEERING = re.compile(
+    r"PG(?:HOST|HOSTADDR|PORT|DATABASE|USER|REQUIREAUTH|CHANNELBINDING|SERVICE|SERVICEFILE|OPTIONS|APPNAME|REQUIRESSL"
+    r"|SSL\w*|REQUIREPEER|GSS\w*|KRBSRVNAME|CONNECT_TIMEOUT|CLIENTENCODING|TARGETSESSIONATTRS|LOADBALANCEHOSTS"
+    r"|MINPROTOCOLVERSION|MAXPROTOCOLVERSION|DATESTYLE|TZ|GEQO|SYSCONFDIR|LOCALEDIR)|PSQLRC|PSQL_\w+|PG_COLORS?"
+)
 
 
 def find(target: Target, settings: Settings, environment: Mapping[str, str]) -> Container:
@@ -51,8 +61,11 @@ def inspect(target: Target, settings: Settings, environment: Mapping[str, str]) 
         raise failures.explained(finished.stderr, finished.status, "docker inspect", target)
     try:
         (facts,) = json.loads(finished.stdout)
-        port = server_port(facts["Args"] or [], facts["Config"]["Env"] or [])
-        return Container(facts["Id"], facts["Image"], facts["State"]["Status"], port)
+        given = facts["Config"]["Env"] or []
+        port = server_port(facts["Args"] or [], given)
+        names = [word.partition("=")[0] for word in given]
+        steering = tuple(sorted({name for name in names if _STEERING.fullmatch(name)}))
+        return Container(facts["Id"], facts["Image"], facts["State"]["Status"], port, steering)
     except (ValueError, KeyError, TypeError):
         raise Unavailable(
             f"'{settings.docker[0]}' gave an answer that cannot be understood for container '{target.container}'",
@@ -67,6 +80,27 @@ def server_port(arguments: Sequence[str], environment: Sequence[str]) -> str:
     for found in re.finditer(r"\0(?:-p\0?|--port=|-c\0?port=|-p=)([0-9]+)(?=\0)", line):
         port = found.group(1)
     return port
+
+
+_LISTENING = """
+head -n 4 "${PGDATA:-/var/lib/postgresql/data}/postmaster.pid" 2>/dev/null | tail -n 1
+for socket in /var/run/postgresql/.s.PGSQL.* /tmp/.s.PGSQL.*; do echo "${socket##*.}"; done
+"""
+
+
+def listening_port(container_id: str, settings: Settings, environment: Mapping[str, str]) -> str:
+    """The port that a server in a container says it listens at, "" where that cannot be told.
+
+    By postmaster.pid (PostgreSQL manual, 66.1 Database File Layout), else by its one socket: the port may stand in a
+    configuration file.
+    """
+    argv = [*settings.docker, "exec", container_id, "sh", "-c", _LISTENING]
+    try:
+        finished = proc.run(argv, environment=environment, seconds=settings.command_seconds)
+    except SuiteError:
+        return ""
+    ports = [word for word in finished.stdout.decode("utf-8", "replace").split() if word.isdigit()]
+    return ports[0] if len(set(ports)) == 1 else ""
 
 
 def blamed(

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from urllib.parse import unquote, urlsplit
 
 from pgbackup.config import Settings, Target
-from pgbackup.database.client import Run, Sink, Stream, ending, fed, piped
+from pgbackup.database.client import Client, Run, patience
+from pgbackup.database.streams import Sink, Stream, fed, piped
 
 
 def connection_of(url: str, user: str) -> dict[str, str]:
@@ -33,35 +34,25 @@ def connection_of(url: str, user: str) -> dict[str, str]:
     return found
 
 
-class Direct:
+class Direct(Client):
     """The programs come from PATH and must not be older than the server."""
 
     kind = "direct"
-    container_id = ""
-    image_id = ""
 
     def __init__(self, target: Target, settings: Settings, run: Run, environment: Mapping[str, str]) -> None:
-        patience = {"connect_timeout": str(max(2, settings.wait_seconds))}
-        self.connection: Mapping[str, str] = {**patience, **connection_of(target.url, target.user)}
         extra = {"PGPASSFILE": str(target.passfile)} if target.passfile else {}
-        self.environment: Mapping[str, str] = {**environment, **extra}
-        self._target, self._settings, self._run = target, settings, run
+        connection = {**patience(settings), **connection_of(target.url, target.user)}
+        super().__init__(target, settings, run, {**environment, **extra}, connection)
 
-    def command(self, program: Sequence[str]) -> list[str]:
+    def command(self, program: Sequence[str], *, fed: bool = False) -> list[str]:
         return list(program)
 
     @contextmanager
     def reading(self, program: Sequence[str]) -> Iterator[Stream]:
-        with (
-            piped(program, self.environment, self._target.database) as stream,
-            ending(self, self._run, self._target, self._settings, stream.program),
-        ):
+        with piped(program, self.environment, self.target.database) as stream, self.ending(stream.program):
             yield stream
 
     @contextmanager
     def writing(self, program: Sequence[str]) -> Iterator[Sink]:
-        with (
-            fed(program, self.environment, self._target.database) as sink,
-            ending(self, self._run, self._target, self._settings, sink.program),
-        ):
+        with fed(program, self.environment, self.target.database) as sink, self.ending(sink.program):
             yield sink

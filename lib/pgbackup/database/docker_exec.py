@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from pgbackup.config import Settings, Target
-from pgbackup.database.client import Run, Sink, Stream, ending, fed, piped
+from pgbackup.database.client import Run, patience
+from pgbackup.database.contained import Contained
 from pgbackup.database.container import Container
+from pgbackup.database.streams import Sink, Stream, fed, piped
 
 
-class DockerExec:
+class DockerExec(Contained):
     """One process per `docker exec`, never a shell with a pipeline: PostgreSQL is PID 1 there and takes an
     orphan that dies of a signal for a crashed backend of its own, and restarts the whole cluster.
     Never `-t`: a terminal would turn every newline of the dump into two characters.
@@ -21,34 +23,24 @@ class DockerExec:
     def __init__(
         self, target: Target, settings: Settings, run: Run, container: Container, environment: Mapping[str, str]
     ) -> None:
-        self.connection: Mapping[str, str] = {
-            "port": container.port,
-            "user": target.user,
-            "connect_timeout": str(max(2, settings.wait_seconds)),
-        }
-        self.environment = environment
-        self.container_id = container.id
-        self.image_id = container.image
-        self._target, self._settings, self._run = target, settings, run
+        connection = {"port": container.port, "user": target.user, **patience(settings)}
+        super().__init__(target, settings, run, container, environment, connection)
 
-    def command(self, program: Sequence[str]) -> list[str]:
-        return self._command(program)
-
-    def _command(self, program: Sequence[str], *options: str) -> list[str]:
-        return [*self._settings.docker, "exec", *options, self.container_id, *program]
+    def command(self, program: Sequence[str], *, fed: bool = False) -> list[str]:
+        return self.inside(self.container_id, program, fed=fed)
 
     @contextmanager
     def reading(self, program: Sequence[str]) -> Iterator[Stream]:
         with (
-            piped(self.command(program), self.environment, self._target.database) as stream,
-            ending(self, self._run, self._target, self._settings, stream.program),
+            piped(self.command(program), self.environment, self.target.database) as stream,
+            self.ending(stream.program),
         ):
             yield stream
 
     @contextmanager
     def writing(self, program: Sequence[str]) -> Iterator[Sink]:
         with (
-            fed(self._command(program, "--interactive"), self.environment, self._target.database) as sink,
-            ending(self, self._run, self._target, self._settings, sink.program),
+            fed(self.command(program, fed=True), self.environment, self.target.database) as sink,
+            self.ending(sink.program),
         ):
             yield sink

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgbackup import interrupt
-from pgbackup.config import Settings, Target
 from pgbackup.database import container, failures
-from pgbackup.database.client import Client, Run, query
+from pgbackup.database.client import Client
 from pgbackup.errors import PermissionDenied, Unavailable
 
 
@@ -44,10 +43,6 @@ needed AS (
     OR EXISTS (SELECT FROM pg_namespace WHERE nspowner = 10 AND oid >= 16384))
 )
 SELECT json_build_object(
-  'leftovers', (SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-     WHERE starts_with(application_name, regexp_replace(current_setting('application_name'), '[^-]+$', ''))
-       AND application_name LIKE 'pgbackup-%' AND usename = current_user
-       AND application_name <> current_setting('application_name')),
   'server_version', current_setting('server_version'),
   'in_recovery', pg_is_in_recovery(),
   'size_bytes', pg_database_size(me.oid),
@@ -82,16 +77,28 @@ SELECT json_build_object(
 """
 
 
-def gather(client: Client, run: Run, target: Target, settings: Settings) -> Facts:
+# Ends the sessions that killed runs of the same owner have left on the server: only for who holds its lock.
+END_EARLIER = """
+\\o /dev/null
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE starts_with(application_name, regexp_replace(current_setting('application_name'), '[^-]+$', ''))
+  AND application_name LIKE 'pgbackup-%' AND usename = current_user
+  AND application_name <> current_setting('application_name');
+\\o
+"""
+
+
+def gather(client: Client, first: str = "") -> Facts:
     """Return the database's facts; wait up to WAIT_SECONDS for a server that starts or is out of connections.
 
-    On the way it ends the sessions that killed runs of the same owner have left on the server.
-    Raise what failures.explained() makes of the server's answer, or what is wrong with the container.
+    first: a statement to run before, END_EARLIER or none.
+    Raise what failures.explained() finds in the server's answer, or what is wrong with the container.
     """
+    target, settings = client.target, client.settings
     deadline = time.monotonic() + settings.wait_seconds
     while True:
         try:
-            facts = parse(query(client, run, target, _SQL, settings))
+            facts = parse(client.query(first + _SQL))
             break
         except (Unavailable, PermissionDenied) as error:
             cause = container.blamed(error, client.container_id, target, settings, client.environment)
@@ -111,7 +118,6 @@ def parse(answer: str) -> Facts:
     """Given the JSON that the server sent, return Facts. Raise Unavailable if it is not that."""
     try:
         details = json.loads(answer)
-        details.pop("leftovers")
         return Facts(
             server_version=details.pop("server_version"),
             size_bytes=int(details.pop("size_bytes")),

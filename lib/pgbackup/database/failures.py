@@ -133,6 +133,23 @@ _PASSING = re.compile(
 _NOISE = re.compile(r"^(psql|pg_dump|pg_basebackup|docker|Error response from daemon|Error): +(error: |FATAL: +)?")
 
 
+_NOBODY = re.compile(r"Connection refused|failed: No such file or directory")
+# As psql says it with VERBOSITY=verbose: the severity is in the server's language, the code is not.
+_STATE = re.compile(r"^((?:psql:\S+ )?\w+: +)([0-9A-Z]{5}): ", re.MULTILINE)
+_LOCATION = re.compile(r"^LOCATION: .*\n?", re.MULTILINE)
+_OUR_LINE = re.compile(r"^psql:<stdin>:\d+: ", re.MULTILINE)
+
+
+def unnumbered(stderr: str) -> str:
+    """What psql said of statements of our own, without the lines in which they stood."""
+    return _OUR_LINE.sub("", stderr)
+
+
+def nobody_listens(stderr: str) -> bool:
+    """Whether there is no server at the port that was asked."""
+    return bool(_NOBODY.search(stderr))
+
+
 def crowded(message: str) -> bool:
     """Whether the server is out of connections, which does not mean that nobody is connected."""
     return bool(re.search(_CROWDED, message))
@@ -148,6 +165,13 @@ def explained(stderr: str, status: int, program: str, target: Target) -> SuiteEr
 
     status: minus a signal's number when one killed it. stderr may be empty.
     """
+    state = _STATE.search(stderr)
+    error = _explained(_LOCATION.sub("", _STATE.sub(r"\1", stderr)).strip(), status, program, target)
+    error.sqlstate = state[2] if state else ""
+    return error
+
+
+def _explained(stderr: str, status: int, program: str, target: Target) -> SuiteError:
     names = {
         "container": target.container,
         "database": target.database,

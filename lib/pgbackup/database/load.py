@@ -10,9 +10,10 @@ from functools import partial
 from itertools import groupby
 
 from pgbackup.archive.guard import INDEX, SETTING, Part
-from pgbackup.config import Settings, Target
-from pgbackup.database import failures
-from pgbackup.database.client import Client, Run, Sink, conninfo
+from pgbackup.config import Target
+from pgbackup.database import failures, session
+from pgbackup.database.client import Client, conninfo
+from pgbackup.database.streams import Sink
 from pgbackup.errors import BackupBad, IoFailed, PermissionDenied, SuiteError, Unavailable
 
 # For a database that nobody uses yet and that is thrown away after a crash.
@@ -37,10 +38,9 @@ _COMMENTS = re.compile(rb"^--[^\n]*\n", re.MULTILINE)
 _SETTINGS_BYTES = 1 << 20
 
 
-def arguments(client: Client, run: Run, database: str) -> list[str]:
+def arguments(client: Client, database: str) -> list[str]:
     """Return psql's argument list: it stops at the first error and reads no file of the user's. Pure."""
-    options = " ".join(f"-c {key}={value}" for key, value in _SESSION.items())
-    connection = {**client.connection, "options": options}
+    connection = {**client.connection, "options": session.options(_SESSION, client.further)}
     return [
         "psql",
         "--no-psqlrc",
@@ -48,16 +48,13 @@ def arguments(client: Client, run: Run, database: str) -> list[str]:
         "--no-password",
         "--output=/dev/null",
         "--set=ON_ERROR_STOP=1",
-        f"--dbname={conninfo(connection, database, run.application_name)}",
+        f"--dbname={conninfo(connection, database, client.run.application_name)}",
         "--file=-",
     ]
 
 
 def load(
     client: Client,
-    run: Run,
-    target: Target,
-    settings: Settings,
     database: str,
     parts: Iterable[Part],
     *,
@@ -69,14 +66,14 @@ def load(
     sessions at once: it takes nothing but a share lock to build one, so they do not wait for each other (manual,
     CREATE INDEX and 13.3). Each further session begins with the settings that the dump has made so far.
     """
-    session = partial(_session, client, run, target, settings, database, restricts)
+    begun = partial(_session, client, database, restricts)
     made: dict[bytes, bytes] = {}
     for are_indexes, group in groupby(parts, lambda part: part.kind == INDEX):
         with ExitStack() as stack:
-            count = settings.restore_jobs if are_indexes else 1
-            sinks = [stack.enter_context(session(b"".join(made.values()))) for _ in range(count)]
+            count = client.settings.restore_jobs if are_indexes else 1
+            sinks = [stack.enter_context(begun(b"".join(made.values()))) for _ in range(count)]
             for number, part in enumerate(group):
-                sinks[number % count].write(part.text, settings.load_stall_seconds)
+                sinks[number % count].write(part.text, client.settings.load_stall_seconds)
                 if part.kind == SETTING:
                     _note(part.text, made)
 
@@ -92,20 +89,18 @@ def _note(text: bytes, made: dict[bytes, bytes]) -> None:
 
 
 @contextmanager
-def _session(
-    client: Client, run: Run, target: Target, settings: Settings, database: str, restricts: bool, prelude: bytes
-) -> Iterator[Sink]:
+def _session(client: Client, database: str, restricts: bool, prelude: bytes) -> Iterator[Sink]:
     r"""Give psql's input for the length of the block, then wait for psql's end. Raise what its failure means.
 
     restricts: psql knows `\restrict`: then it is put into that mode with a key that no file can know, in which it
     refuses every command of its own, whatever the guard may have overlooked.
     """
-    key, patience = secrets.token_hex(24), settings.load_stall_seconds
-    with client.writing(arguments(client, run, database)) as sink:
+    key, patience = secrets.token_hex(24), client.settings.load_stall_seconds
+    with client.writing(arguments(client, database)) as sink:
         try:
             if restricts:
                 sink.write(f"\\restrict {key}\n".encode(), patience)
-            sink.write(prelude, patience)
+            sink.write(f"{session.LOADING};\n".encode() + prelude, patience)
             yield sink
             if restricts:
                 sink.write(f"\n\\unrestrict {key}\n".encode(), patience)
@@ -117,7 +112,7 @@ def _session(
         except TimeoutError as error:
             raise Unavailable(f"psql does not end: {error}") from None
         if status != 0:
-            raise explained(sink.program.stderr, status, target)
+            raise explained(sink.program.stderr, status, client.target)
 
 
 def explained(stderr: str, status: int, target: Target) -> SuiteError:

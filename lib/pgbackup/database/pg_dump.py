@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pgbackup.config import Settings, Target
-from pgbackup.database.client import Client, Run, conninfo
+from pgbackup.database.client import Client, conninfo
 
 
-def arguments(client: Client, run: Run, target: Target, settings: Settings, encoding: str) -> list[str]:
+def arguments(client: Client, encoding: str) -> list[str]:
     """Return the argument list of the dump: plain SQL of everything, as the guide's own `pg_dump` makes it.
 
     encoding: of the database, for it may have a client_encoding of its own into which not all of it fits.
@@ -17,6 +16,6 @@ def arguments(client: Client, run: Run, target: Target, settings: Settings, enco
         "pg_dump",
         "--no-password",
         f"--encoding={encoding}",
-        f"--lock-wait-timeout={settings.lock_wait_seconds}s",
-        f"--dbname={conninfo(client.connection, target.database, run.application_name)}",
+        f"--lock-wait-timeout={client.settings.lock_wait_seconds}s",
+        f"--dbname={conninfo(client.connection, client.target.database, client.run.application_name)}",
     ]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pgbackup import interrupt, proc
 from pgbackup.archive import wal
 from pgbackup.database import failures
-from pgbackup.database.client import Sink, query
 from pgbackup.database.sidecar import INSIDE, make_fifo, when_read
+from pgbackup.database.streams import Sink
 from pgbackup.database.throwaway import DATA, DISK, Scratch
 from pgbackup.errors import BackupBad, SuiteError, Unavailable
 
@@ -168,6 +168,6 @@ def _explained(scratch: Scratch, server: proc.Program) -> SuiteError:
 
 def _reached(scratch: Scratch) -> Reached:
     sql = "SELECT pg_last_xact_replay_timestamp(), pg_last_wal_replay_lsn()"
-    answer = query(scratch, scratch.run, scratch.target, sql, scratch.settings)
+    answer = scratch.query(sql)
     moment, _, lsn = answer.partition("|")
     return Reached(moment, wal.parse_lsn(lsn))

@@ -8,11 +8,9 @@ from datetime import datetime
 
 from pgbackup import proc
 from pgbackup.archive import basemanifest, wal
-from pgbackup.config import Settings, Target
 from pgbackup.database import failures
-from pgbackup.database.client import Client, Run, conninfo, query
+from pgbackup.database.client import Client, conninfo
 from pgbackup.database.naming import literal
-from pgbackup.database.swap import MAINTENANCE
 from pgbackup.errors import Unavailable
 
 _SQL = """
@@ -83,10 +81,10 @@ def slot_name(owner: str) -> str:
     return f"pgbackup_{owner}"
 
 
-def look(client: Client, run: Run, target: Target, settings: Settings, owner: str) -> Server:
+def look(client: Client, owner: str) -> Server:
     """Ask the server. Raise what the failure means."""
     sql = _SQL.format(slot=literal(slot_name(owner)), name=literal(receiver_name(owner)))
-    answer = query(client, run, target, sql, settings, MAINTENANCE)
+    answer = client.server_query(sql)
     try:
         held = json.loads(answer)
         now, written = datetime.fromisoformat(held.pop("now")), held.pop("written")
@@ -96,41 +94,41 @@ def look(client: Client, run: Run, target: Target, settings: Settings, owner: st
         raise Unavailable(f"the server gave an answer that cannot be understood: {answer[:80]!r}") from None
 
 
-def create_slot(client: Client, run: Run, target: Target, settings: Settings, owner: str) -> None:
+def create_slot(client: Client, owner: str) -> None:
     """Make the slot, with WAL kept from now on. Raise what the failure means."""
     sql = f"SELECT pg_create_physical_replication_slot({literal(slot_name(owner))}, true)"
-    query(client, run, target, sql, settings, MAINTENANCE)
+    client.server_query(sql)
 
 
-def drop_slot(client: Client, run: Run, target: Target, settings: Settings, owner: str) -> None:
+def drop_slot(client: Client, owner: str) -> None:
     """Drop the slot, if there is one, and end its receiver. Raise what the failure means."""
     where = f"slot_name = {literal(slot_name(owner))}"
     ending = f"SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE {where} AND active"
     dropping = f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE {where}"
-    query(client, run, target, f"{ending}; SELECT pg_sleep(0.2); {dropping}", settings, MAINTENANCE)
+    client.server_query(f"{ending}; SELECT pg_sleep(0.2); {dropping}")
 
 
-def keep_at_most(client: Client, run: Run, target: Target, settings: Settings, megabytes: int | None) -> None:
+def keep_at_most(client: Client, megabytes: int | None) -> None:
     """Set max_slot_wal_keep_size, or for None take our setting of it back. Raise what the failure means."""
     what = "RESET max_slot_wal_keep_size" if megabytes is None else f"SET max_slot_wal_keep_size = '{megabytes}MB'"
     for sql in (f"ALTER SYSTEM {what}", "SELECT pg_reload_conf()"):  # ALTER SYSTEM stands alone
-        query(client, run, target, sql, settings, MAINTENANCE)
+        client.server_query(sql)
 
 
-def cluster_bytes(client: Client, run: Run, target: Target, settings: Settings) -> int:
+def cluster_bytes(client: Client) -> int:
     """How large all databases of the cluster are together. Raise what the failure means."""
     sql = "SELECT coalesce(sum(pg_database_size(oid)), 0) FROM pg_database"
-    return int(query(client, run, target, sql, settings, MAINTENANCE))
+    return int(client.server_query(sql))
 
 
-def check_allowed(client: Client, run: Run, target: Target, settings: Settings) -> None:
+def check_allowed(client: Client) -> None:
     """Raise what the failure means unless the role may open a replication connection from where `client` is."""
     # The name by which pg_receivewal and pg_basebackup look for a password, too.
-    where = conninfo({**client.connection, "replication": "true"}, "replication", run.application_name)
+    where = conninfo({**client.connection, "replication": "true"}, "replication", client.run.application_name)
     argv = client.command(["psql", "-X", "-A", "-t", "-w", "-d", where, "-c", "IDENTIFY_SYSTEM"])
-    finished = proc.run(argv, environment=client.environment, seconds=settings.command_seconds)
+    finished = proc.run(argv, environment=client.environment, seconds=client.settings.command_seconds)
     if finished.status != 0:
-        raise failures.explained(finished.stderr, finished.status, "psql", target)
+        raise failures.explained(finished.stderr, finished.status, "psql", client.target)
 
 
 def receive(client: Client, owner: str, directory: str, *, synchronous: bool) -> list[str]:
@@ -143,14 +141,14 @@ def receive(client: Client, owner: str, directory: str, *, synchronous: bool) ->
     return [*words, f"--directory={directory}", f"--dbname={where}", *(["--synchronous"] if synchronous else [])]
 
 
-def base_backup(client: Client, run: Run, destination: str, parent_manifest: str = "") -> list[str]:
+def base_backup(client: Client, destination: str, parent_manifest: str = "") -> list[str]:
     """Return the argument list of pg_basebackup. Pure.
 
     destination: "-" for one tar archive on stdout, or a directory, to which all tablespaces go, compressed. Its WAL is
     in the archive; a fast checkpoint bounds the time. parent_manifest: the path of the manifest that an incremental one
     builds upon.
     """
-    where = conninfo(client.connection, "replication", run.application_name)
+    where = conninfo(client.connection, "replication", client.run.application_name)
     words = ["pg_basebackup", "--no-password", "--format=tar", f"--pgdata={destination}", "--wal-method=none"]
     words += ["--checkpoint=fast", f"--manifest-checksums={basemanifest.CHECKSUMS}", f"--dbname={where}"]
     words += ["--gzip", "--compress=1"] if destination != "-" else []

@@ -6,10 +6,8 @@ import json
 import re
 from typing import Any
 
-from pgbackup.config import Settings, Target
-from pgbackup.database.client import Client, Run, query
+from pgbackup.database.client import Client
 from pgbackup.database.naming import identifier, literal, parts
-from pgbackup.database.swap import MAINTENANCE
 
 _PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
 
@@ -38,7 +36,7 @@ def create_sql(name: str, server: dict[str, Any], major: int) -> str:
     return " ".join(words)
 
 
-def probe_locale(client: Client, run: Run, target: Target, settings: Settings, server: dict[str, Any]) -> None:
+def probe_locale(client: Client, server: dict[str, Any]) -> None:
     """Let the server look for the locale of `server`. Raise SuiteError when it does not like it; nothing is made."""
     found = server.get("database", {})
     words = [
@@ -48,12 +46,12 @@ def probe_locale(client: Client, run: Run, target: Target, settings: Settings, s
     ]
     if len(words) == 2:
         sql = f"BEGIN; CREATE COLLATION pg_temp.probe ({', '.join(words)}); ROLLBACK"
-        query(client, run, target, sql, settings, MAINTENANCE)
+        client.server_query(sql)
 
 
-def create(client: Client, run: Run, target: Target, settings: Settings, name: str, sql: str) -> None:
+def create(client: Client, name: str, sql: str) -> None:
     """Run create_sql()'s statement."""
-    query(client, run, target, sql, settings, MAINTENANCE)
+    client.server_query(sql)
 
 
 # The server itself puts the names into the counting queries, so that no name has to survive a change of encoding;
@@ -84,16 +82,14 @@ SELECT current_setting('pgbackup.counts')
 """
 
 
-def count_rows(
-    client: Client, run: Run, target: Target, settings: Settings, database: str, tables: set[str], seconds: float
-) -> tuple[dict[str, int], set[str]]:
+def count_rows(client: Client, database: str, tables: set[str], seconds: float) -> tuple[dict[str, int], set[str]]:
     """Count, in `database`, the rows of those tables that are there; names as the dump's COPY spells them.
 
     The second value: those of them that belong to extensions. seconds: the limit for all of it.
     """
     wanted = {parts(name): name for name in tables}
     counts, of_extensions = {}, set()
-    for line in query(client, run, target, _COUNTS, settings, database, seconds).splitlines():
+    for line in client.query(_COUNTS, database=database, seconds=seconds).splitlines():
         schema, table, of_extension, count = line.split("|")
         found = tuple(bytes.fromhex(name).decode("utf-8", "backslashreplace") for name in (schema, table))
         if found in wanted:
@@ -102,9 +98,9 @@ def count_rows(
     return counts, of_extensions
 
 
-def analyze(client: Client, run: Run, target: Target, settings: Settings, database: str, seconds: float) -> None:
+def analyze(client: Client, database: str, seconds: float) -> None:
     """Give the planner its statistics before anybody asks: a dump has none."""
-    query(client, run, target, "ANALYZE", settings, database, seconds)
+    client.query("ANALYZE", database=database, seconds=seconds)
 
 
 def property_sql(name: str, server: dict[str, Any]) -> list[str]:
@@ -168,9 +164,7 @@ def _grants(name: str, acl: str) -> str:
     return f"DO {literal(body)}"
 
 
-def apply_properties(
-    client: Client, run: Run, target: Target, settings: Settings, name: str, server: dict[str, Any]
-) -> None:
+def apply_properties(client: Client, name: str, server: dict[str, Any]) -> None:
     """Run property_sql() in one transaction, and in the database itself.
 
     Comments and settings are kept in the encoding of whoever writes them. A name that is not ASCII would be written
@@ -178,8 +172,8 @@ def apply_properties(
     """
     statements = property_sql(name, server)
     if statements:
-        where = name if name.isascii() else MAINTENANCE
-        query(client, run, target, "; ".join(["BEGIN", *statements, "COMMIT"]), settings, where)
+        where = name if name.isascii() else client.maintenance(name)
+        client.query("; ".join(["BEGIN", *statements, "COMMIT"]), database=where)
 
 
 _PREFLIGHT = """
@@ -202,8 +196,8 @@ SELECT json_build_object(
 """
 
 
-def preflight(client: Client, run: Run, target: Target, settings: Settings) -> dict[str, Any]:
+def preflight(client: Client) -> dict[str, Any]:
     """Return what has to be known of the server before a restore, asked in one round trip."""
-    sql = _PREFLIGHT.replace("{name}", literal(target.database))
-    answer: dict[str, Any] = json.loads(query(client, run, target, sql, settings, MAINTENANCE))
+    sql = _PREFLIGHT.replace("{name}", literal(client.target.database))
+    answer: dict[str, Any] = json.loads(client.server_query(sql))
     return answer

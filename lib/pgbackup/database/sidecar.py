@@ -11,6 +11,7 @@ import csv
 import errno
 import io
 import os
+import secrets
 import select
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +22,10 @@ from types import MappingProxyType
 from pgbackup import interrupt, proc
 from pgbackup.config import Settings, Target
 from pgbackup.database import failures
-from pgbackup.database.client import Run, Sink, Stream, ending, widened
+from pgbackup.database.client import Run, patience
+from pgbackup.database.contained import Contained
 from pgbackup.database.container import Container
+from pgbackup.database.streams import Sink, Stream, widened
 from pgbackup.errors import SuiteError, Unavailable
 
 LABEL = "pgbackup.owner"
@@ -39,6 +42,7 @@ def run_arguments(
     docker: Sequence[str],
     target: Target,
     run: Run,
+    name: str,
     container: Container,
     pipes: Path,
     user: str,
@@ -56,12 +60,12 @@ def run_arguments(
         passfile += ["--cap-add", "DAC_OVERRIDE"]
     return [
         *docker,
-        *("run", "--rm", "--interactive", "--pull", "never", "--name", run.application_name),
+        *("run", "--rm", "--interactive", "--pull", "never", "--name", name),
         *("--label", f"{LABEL}={run.owner}"),
         *("--network", f"container:{container.id}", "--user", user),
         *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
         *("--pids-limit", "64", "--log-driver", "none", "--no-healthcheck"),
-        *("--env", "PGSSLMODE=disable", *(passfile if target.passfile else ())),
+        *(passfile if target.passfile else ()),
         *(word for path, inside in mounts.items() for word in ("--mount", mount(str(path), inside))),
         *("--mount", mount(str(pipes), INSIDE), "--entrypoint", "sh"),
         *(container.image, "-c", FIRST_PROGRAM),
@@ -75,11 +79,10 @@ def mount(source: str, target: str, *options: str) -> str:
     return line.getvalue()
 
 
-class Sidecar:
+class Sidecar(Contained):
     """A running sidecar; made by `started()`."""
 
     kind = "sidecar"
-    connection: Mapping[str, str]
 
     def __init__(
         self,
@@ -89,38 +92,36 @@ class Sidecar:
         container: Container,
         environment: Mapping[str, str],
         pipes: Path,
+        name: str,
     ) -> None:
-        patience = {"connect_timeout": str(max(2, settings.wait_seconds))}
-        self.connection = {"host": "127.0.0.1", "port": container.port, "user": target.user, **patience}
-        self.environment = environment
-        self.container_id = container.id
-        self.image_id = container.image
-        self._target, self._settings, self._run, self._pipes = target, settings, run, pipes
+        where = {"host": "127.0.0.1", "port": container.port, "sslmode": "disable", "user": target.user}
+        super().__init__(target, settings, run, container, environment, {**where, **patience(settings)})
+        self.pipes, self._name = pipes, name
 
-    def command(self, program: Sequence[str]) -> list[str]:
-        return [*self._settings.docker, "exec", self._run.application_name, *program]
+    def command(self, program: Sequence[str], *, fed: bool = False) -> list[str]:
+        return self.inside(self._name, program, fed=fed)
 
     @contextmanager
     def reading(self, program: Sequence[str]) -> Iterator[Stream]:
         redirected = ["sh", "-c", 'exec "$@" >"$0"', f"{INSIDE}/output", *program]
         with (
-            _fifo(self._pipes / "output") as fd,
+            _fifo(self.pipes / "output") as fd,
             proc.Program(self.command(redirected), environment=self.environment) as running,
-            ending(self, self._run, self._target, self._settings, running),
+            self.ending(running),
         ):
-            yield Stream(widened(fd), running, self._target.database)
+            yield Stream(widened(fd), running, self.target.database)
 
     @contextmanager
     def writing(self, program: Sequence[str]) -> Iterator[Sink]:
         redirected = ["sh", "-c", 'exec "$@" <"$0"', f"{INSIDE}/input", *program]
-        fifo = self._pipes / "input"
+        fifo = self.pipes / "input"
         make_fifo(fifo)
         with (
             proc.Program(self.command(redirected), environment=self.environment) as running,
-            ending(self, self._run, self._target, self._settings, running),
+            self.ending(running),
         ):
             try:
-                sink = Sink(_open_for_writing(fifo, running, self._target), running, self._target.database)
+                sink = Sink(_open_for_writing(fifo, running, self.target), running, self.target.database)
             finally:
                 fifo.unlink(missing_ok=True)
             try:
@@ -181,16 +182,22 @@ def started(
         uid, gid = owner.st_uid, owner.st_gid
         os.chown(pipes, uid, gid)
     foreign = target.passfile is not None and target.passfile.stat().st_uid != uid
-    argv = run_arguments(settings.docker, target, run, container, pipes, f"{uid}:{gid}", foreign, mounts)
-    with alive(argv, target, settings, run, environment, pipes):
-        yield Sidecar(target, settings, run, container, environment, pipes)
+    name = name_of(run)
+    argv = run_arguments(settings.docker, target, run, name, container, pipes, f"{uid}:{gid}", foreign, mounts)
+    with alive(argv, name, target, settings, environment, pipes):
+        yield Sidecar(target, settings, run, container, environment, pipes, name)
+
+
+def name_of(run: Run) -> str:
+    """A name for a container of this run; it may have several."""
+    return f"{run.application_name}-{secrets.token_hex(2)}"
 
 
 @contextmanager
 def alive(
-    argv: Sequence[str], target: Target, settings: Settings, run: Run, environment: Mapping[str, str], pipes: Path
+    argv: Sequence[str], name: str, target: Target, settings: Settings, environment: Mapping[str, str], pipes: Path
 ) -> Iterator[None]:
-    """Let a container run for the length of the block: one called run.application_name, with FIRST_PROGRAM.
+    """Let a container of that name run for the length of the block, with FIRST_PROGRAM.
 
     argv: its `docker run`, with `pipes` at INSIDE. Raise Unavailable when it cannot be started.
     """
@@ -201,7 +208,7 @@ def alive(
             program = stack.enter_context(proc.Program(argv, environment=environment, stdin=read_end))
         finally:
             os.close(read_end)
-        stack.callback(_end, lifeline, program, settings, run, environment)
+        stack.callback(_end, lifeline, program, name, settings, environment)
         _await(ready, program, target)
         yield
 
@@ -242,14 +249,14 @@ def _await(ready: int, program: proc.Program, target: Target) -> None:
             raise Unavailable(f"the sidecar of '{target.container}' was not ready within {_START_SECONDS:g} s")
 
 
-def _end(lifeline: int, program: proc.Program, settings: Settings, run: Run, environment: Mapping[str, str]) -> None:
+def _end(lifeline: int, program: proc.Program, name: str, settings: Settings, environment: Mapping[str, str]) -> None:
     """Close the lifeline and see the container gone; if that takes too long, remove it by name."""
     os.close(lifeline)
     with interrupt.shielded():
         try:
             program.wait(_END_SECONDS)
         except TimeoutError:
-            remove([run.application_name], settings, environment, _END_SECONDS)
+            remove([name], settings, environment, _END_SECONDS)
 
 
 def remove(

@@ -10,79 +10,78 @@ from __future__ import annotations
 
 import time
 
-from pgbackup import interrupt, proc
-from pgbackup.config import Settings, Target
-from pgbackup.database.client import Client, Run, psql, query
+from pgbackup import interrupt
+from pgbackup.database.client import Client
 from pgbackup.database.naming import BEFORE, derived_prefix, identifier, literal
 from pgbackup.errors import SuiteError, Unavailable
 
-MAINTENANCE = "postgres"
 _ATTEMPTS = 5
 _ENDING_SECONDS = 10.0
-_IN_USE = "is being accessed by other users"
+_IN_USE = "55006"  # object_in_use (PostgreSQL manual, appendix A)
+_NO_DATABASE = "3D000"
 
 
-def exists(client: Client, run: Run, target: Target, settings: Settings, name: str) -> bool:
+def exists(client: Client, name: str) -> bool:
     """Whether the server has a database of this name."""
     sql = f"SELECT 1 FROM pg_database WHERE datname = {literal(name)}"
-    return query(client, run, target, sql, settings, MAINTENANCE) == "1"
+    return client.server_query(sql) == "1"
 
 
-def valid(client: Client, run: Run, target: Target, settings: Settings, name: str) -> bool:
+def valid(client: Client, name: str) -> bool:
     """Whether the server has it, and whole: a DROP DATABASE that was killed leaves one that nobody can use."""
     sql = f"SELECT 1 FROM pg_database WHERE datname = {literal(name)} AND datconnlimit <> -2"
-    return query(client, run, target, sql, settings, MAINTENANCE) == "1"
+    return client.server_query(sql) == "1"
 
 
-def end_sessions(client: Client, run: Run, target: Target, settings: Settings) -> None:
+def end_sessions(client: Client) -> None:
     """End what this run and killed ones of the same owner still do on the server, and see it gone.
 
     A statement goes on when its client was killed. Raise Unavailable when one does not go.
     """
     sql = (
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-        f" WHERE starts_with(application_name, {literal(f'pgbackup-{run.owner}-')}) AND pid <> pg_backend_pid()"
+        f" WHERE starts_with(application_name, {literal(client.run.family)}) AND pid <> pg_backend_pid()"
     )
     deadline = time.monotonic() + _ENDING_SECONDS
-    while query(client, run, target, sql, settings, MAINTENANCE) != "0":
+    while client.server_query(sql) != "0":
         if time.monotonic() > deadline:
-            raise Unavailable(f"sessions of an earlier restore of '{target.database}' do not end")
+            raise Unavailable(f"sessions of an earlier restore of '{client.target.database}' do not end")
         time.sleep(0.05)
 
 
-def drop(client: Client, run: Run, target: Target, settings: Settings, name: str) -> None:
+def drop(client: Client, name: str) -> None:
     """Drop a database, its sessions ended; nothing happens when it is not there."""
     sql = f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)"
-    query(client, run, target, sql, settings, MAINTENANCE)
+    client.server_query(sql)
 
 
-def dropped(client: Client, run: Run, target: Target, settings: Settings, name: str) -> bool:
+def dropped(client: Client, name: str) -> bool:
     """Drop a database as drop() does; return whether it was there to the server's last word: nothing comes between."""
     try:
-        query(client, run, target, f"DROP DATABASE {identifier(name)} WITH (FORCE)", settings, MAINTENANCE)
+        client.server_query(f"DROP DATABASE {identifier(name)} WITH (FORCE)")
     except SuiteError as error:
-        if "does not exist" not in error.message:
+        if error.sqlstate != _NO_DATABASE:
             raise
         return False
     return True
 
 
-def kept(client: Client, run: Run, target: Target, settings: Settings, infix: str = BEFORE) -> list[str]:
+def kept(client: Client, infix: str = BEFORE) -> list[str]:
     """The old databases that earlier restores have kept, newest first. infix: SCRATCH for those that failed."""
-    prefix = derived_prefix(target.database, infix)
+    prefix = derived_prefix(client.target.database, infix)
     sql = (
         "SELECT datname FROM pg_database"
         f" WHERE starts_with(datname, {literal(prefix)})"
         f" AND substr(datname, {len(prefix) + 1}) ~ '^[0-9]{{8}}_[0-9]{{6}}$' ORDER BY datname DESC"
     )
-    return [name for name in query(client, run, target, sql, settings, MAINTENANCE).splitlines() if name]
+    return [name for name in client.server_query(sql).splitlines() if name]
 
 
-def rename(client: Client, run: Run, target: Target, settings: Settings, name: str, new: str) -> None:
+def rename(client: Client, name: str, new: str) -> None:
     """Give a database that nobody uses another name."""
     sql = f"ALTER DATABASE {identifier(name)} RENAME TO {identifier(new)}"
     with interrupt.shielded():
-        query(client, run, target, sql, settings, MAINTENANCE)
+        client.server_query(sql)
 
 
 def swap_sql(live: str, incoming: str, outgoing: str | None) -> str:
@@ -119,21 +118,21 @@ def _ending_sql(live: str, incoming: str) -> str:
     return f"DO {literal(body)}"
 
 
-def swap(client: Client, run: Run, target: Target, settings: Settings, incoming: str, outgoing: str | None) -> None:
+def swap(client: Client, incoming: str, outgoing: str | None) -> None:
     """Rename the live database to `outgoing`, closed, and `incoming` to the live name, open, in one transaction.
 
     A signal is looked at before, between and after the attempts, not in one: the server would go on without us.
     Raise SuiteError when the sessions of the live database do not go, or the answer was lost: then only the server
     knows whether it has happened.
     """
-    ending = client.command(psql(client, run, MAINTENANCE, _ending_sql(target.database, incoming)))
+    live = client.target.database
     for attempt in range(_ATTEMPTS):
         interrupt.check()
-        with interrupt.shielded(), proc.Program(ending, environment=client.environment):
+        with interrupt.shielded(), client.meanwhile(_ending_sql(live, incoming)):
             try:
-                query(client, run, target, swap_sql(target.database, incoming, outgoing), settings, MAINTENANCE)
+                client.server_query(swap_sql(live, incoming, outgoing))
             except SuiteError as error:
-                if _IN_USE not in error.message or attempt == _ATTEMPTS - 1:
+                if error.sqlstate != _IN_USE or attempt == _ATTEMPTS - 1:
                     raise
             else:
                 return

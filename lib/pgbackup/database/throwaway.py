@@ -17,7 +17,7 @@ from pgbackup.config import Settings, Target
 from pgbackup.database import failures
 from pgbackup.database.client import Run
 from pgbackup.database.container import Container
-from pgbackup.database.sidecar import FIRST_PROGRAM, INSIDE, LABEL, Sidecar, alive, mount
+from pgbackup.database.sidecar import FIRST_PROGRAM, INSIDE, LABEL, Sidecar, alive, mount, name_of
 from pgbackup.errors import BackupBad, IoFailed, Unavailable
 
 # An image's /tmp may be written by all, and a new volume takes its mode: so any user can have it.
@@ -30,12 +30,12 @@ _NOBODY = 65534  # PostgreSQL does not run as root
 
 
 def run_arguments(
-    docker: Sequence[str], run: Run, image: str, pipes: Path, user: str, memory_megabytes: int
+    docker: Sequence[str], run: Run, name: str, image: str, pipes: Path, user: str, memory_megabytes: int
 ) -> list[str]:
     """Return the argument list of `docker run`. Pure. user: `uid:gid`, not root's."""
     return [
         *docker,
-        *("run", "--rm", "--interactive", "--pull", "never", "--name", run.application_name),
+        *("run", "--rm", "--interactive", "--pull", "never", "--name", name),
         *("--label", f"{LABEL}={run.owner}", "--network", "none", "--user", user),
         *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
         *("--memory", f"{memory_megabytes}m", "--pids-limit", "128", "--log-driver", "none", "--no-healthcheck"),
@@ -57,11 +57,17 @@ class Scratch(Sidecar):
     kind = "recovery"
 
     def __init__(
-        self, target: Target, settings: Settings, run: Run, image: str, environment: Mapping[str, str], pipes: Path
+        self,
+        target: Target,
+        settings: Settings,
+        run: Run,
+        image: str,
+        environment: Mapping[str, str],
+        pipes: Path,
+        name: str,
     ) -> None:
-        super().__init__(target, settings, run, Container("", image, "running"), environment, pipes)
+        super().__init__(target, settings, run, Container("", image, "running"), environment, pipes, name)
         self.connection = {"host": DISK, "port": "5432", "user": target.user}
-        self.target, self.settings, self.run, self.pipes = target, settings, run, pipes
 
     def say(self, *program: str) -> str:
         """Run a program to its end and return what it printed. Raise Unavailable with what it said."""
@@ -170,6 +176,7 @@ def started(
     if uid == 0:
         uid = gid = _NOBODY
         os.chown(pipes, uid, gid)
-    argv = run_arguments(settings.docker, run, image, pipes, f"{uid}:{gid}", memory_megabytes)
-    with alive(argv, target, settings, run, environment, pipes):
-        yield Scratch(target, settings, run, image, environment, pipes)
+    name = name_of(run)
+    argv = run_arguments(settings.docker, run, name, image, pipes, f"{uid}:{gid}", memory_megabytes)
+    with alive(argv, name, target, settings, environment, pipes):
+        yield Scratch(target, settings, run, image, environment, pipes, name)

@@ -153,11 +153,6 @@ def write(user: str, text: str, environment: Mapping[str, str]) -> None:
 
 
 def _install(user: str, text: str, environment: Mapping[str, str]) -> proc.Finished:
-    descriptor = os.memfd_create("crontab", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode("utf-8", "surrogateescape"))
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        argv = ["crontab", "-u", user, "-"]
+    argv = ["crontab", "-u", user, "-"]
+    with proc.fed(text.encode("utf-8", "surrogateescape")) as descriptor:
         return proc.run(argv, environment=environment, seconds=_SECONDS, stdin=descriptor)
-    finally:
-        os.close(descriptor)
