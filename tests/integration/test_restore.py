@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from demo import servers as demo_servers
-from tests.support import restores, servers
+from tests.support import restores, round_trip, servers
 from tests.support.restores import Lab
 from tests.support.servers import Server
 
@@ -101,6 +101,24 @@ def test_a_dump_made_by_hand_as_in_the_guide_is_restored_and_said_to_have_no_man
     good(lab, ended)
     assert "no manifest" in ended.stderr
     assert lab.content() == old
+
+
+def test_a_large_backup_whose_rows_are_followed_by_an_index_at_once_is_restored(lab: Lab) -> None:
+    """No key, no sequence between: more than 64 MiB of rows, then CREATE INDEX, in sessions of their own."""
+    restores.remade(lab, rows=1)
+    lab.sql('DROP TABLE orders, users, arrivals; DROP TABLE "odd ""name"", with a\nnewline"', lab.database)
+    lab.sql(
+        "CREATE TABLE events (n int, note text);"
+        " CREATE INDEX first ON events (n); CREATE INDEX second ON events (n DESC);"
+        " INSERT INTO events SELECT n, repeat(md5(n::text), 30000) FROM generate_series(1, 72) AS n",
+        lab.database,
+    )
+    file, new = lab.backup(), lab.content()
+    assert round_trip.manifest(file)["sql_bytes"] > 64 << 20
+    good(lab, lab.restore("--yes", "--into", "looked_at", file.name))
+    assert lab.content("looked_at") == new
+    indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = 'events'"
+    assert lab.sql(indexes, "looked_at") == [(2,)]
 
 
 def test_into_makes_another_database_and_leaves_the_live_one_alone(lab: Lab) -> None:

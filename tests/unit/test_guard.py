@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 import tracemalloc
 from collections.abc import Iterable
@@ -10,7 +9,6 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pgbackup.archive import guard
 from pgbackup.archive.guard import guarded
 from pgbackup.archive.sqldump import DumpScanner
 from pgbackup.errors import BackupBad
@@ -190,50 +188,6 @@ def test_the_pieces_do_not_matter(text: bytes, sizes: list[int]) -> None:
     assert bool(passed(cut(text, 1))[1]) == bool(refused)
     if refused:
         assert text.replace(b"\\restrict K", b"", 1).startswith(out) or text.startswith(out)
-
-
-# --- parts -------------------------------------------------------------------------------------------------
-
-PARTS = [
-    (guard.SETTING, b"SET client_encoding = 'UTF8';"),
-    (guard.SETTING, b"SELECT pg_catalog.set_config('search_path', '', false);"),
-    ("", b"CREATE TABLE public.t (a int);"),
-    (guard.SETTING, b"SET default_tablespace = 'x';"),
-    ("", COPY + b"SELECT pg_catalog.setval('public.s', 3, true);"),
-    ("", b"ALTER TABLE ONLY public.t ADD CONSTRAINT t_pkey PRIMARY KEY (a);"),
-    (guard.INDEX, b"CREATE INDEX one ON public.t USING btree (a) WHERE (b = ';');"),
-    (guard.INDEX, b'CREATE UNIQUE INDEX "two;" ON public.t USING btree (a);'),
-    ("", b"COMMENT ON INDEX one IS 'CREATE INDEX three';"),
-    ("", b"CREATE FUNCTION public.index() RETURNS int LANGUAGE sql AS $$ CREATE INDEX four; $$;"),
-]
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 50, 1 << 20])
-def test_settings_and_indexes_are_whole_parts_and_nothing_is_lost(size: int) -> None:
-    text = b"\n\n--\n-- Name: x; Type: INDEX\n--\n\n".join(statement for _, statement in PARTS) + b"\n\n-- end\n"
-    parts = list(guard.parted(cut(restricted(text), size), DumpScanner(), apart=True))
-    assert b"".join(part.text for part in parts) == passed([restricted(text)])[0]
-    for kind in (guard.SETTING, guard.INDEX):
-        found = [re.sub(rb"^--.*\n", b"", part.text, flags=re.M).strip() for part in parts if part.kind == kind]
-        assert found == [statement for of_kind, statement in PARTS if of_kind == kind]
-
-
-@pytest.mark.parametrize("size", SIZES[2:])
-def test_an_index_too_long_to_be_held_is_no_part_of_its_own(size: int) -> None:
-    text = b"CREATE INDEX long ON t (a) WHERE b IN (" + b"1234567, " * 200_000 + b"1);\nCREATE INDEX short ON t (a);\n"
-    parts = list(guard.parted(cut(text, size), DumpScanner(), apart=True))
-    assert b"".join(part.text for part in parts) == text
-    assert [part.text.strip() for part in parts if part.kind] in (
-        [b"CREATE INDEX short ON t (a);"],
-        text.strip().splitlines(),  # it came in one piece
-    )
-
-
-def test_a_setting_that_other_sessions_would_not_learn_of_is_refused() -> None:
-    text = b"-- " + b"x" * 3_000_000 + b"\nSET search_path = a;\n"
-    assert b"".join(part.text for part in guard.parted(cut(text, 1000), DumpScanner(), apart=False)) == text
-    with pytest.raises(BackupBad, match="a setting behind"):
-        list(guard.parted(cut(text, 1000), DumpScanner(), apart=True))
 
 
 # --- memory and time ----------------------------------------------------------------------------------------

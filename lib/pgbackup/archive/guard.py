@@ -93,6 +93,7 @@ class _Guard:
         self._apart = apart
         self._parts: list[tuple[int, int, str]] = []  # where each begins and ends that is to be a piece of its own
         self._is_partly_out = False  # the statement that has begun
+        self._is_tied = False  # it began in a line that psql reads to its end in one session
         self._statements = 0
         self._key = b""
         self._closed = False
@@ -137,21 +138,29 @@ class _Guard:
             self._command = position
         elif kind == "command end":
             self._close_command(position, text)
+        elif kind == "data end":
+            self._held_from, self._is_partly_out = position, bool(words)
+            self._is_tied = self._scanner.awaits_newline
         elif self._closed:
             raise self._refused(position, f"a statement behind \\unrestrict: {_shown(text)}")
         else:
             self._statements += 1
             if reason := refusal(words, text, ended=True):
                 raise self._refused(position, f"a statement that {reason}: {_shown(text)}")
-            if part := kind_of(words, text) if self._apart else "":
+            if part := self._kind():
                 self._part_ends(position, part)
-            self._held_from, self._is_partly_out = position + 1, False
+            self._held_from, self._is_partly_out, self._is_tied = position + 1, False, self._scanner.awaits_newline
+
+    def _kind(self) -> str:
+        """What the statement that has begun is to be a part of its own for, if so: INDEX or SETTING."""
+        kind = kind_of(self._scanner.words, self._scanner.text) if self._apart else ""
+        return "" if kind == INDEX and self._is_tied else kind
 
     def _part_ends(self, position: int, kind: str) -> None:
         if not self._is_partly_out:
             self._parts.append((self._held_from, position + 1, kind))
         elif kind == SETTING:  # other sessions would not learn of it
-            raise self._refused(position, "a setting behind more than 1 MiB of comment")
+            raise self._refused(position, "a setting behind rows or more than 1 MiB of comment")
 
     def _close_command(self, position: int, text: bytes) -> None:
         start, self._command = self._command, None
@@ -173,12 +182,13 @@ class _Guard:
         if not scanner.words:
             if self._apart and scanner.in_comment and decided - self._held_from <= _HELD_BYTES:
                 return self._held_from  # the next statement's own piece begins with whole lines
-            self._held_from, self._is_partly_out = decided, scanner.in_comment
+            # The line that ends COPY data may be known to its end before it is decided.
+            self._held_from, self._is_partly_out = max(self._held_from, decided), scanner.in_comment
             return decided
         if self._closed:
             raise self._refused(decided, f"a statement behind \\unrestrict: {_shown(scanner.text)}")
         reason = refusal(scanner.words, scanner.text, ended=False)
-        whole = self._apart and not self._is_partly_out and kind_of(scanner.words, scanner.text)
+        whole = "" if self._is_partly_out else self._kind()
         if whole and not reason and decided - self._held_from <= _HELD_BYTES:
             return self._held_from
         if reason == _UNDECIDED or (whole == SETTING and not reason):

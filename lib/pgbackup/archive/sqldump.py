@@ -46,7 +46,7 @@ class DumpScanner:
     restricted: there is a `\restrict KEY`.
     on_mark: what to call, if anything, with each mark of the lexer (see there): its kind, the position of its
         first byte in the dump, and some of the text from there on. `words` and `text` then describe the statement
-        or the command.
+        or the command. And with `data end` and the position behind the line that ends COPY data.
     """
 
     def __init__(self) -> None:
@@ -89,6 +89,11 @@ class DumpScanner:
         return self._lexer.text
 
     @property
+    def awaits_newline(self) -> bool:
+        """Whether the next newline begins COPY data or changes how strings are read."""
+        return bool(self._copies) or self._escapes is not None
+
+    @property
     def in_comment(self) -> bool:
         """Whether the text stands inside a comment now."""
         return self._copying is None and self._lexer.inside.endswith("comment")
@@ -127,7 +132,7 @@ class DumpScanner:
             before = position, self._copying
             if self._copying is not None:
                 position = self._copy_data(data, position)
-            elif self._copies or self._escapes is not None:
+            elif self.awaits_newline:
                 position = self._rest_of_line(data, position, final)
             else:
                 position = self._lexer.walk(data, position, len(data), final)
@@ -151,6 +156,8 @@ class DumpScanner:
             if data.startswith((b"\n", b"\r\n"), at + 3):
                 self.rows[self._copying] += _newlines(data[position:at])
                 self._copying = None
+                if self.on_mark:
+                    self.on_mark("data end", self._base + data.index(b"\n", at + 3) + 1, b"")
                 return at + 3
             at += 3
         unsure = _MAY_BE_COPY_END.search(data, max(position, len(data) - 4))
@@ -174,8 +181,6 @@ class DumpScanner:
         return newline
 
     def _mark(self, kind: str, data: bytes, start: int, _end: int) -> None:
-        if self.on_mark:
-            self.on_mark(kind, self._base + start, data[start : start + _EXCERPT_BYTES])
         if kind == "end":
             self._statement(self._lexer.words, self._lexer.text)
         elif kind == "command end" and (found := _RESTRICT.fullmatch(self._lexer.text)):
@@ -183,6 +188,8 @@ class DumpScanner:
             self._commands_match = self._commands_match and self._restricted == (key if ends else b"")
             self._restricted = b"" if ends else key
             self.restricted = True
+        if self.on_mark:
+            self.on_mark(kind, self._base + start, data[start : start + _EXCERPT_BYTES])
 
     def _statement(self, words: list[bytes], text: bytes) -> None:
         self.statements += 1
@@ -198,7 +205,7 @@ class DumpScanner:
             self.tables += next((word for word in words[1:] if word not in _TABLE_MODIFIERS), b"") == b"table"
         elif verb == b"set" and (found := _SET_STRINGS.fullmatch(text)):
             self._escapes = found[1].lower() in (b"off", b"false", b"no", b"0")
-        self._lexer.stopped = bool(self._copies) or self._escapes is not None
+        self._lexer.stopped = self.awaits_newline
 
     def _read_header(self, chunk: bytes) -> None:
         self._header += chunk[: _HEADER_BYTES - len(self._header)]

@@ -1,0 +1,138 @@
+"""The parts that a large dump is loaded in: settings and indexes apart, each a whole statement."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pgbackup.archive import guard
+from pgbackup.archive.guard import Part
+from pgbackup.archive.sqldump import DumpScanner
+from pgbackup.errors import BackupBad
+
+from tests.unit.test_guard import COPY, SIZES, cut, passed, restricted
+
+PARTS = [
+    (guard.SETTING, b"SET client_encoding = 'UTF8';"),
+    (guard.SETTING, b"SELECT pg_catalog.set_config('search_path', '', false);"),
+    ("", b"CREATE TABLE public.t (a int);"),
+    (guard.SETTING, b"SET default_tablespace = 'x';"),
+    ("", COPY + b"SELECT pg_catalog.setval('public.s', 3, true);"),
+    ("", b"ALTER TABLE ONLY public.t ADD CONSTRAINT t_pkey PRIMARY KEY (a);"),
+    (guard.INDEX, b"CREATE INDEX one ON public.t USING btree (a) WHERE (b = ';');"),
+    (guard.INDEX, b'CREATE UNIQUE INDEX "two;" ON public.t USING btree (a);'),
+    ("", b"COMMENT ON INDEX one IS 'CREATE INDEX three';"),
+    ("", b"CREATE FUNCTION public.index() RETURNS int LANGUAGE sql AS $$ CREATE INDEX four; $$;"),
+]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 50, 1 << 20])
+def test_settings_and_indexes_are_whole_parts_and_nothing_is_lost(size: int) -> None:
+    text = b"\n\n--\n-- Name: x; Type: INDEX\n--\n\n".join(statement for _, statement in PARTS) + b"\n\n-- end\n"
+    parts = list(guard.parted(cut(restricted(text), size), DumpScanner(), apart=True))
+    assert b"".join(part.text for part in parts) == passed([restricted(text)])[0]
+    for kind in (guard.SETTING, guard.INDEX):
+        found = [re.sub(rb"^--.*\n", b"", part.text, flags=re.M).strip() for part in parts if part.kind == kind]
+        assert found == [statement for of_kind, statement in PARTS if of_kind == kind]
+
+
+@pytest.mark.parametrize("size", SIZES[2:])
+def test_an_index_too_long_to_be_held_is_no_part_of_its_own(size: int) -> None:
+    text = b"CREATE INDEX long ON t (a) WHERE b IN (" + b"1234567, " * 200_000 + b"1);\nCREATE INDEX short ON t (a);\n"
+    parts = list(guard.parted(cut(text, size), DumpScanner(), apart=True))
+    assert b"".join(part.text for part in parts) == text
+    assert [part.text.strip() for part in parts if part.kind] in (
+        [b"CREATE INDEX short ON t (a);"],
+        text.strip().splitlines(),  # it came in one piece
+    )
+
+
+def test_a_setting_that_other_sessions_would_not_learn_of_is_refused() -> None:
+    text = b"-- " + b"x" * 3_000_000 + b"\nSET search_path = a;\n"
+    assert b"".join(part.text for part in guard.parted(cut(text, 1000), DumpScanner(), apart=False)) == text
+    with pytest.raises(BackupBad, match="a setting behind"):
+        list(guard.parted(cut(text, 1000), DumpScanner(), apart=True))
+
+
+# --- any dump, cut anywhere -----------------------------------------------------------------------------------
+
+STATEMENTS = [
+    *PARTS,
+    ("", b"COPY public.t (a) FROM stdin;\n\\.\n"),
+    ("", b"COPY public.t (a) FROM stdin;\n" + b"CREATE INDEX in_data ON t (a);\n" * 3 + b"\\N\n\\.\n"),
+    ("", b"COPY public.t (a) FROM stdin;\r\n1\r\n\\.\r\n"),
+    ("", b"INSERT INTO t VALUES ('CREATE INDEX five;');"),
+    ("", b"CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; END;"),
+    (guard.INDEX, b"CREATE INDEX \"in six\" ON ONLY public.t USING gin (a) WITH (fastupdate='off');"),
+    (guard.SETTING, b"SET default_table_access_method = heap;"),
+]
+GAPS = [b"\n", b"\n\n--\n-- Name: x; Type: TABLE DATA\n--\n\n", b" /* between */ ", b"\n\n\n"]
+
+
+@settings(max_examples=60, deadline=None)
+@example(chosen=[(STATEMENTS[4], b"\n"), (STATEMENTS[6], b"\n")], sizes=[45])
+@given(
+    st.lists(st.tuples(st.sampled_from(STATEMENTS), st.sampled_from(GAPS)), max_size=8),
+    st.lists(st.integers(1, 200), max_size=20),
+)
+def test_whatever_is_dumped_and_wherever_it_is_cut_each_part_is_whole(
+    chosen: list[tuple[tuple[str, bytes], bytes]], sizes: list[int]
+) -> None:
+    text, between, statements = b"", {0}, []
+    for (kind, statement), gap in chosen:
+        text += statement
+        between |= {len(text) + n for n in range(len(gap) + 1) if not gap[:n].strip() or n == len(gap)}
+        text += gap
+        statements += [(kind, statement)] * bool(kind)
+    whole = passed([text])
+    assert whole == (text, "")
+    cuts = sorted({sum(sizes[:n]) for n in range(len(sizes))})
+    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    for given_pieces in (pieces, cut(text, 1), [text]):
+        assert b"".join(part.text for part in guard.parted(given_pieces, DumpScanner(), apart=False)) == text
+        parts = list(guard.parted(given_pieces, DumpScanner(), apart=True))
+        assert b"".join(part.text for part in parts) == text
+        assert [(part.kind, bare(part)) for part in parts if part.kind] == statements
+        assert starts(parts) <= between
+
+
+def bare(part: Part) -> bytes:
+    """The part without the comments and the space before its statement."""
+    return re.sub(rb"\A(?:\s|--.*\n|/\*.*\*/)*", b"", part.text)
+
+
+def starts(parts: list[Part]) -> set[int]:
+    """Where in the dump a part begins that another session may take, or that follows one: only between statements."""
+    found, at = set(), 0
+    for part in parts:
+        found |= {at, at + len(part.text)} if part.kind == guard.INDEX else set()
+        at += len(part.text)
+    return found
+
+
+def test_every_cut_of_rows_with_an_index_behind_them() -> None:
+    """Two pieces, cut at each byte: what makes an index a part of its own must not reach back into the rows."""
+    index = b"CREATE INDEX one ON public.t USING btree (a);"
+    text = b"SET x = 1;\nCOPY public.t (a) FROM stdin;\nrow\nanother\n\\.\n\n--\n-- i\n--\n\n" + index + b"\n"
+    for at in range(len(text)):
+        parts = list(guard.parted([text[:at], text[at:]], DumpScanner(), apart=True))
+        assert b"".join(part.text for part in parts) == text
+        assert [bare(part) for part in parts if part.kind == guard.INDEX] == [index], at
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"COPY t (a) FROM stdin; CREATE INDEX one ON t (a);\n1\n\\.\n",
+        b"COPY t (a) FROM stdin; COPY t (a) FROM stdin; CREATE INDEX one ON t (a);\n1\n\\.\n2\n\\.\n",
+        b"SET standard_conforming_strings = off; CREATE INDEX one ON t (a) WHERE a = '\\'; SELECT ' \\! x --';\n",
+    ],
+)
+def test_what_psql_reads_differently_up_to_the_end_of_the_line_is_no_part_of_its_own(line: bytes) -> None:
+    """Another session would take the rows for statements, or end the string elsewhere."""
+    for size in SIZES:
+        parts = list(guard.parted(cut(line, size), DumpScanner(), apart=True))
+        assert b"".join(part.text for part in parts) == line
+        assert [part for part in parts if part.kind == guard.INDEX] == []
