@@ -294,7 +294,7 @@ WEIRD = [
     *([b""] * 30),
     *(b'"x" ', b"'x' ", b"E'\\'' ", b"(function) ", b":{?x} ", b":x ", b":'x' ", b"1a ", b"1 ", b"$1a ", b"$$ $$ "),
     *(b'u&"x" ', b"N'' ", b"/* c */ ", b"-- c\n", b"a.", b"a ", b"1.", b"1e", b"0x", b"b'' ", b"begin "),
-    *(b"end ", b"or "),
+    *(b"end ", b"or ", b"BEGIN ATOMIC ", b".begin ", b'"x"begin ', b"U&begin "),
 ]  # fmt: skip
 ROUTINES = [
     [start, *more, kind, b"f() ", *body]
@@ -367,6 +367,8 @@ def fuzz(psql: Psql, batches: int, survived: Callable[..., None]) -> None:
         commands = obeyed(psql, texts)
         for text, (_, refused), command in zip(texts, results, commands, strict=True):
             assert refused or not command, f"psql {psql.major} obeys, and the guard lets through: {text!r}"
+        changed = [out for text, (out, refused) in zip(texts, results, strict=True) if not refused and out != text]
+        assert not any(obeyed(psql, changed)), f"psql {psql.major} obeys what the guard made: {changed!r}"
         some = [out for out, refused in results if refused and b"MARK" in out]
         assert not any(obeyed(psql, some)), f"psql {psql.major} obeys what came out before: {some!r}"
         seen[0] += sum(commands)

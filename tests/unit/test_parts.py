@@ -83,7 +83,8 @@ def test_whatever_is_dumped_and_wherever_it_is_cut_each_part_is_whole(
     text, between, statements = b"", {0}, []
     for (kind, statement), gap in chosen:
         text += statement
-        between |= {len(text) + n for n in range(len(gap) + 1) if not gap[:n].strip() or n == len(gap)}
+        begins = [n for n in range(len(gap) + 1) if not gap[:n].strip() or gap[:n].endswith(b"\n")]
+        between |= {len(text) + n for n in [*begins, len(gap)]}  # but not in the middle of a comment
         text += gap
         statements += [(kind, statement)] * bool(kind)
     whole = passed([text])

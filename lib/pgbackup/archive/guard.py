@@ -22,36 +22,18 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from pgbackup.archive.refusals import UNDECIDED, refusal
 from pgbackup.archive.sqldump import BYTE_ORDER_MARK, DumpScanner
+from pgbackup.archive.sqltokens import TEXT_BYTES
 from pgbackup.errors import BackupBad
 
 # How much text may wait for a statement's kind to be known. COPY with its 1600 columns has some 200 KiB.
 _HELD_BYTES = 1 << 20
-_TEXT_BYTES = 1024  # what the lexer keeps of a statement
 _COMMAND = {False: re.compile(rb"\\restrict ([A-Za-z0-9]+)\r?"), True: re.compile(rb"\\unrestrict ([A-Za-z0-9]+)\r?")}
+_BEGIN = b"begin"
 _HINT = "pg_dump writes no such thing; look at the file before you trust it"
 
 INDEX, SETTING = "index", "setting"
-_UNDECIDED = "undecided"
-# What no dump begins a statement with. A ROLLBACK would also take back a SET that the scanner has seen.
-_VERBS = {
-    b"load": "loads a library",
-    b"discard": "resets the session",
-    b"rollback": "takes back what came before",
-    b"abort": "takes back what came before",
-    b"reassign": "reaches beyond one database",
-}
-_SHARED = {b"database", b"role", b"user", b"group", b"tablespace", b"system", b"owned"}
-_STRINGS, _ENCODING = b"standard_conforming_strings", (b"client_encoding", b"names")
-_SET_STRINGS = re.compile(rb"SET standard_conforming_strings = (?:on|off);")
-_SET_ENCODING = re.compile(rb"SET client_encoding (?:=|TO) '?([A-Za-z0-9_-]+)'?;", re.IGNORECASE)
-_SET_CONFIG = re.compile(rb"SELECT pg_catalog\.set_config\('search_path', '[^'\\]*', (?:false|true)\);")
-# Encodings in which a byte that looks like a quote or a backslash may be half a character (PostgreSQL manual, 24.3.1,
-# the rows without "Server?"; aliases from encnames.c). psql looks at characters then, the guard at bytes.
-_CLIENT_ONLY = (
-    *("big5", "win950", "windows950", "gbk", "win936", "windows936", "uhc", "win949", "windows949", "gb18030"),
-    *("johab", "sjis", "mskanji", "shiftjis", "win932", "windows932", "shiftjis2004"),
-)
 
 
 @dataclass(frozen=True)
@@ -66,8 +48,9 @@ def guarded(pieces: Iterable[bytes], scanner: DumpScanner) -> Iterator[bytes]:
     r"""Feed the pieces of a dump to the scanner and yield what of them is decided, in pieces of any length.
 
     All is yielded as it came, but for `\restrict KEY`, `\unrestrict KEY` (their newlines stay, so lines keep their
-    numbers) and a byte order mark. Raise BackupBad at the first thing that is refused: nothing from its start on, nor
-    from the start of its statement on where the statement is to blame, has been yielded, nor is it ever.
+    numbers), a byte order mark, and names that psql would take for the BEGIN of a body: they come in double quotes.
+    Raise BackupBad at the first thing that is refused: nothing from its start on, nor from the start of its statement
+    on where that one's first KiB is to blame, has been yielded, nor is it ever.
     """
     for part in parted(pieces, scanner, apart=False):
         yield part.text
@@ -99,7 +82,7 @@ class _Guard:
         self._closed = False
         self._command: int | None = None  # where a command begins that is still to be decided
         self._held_from = 0  # behind the last statement that is decided
-        self._cuts: list[tuple[int, int]] = []
+        self._edits: list[tuple[int, int, bytes]] = []  # where from, where to, and what psql gets in its place
         self._waiting = bytearray()
         self._begin = 0  # where that begins
         self._lines = 0  # that lie before it
@@ -129,7 +112,10 @@ class _Guard:
         """Take a mark of the lexer's. Raise BackupBad unless it is harmless."""
         words, text = self._scanner.words, self._scanner.text
         if kind == "odd":
-            raise self._refused(position, f"text that psql may read in more than one way: {_shown(excerpt)}")
+            raise self._odd(position, excerpt)
+        if kind == "name":
+            self._edits.append((position, position + len(_BEGIN), b'"%b"' % _BEGIN))
+            return
         if kind == "command":
             opened = bool(self._key)
             in_place = not words and not self._closed and (opened or not self._statements)
@@ -145,7 +131,7 @@ class _Guard:
             raise self._refused(position, f"a statement behind \\unrestrict: {_shown(text)}")
         else:
             self._statements += 1
-            if reason := refusal(words, text, ended=True):
+            if reason := refusal(words, text, names_setter=self._scanner.names_setter, ended=True):
                 raise self._refused(position, f"a statement that {reason}: {_shown(text)}")
             if part := self._kind():
                 self._part_ends(position, part)
@@ -169,14 +155,14 @@ class _Guard:
         if not found or (self._key and found[1] != self._key):
             raise self._refused(start, f"a command for psql: {_shown(text)}")
         self._key, self._closed = found[1], bool(self._key)
-        self._cuts.append((start, position))
+        self._edits.append((start, position, b""))
         self._held_from = position
 
     def _settled(self) -> int:
         """Return the position up to which all is decided and harmless. Raise BackupBad if that cannot be said."""
         scanner, decided = self._scanner, self._scanner.decided_bytes
         if self._command is not None:
-            if decided - self._command > _TEXT_BYTES:
+            if decided - self._command > TEXT_BYTES:
                 raise self._refused(self._command, f"a command for psql: {_shown(scanner.text)}")
             return self._command
         if not scanner.words:
@@ -187,11 +173,11 @@ class _Guard:
             return decided
         if self._closed:
             raise self._refused(decided, f"a statement behind \\unrestrict: {_shown(scanner.text)}")
-        reason = refusal(scanner.words, scanner.text, ended=False)
+        reason = refusal(scanner.words, scanner.text, names_setter=scanner.names_setter, ended=False)
         whole = "" if self._is_partly_out else self._kind()
         if whole and not reason and decided - self._held_from <= _HELD_BYTES:
             return self._held_from
-        if reason == _UNDECIDED or (whole == SETTING and not reason):
+        if reason == UNDECIDED or (whole == SETTING and not reason):
             if decided - self._held_from > _HELD_BYTES:
                 raise self._refused(self._held_from, f"a statement without end: {_shown(scanner.text)}")
             return self._held_from
@@ -209,17 +195,23 @@ class _Guard:
         return [part for part in [*found, Part(self._cut_out(until), "")] if part.text]
 
     def _cut_out(self, until: int) -> bytes:
-        """Take it out of what waits, without the bytes that psql is not to see."""
+        """Take it out of what waits, edited."""
         if self._begin == 0 and self._waiting.startswith(BYTE_ORDER_MARK):
-            self._cuts.insert(0, (0, len(BYTE_ORDER_MARK)))
+            self._edits.insert(0, (0, len(BYTE_ORDER_MARK), b""))
         text = bytes(self._waiting[: until - self._begin])
         self._lines += text.count(b"\n")
         del self._waiting[: until - self._begin]
-        for start, stop in reversed([cut for cut in self._cuts if cut[0] < until]):
-            text = text[: start - self._begin] + text[stop - self._begin :]
-        self._cuts = [cut for cut in self._cuts if cut[0] >= until]
+        for start, stop, instead in reversed([edit for edit in self._edits if edit[0] < until]):
+            text = text[: start - self._begin] + instead + text[stop - self._begin :]
+        self._edits = [edit for edit in self._edits if edit[0] >= until]
         self._begin = until
         return text
+
+    def _odd(self, position: int, excerpt: bytes) -> BackupBad:
+        what = f"text that psql may read in more than one way: {_shown(excerpt)}"
+        if self._scanner.words and not self._scanner.text.startswith(excerpt):
+            what += f", in the statement {_shown(self._scanner.text)}"
+        return self._refused(position, what)
 
     def _refused(self, position: int, what: str) -> BackupBad:
         line = 1 + self._lines + self._waiting.count(b"\n", 0, position - self._begin)
@@ -232,59 +224,6 @@ def kind_of(words: list[bytes], text: bytes) -> str:
         return INDEX
     is_setting = words[:1] in ([b"set"], [b"reset"]) or text.startswith(b"SELECT pg_catalog.set_config(")
     return SETTING if is_setting else ""
-
-
-def refusal(words: list[bytes], text: bytes, *, ended: bool) -> str:
-    """Given a statement's first words and bytes as the lexer notes them, say why it is refused.
-
-    Return "" when it is not, and `undecided` when more has to be seen. Pure.
-    """
-    verb = words[0] if words else b""
-    whole = ended or len(text) >= _TEXT_BYTES
-    if verb in _VERBS:
-        return _VERBS[verb]
-    if verb in (b"create", b"alter", b"drop"):
-        if not ended and len(words) < 3:
-            return _UNDECIDED
-        shared = words[1:2] and words[1] in _SHARED and words[1:3] != [b"user", b"mapping"]
-        return "reaches beyond one database" if shared else ""
-    if verb == b"copy":
-        return _copy_refusal(words) if ended else _UNDECIDED
-    if verb in (b"set", b"reset"):
-        return _setting_refusal(words, text, whole) if whole or len(words) >= 3 else _UNDECIDED
-    if verb == b"select":
-        allowed = b"set_config" not in text.lower() or _SET_CONFIG.fullmatch(text)
-        return "" if whole and allowed else "changes a setting as no dump does" if whole else _UNDECIDED
-    if verb == b"prepare":
-        refused = words[1:] == [b"transaction"]
-        return "prepares a transaction" if refused else "" if ended or words[1:] else _UNDECIDED
-    return ""
-
-
-def _copy_refusal(words: list[bytes]) -> str:
-    """Only psql's own input and output will do. A second FROM may be the real one: the first can be a name's part."""
-    places = [at for at, word in enumerate(words) if word in (b"from", b"to")]
-    if len(places) == 1 and words[places[0] + 1 : places[0] + 2] in ([b"stdin"], [b"stdout"]):
-        return ""
-    return "makes the server read or write a file, or run a program"
-
-
-def _setting_refusal(words: list[bytes], text: bytes, whole: bool) -> str:
-    """SET and RESET of the settings that psql's reading depends on: as pg_dump writes it, or not at all."""
-    reset = words[0] == b"reset"
-    name = next((word for word in words[1:] if reset or word not in (b"session", b"local")), b"")
-    if name in (b'"', b"'", b"$", b"u"):
-        return "changes a setting by a quoted name"
-    if name != _STRINGS and name not in _ENCODING and not (reset and name == b"all"):
-        return ""
-    if not whole:
-        return _UNDECIDED
-    encoding = _SET_ENCODING.fullmatch(text)
-    if not encoding and not _SET_STRINGS.fullmatch(text):
-        return "changes how psql reads the rest as no dump does"
-    if encoding and re.sub(rb"[^a-z0-9]", b"", encoding[1].lower()).decode() in _CLIENT_ONLY:
-        return "changes to an encoding that cannot be checked (pg_dump --encoding=UTF8 makes one that can)"
-    return ""
 
 
 def _shown(text: bytes) -> str:

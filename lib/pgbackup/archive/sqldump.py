@@ -18,6 +18,10 @@ _TABLE_OF = {
     kind: re.compile(start + rb"\s+(" + _NAME + rb"(?:\s*\.\s*" + _NAME + rb")*)", re.IGNORECASE)
     for kind, start in ((b"copy", rb"COPY(?:\s+BINARY)?"), (b"insert", rb"INSERT\s+INTO(?:\s+ONLY)?"))
 }
+_ROUTINE = re.compile(
+    rb"CREATE\s+(?:OR\s+REPLACE\s+)?(?:FUNCTION|PROCEDURE)\s+(" + _NAME + rb"(?:\s*\.\s*" + _NAME + rb")*)",
+    re.IGNORECASE,
+)
 _TABLE_MODIFIERS = {b"unlogged", b"foreign", b"temp", b"temporary", b"global", b"local"}
 _SET_STRINGS = re.compile(
     rb"SET\s+(?:SESSION\s+|LOCAL\s+)?standard_conforming_strings\s*(?:=|\sTO\s)\s*'?(\w+)'?\s*;", re.IGNORECASE
@@ -44,6 +48,8 @@ class DumpScanner:
     complete: after finish(): the text ends between statements with pg_dump's own last lines to the byte, and
         every `\restrict KEY` was followed by its `\unrestrict KEY`.
     restricted: there is a `\restrict KEY`.
+    misread: functions and procedures, as they are spelled, that psql by itself takes for longer than they are: they
+        have the word `begin` for a name, see the lexer's mark `name`.
     on_mark: what to call, if anything, with each mark of the lexer (see there): its kind, the position of its
         first byte in the dump, and some of the text from there on. `words` and `text` then describe the statement
         or the command. And with `data end` and the position behind the line that ends COPY data.
@@ -58,6 +64,7 @@ class DumpScanner:
         self.server_version = ""
         self.pg_dump_version = ""
         self.restricted = False
+        self.misread: list[str] = []
         self.on_mark: Callable[[str, int, bytes], None] | None = None
         self._base = 0  # where in the dump the data begins that the lexer walks over
         self._header = b""
@@ -71,6 +78,7 @@ class DumpScanner:
         self._last_dot: int | None = None  # in the present piece; None: not looked for yet
         self._restricted = b""
         self._commands_match = True
+        self._has_name = False
         self._lexer = Lexer(self._mark)
 
     @property
@@ -87,6 +95,11 @@ class DumpScanner:
     def text(self) -> bytes:
         """The first bytes of the statement or the command that has begun."""
         return self._lexer.text
+
+    @property
+    def names_setter(self) -> bool:
+        """Whether the statement that has begun may call set_config(), see the lexer."""
+        return self._lexer.names_setter
 
     @property
     def awaits_newline(self) -> bool:
@@ -183,6 +196,8 @@ class DumpScanner:
     def _mark(self, kind: str, data: bytes, start: int, _end: int) -> None:
         if kind == "end":
             self._statement(self._lexer.words, self._lexer.text)
+        elif kind == "name":
+            self._has_name = True
         elif kind == "command end" and (found := _RESTRICT.fullmatch(self._lexer.text)):
             ends, key = found.groups()
             self._commands_match = self._commands_match and self._restricted == (key if ends else b"")
@@ -193,6 +208,9 @@ class DumpScanner:
 
     def _statement(self, words: list[bytes], text: bytes) -> None:
         self.statements += 1
+        if self._has_name:
+            self.misread.append(_routine(text))
+            self._has_name = False
         verb = words[0] if words else b""
         if verb == b"copy" and _reads_stdin(words):
             table = _table(verb, text)
@@ -232,6 +250,12 @@ def _reads_stdin(words: list[bytes]) -> bool:
     """Whether a COPY statement of these words makes psql read data; PostgreSQL takes STDOUT for the same here."""
     source = words.index(b"from") + 1 if b"from" in words else len(words)
     return words[source : source + 1] in ([b"stdin"], [b"stdout"])
+
+
+def _routine(text: bytes) -> str:
+    """The routine's name as the statement spells it."""
+    found = _ROUTINE.match(text)
+    return (found[1] if found else text[:_EXCERPT_BYTES]).decode("utf-8", "backslashreplace")
 
 
 def _table(verb: bytes, text: bytes) -> str:

@@ -12,7 +12,9 @@ import re
 from collections.abc import Callable
 
 from pgbackup.archive.sqltokens import (
+    ATOMIC,
     BEGINNINGS,
+    COMMENT,
     END_OF,
     EXPONENT,
     GLUED,
@@ -21,7 +23,9 @@ from pgbackup.archive.sqltokens import (
     LONGEST_TAG,
     LOOKAHEAD_BYTES,
     NUMBER,
+    READ_THROUGH,
     ROUTINES,
+    SETTER,
     STRING,
     TEXT_BYTES,
     TOKEN,
@@ -39,6 +43,8 @@ class Lexer:
     `end`: the semicolon that makes psql send the statement; `words`, `text` and `tuples` describe it.
     `command`: a backslash outside quotes and comments, where psql begins a command of its own.
     `command end`: the newline after it; `text` is the line from the backslash on.
+    `name`: a function's, a column's or a table's name that psql takes for the BEGIN of a routine's body, so that for
+        psql the statement does not end where it ends for the server; in double quotes it is but a name to both.
     `odd`: text that releases of psql read differently, or that is not worth reading right. pg_dump never
         writes it: a number glued to a string or to a name with $, a lone carriage return, a very long dollar
         quote's tag, a psql variable that exists, a statement that does not begin with a plain word, CREATE
@@ -49,6 +55,7 @@ class Lexer:
     words: the statement's first words outside parentheses in lower case, as many as its kind needs, with `'`,
         `"`, `$` and `(` standing for strings, quoted names, a dollar quote and a pair of parentheses.
     text: the first 1024 bytes of the statement. tuples: pairs of parentheses right after the word VALUES.
+    names_setter: a statement that is run at once has `set_config` as a word or a name, or a name by code points.
     escapes: standard_conforming_strings is off, so a backslash escapes in every string.
     """
 
@@ -58,6 +65,7 @@ class Lexer:
         self.stopped = False
         self.words: list[bytes] = []
         self.tuples = 0
+        self.names_setter = False
         self._inside = ""
         self._comments = 0
         self._tag = b""
@@ -69,6 +77,7 @@ class Lexer:
         self._wanted = 1
         self._counting = False
         self._routine = False
+        self._reads_through = False
         self._behind_inner_semicolon = False
 
     @property
@@ -104,7 +113,9 @@ class Lexer:
 
     def _at_top(self, data: bytes, position: int, limit: int, end: int) -> int:
         while position < limit and not self._inside and not self.stopped:
-            words_matter = not self._parentheses and (self._counting or self._routine or len(self.words) < self._wanted)
+            words_matter = self._reads_through or (
+                not self._parentheses and (self._counting or self._routine or len(self.words) < self._wanted)
+            )
             found = (TOKEN if words_matter else TOKEN_OR_MANY).search(data, position, end)
             if found is None or found.start() >= limit:
                 return limit
@@ -115,6 +126,7 @@ class Lexer:
             elif first == 0x27 and not self.escapes:
                 position = self._skip(b"'", "string", data, position, limit)
             elif first == 0x22:
+                self.names_setter |= self._reads_through and self._is_setter(data, at, end)
                 position = self._skip(b'"', "quoted name", data, position, limit)
             elif first == 0x28:  # (
                 if not self._parentheses:
@@ -128,11 +140,11 @@ class Lexer:
                 self._semicolon(data, at)
             elif first == 0x3A:  # : and perhaps a variable's name, perhaps cut off
                 if data[at:position] in VARIABLES or data[position - 1] == 0x7B:
-                    self.on_mark("odd", data, at, position)
+                    self._odd(data, at, position)
                 elif position == end and end - at > LOOKAHEAD_BYTES:
                     self._inside = "variable"
             elif first == 0x0D:
-                self.on_mark("odd", data, at, position)
+                self._odd(data, at, position)
             else:
                 self._open(data, at, position)
         return position
@@ -145,6 +157,12 @@ class Lexer:
             self._inside = inside
             return limit
         return at + 1
+
+    def _is_setter(self, data: bytes, at: int, end: int) -> bool:
+        """Whether the quoted name that begins there may be set_config: by code points it may be any."""
+        last = at + 1 + len(SETTER)
+        before, name = self._previous(data, at), data[at + 1 : min(last + 1, end)]
+        return (name.lower() == SETTER + b'"' and before[-1:] != b'"') or before.lower() == b"u&"
 
     def _words(self, found: re.Match[bytes], data: bytes, end: int, matter: bool) -> int:
         """Take one word, or several that do not matter, and the quote that the last one is a prefix of."""
@@ -166,7 +184,7 @@ class Lexer:
         if position == end and end - last > LOOKAHEAD_BYTES:
             self._inside = "word"
         elif data.startswith((b"'", b"&'"), position) and self._is_glued(data, last):
-            self.on_mark("odd", data, last, position)
+            self._odd(data, last, position)
         elif position - last == 1 and data[position : position + 1] in (b"'", b"&"):
             return self._prefixed(data, last, position)
         return position
@@ -185,7 +203,7 @@ class Lexer:
             self._text, self._text_from = b"", at
             self.on_mark("command", data, at, end)
         elif not token.endswith(b"$"):
-            self.on_mark("odd", data, at, end)
+            self._odd(data, at, end)
         else:
             self._inside, self._tag = "dollar quote", token
             self._note(b"$", data, at)
@@ -227,9 +245,10 @@ class Lexer:
         if not self.words:
             self._wanted = WORDS_OF.get(word, 1)
         self._counting = word == b"values"
+        self.names_setter |= self._reads_through and word == SETTER
         if self._routine:
             if self._is_glued(data, at) and not EXPONENT.fullmatch(word):
-                self.on_mark("odd", data, at, end)
+                self._odd(data, at, end)
             self._count_blocks(data, at, end, word)
         self._note(word, data, at, end)
 
@@ -245,13 +264,25 @@ class Lexer:
         return quote + 1
 
     def _count_blocks(self, data: bytes, at: int, end: int, word: bytes) -> None:
-        if word == b"begin" or (word == b"case" and self._blocks):
+        if word == b"begin" and self._is_name(data, at, end):
+            self._keep_text(data, at)
+            self.on_mark("name", data, at, end)
+        elif word == b"begin" or (word == b"case" and self._blocks):
             self._blocks += 1
         elif word == b"end":
             self._blocks = max(0, self._blocks - 1)
         if self._behind_inner_semicolon and word not in IN_BODIES:
-            self.on_mark("odd", data, at, end)
+            self._odd(data, at, end)
         self._behind_inner_semicolon = False
+
+    def _is_name(self, data: bytes, at: int, end: int) -> bool:
+        """Whether this `begin` is a name, in such a place that it still is one in double quotes and nothing else.
+
+        PostgreSQL spells names that it need not quote in lower case, and BEGIN in upper case.
+        """
+        before, behind = self._previous(data, at)[-1:], data[end : end + 1]
+        alone = data[at:end] == b"begin" and before not in b"\"'&$:" and behind not in b"\"'&$"
+        return alone and not COMMENT.match(data, end) and (before == b"." or not ATOMIC.match(data, end))
 
     def _semicolon(self, data: bytes, at: int) -> None:
         if self._parentheses or self._blocks:
@@ -265,7 +296,8 @@ class Lexer:
         self.words = []
         self.tuples = self._parentheses = self._blocks = 0
         self._wanted = 1
-        self._counting = self._routine = self._behind_inner_semicolon = False
+        self._counting = self._routine = self._reads_through = self._behind_inner_semicolon = False
+        self.names_setter = False
         self._text, self._text_from = b"", -1
 
     def _note(self, word: bytes, data: bytes, at: int, end: int = 0) -> None:
@@ -278,13 +310,19 @@ class Lexer:
         if len(self.words) < 4 and tuple(self.words) in BEGINNINGS:
             is_prefix = end == at + 1 and data.startswith((b"'", b"&"), end)
             if not end or is_prefix or self._is_glued(data, at):
-                self.on_mark("odd", data, at, at + 1)
+                self._odd(data, at, at + 1)
         if not self.words:
             self._text, self._text_from = b"", at
+            self._reads_through = word in READ_THROUGH
         elif word in (b'"', b"'") and self.words[-1] == word:
             return  # most likely a doubled quote inside of it
         self.words.append(word)
         self._routine = self._routine or tuple(self.words) in ROUTINES
+
+    def _odd(self, data: bytes, at: int, end: int) -> None:
+        if at > self._text_from:
+            self._keep_text(data, at)
+        self.on_mark("odd", data, at, end)
 
     def _keep_text(self, data: bytes, until: int) -> None:
         if self._text_from >= 0:
@@ -293,10 +331,12 @@ class Lexer:
 
     def _find_glued(self, data: bytes, start: int, end: int) -> None:
         before = self._previous(data, start)
-        text = STRING.sub(lambda string: b"'" * len(string[0]), data[start:end])
-        if found := GLUED.search(before + text):
-            dollar = start + found.end() - 1 - len(before)
-            self.on_mark("odd", data, dollar, dollar + 1)
+        text = before + STRING.sub(lambda string: b"'" * len(string[0]), data[start:end])
+        for found in GLUED.finditer(text):
+            digits, dollar = found.start(), start + found.end() - 1 - len(before)
+            in_word = digits - 2 >= len(before) and text[digits - 1] == 0x24 and text[digits - 2] in LETTERS
+            if not in_word:
+                self._odd(data, dollar, dollar + 1)
 
     def _is_glued(self, data: bytes, at: int) -> bool:
         """Whether a number ends where the word begins."""

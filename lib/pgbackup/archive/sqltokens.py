@@ -55,3 +55,9 @@ ROUTINES = {
 BEGINNINGS = {(), (b"create",), (b"create", b"or"), (b"create", b"or", b"replace")}
 # What a statement in such a body begins with, if not with a parenthesis. All else does not belong into one.
 IN_BODIES = {b"select", b"insert", b"update", b"delete", b"merge", b"with", b"values", b"table", b"return", b"end"}
+# Run at once and able to call a function: here every word is looked at, for a setting may change by set_config().
+READ_THROUGH = {b"select", b"with", b"values", b"explain", b"prepare", b"execute", b"call", b"declare", b"copy"}
+SETTER = b"set_config"
+# Behind the BEGIN of a body, in the same line; all else that is spelled so is somebody's name.
+ATOMIC = re.compile(rb"[ \t]{1,64}(?i:atomic)(?![" + _START + rb"0-9$])")
+COMMENT = re.compile(rb"[ \t]{0,64}(?:--|/\*)")

@@ -46,6 +46,7 @@ def make(job: Job, outcome: Outcome) -> None:
     with workfiles.partial(job.place, job.run.owner, job.run.token) as (partial_name, descriptor):
         facts, written = _dump(job, outcome, descriptor, started, last)
         _warn_if_shrunk(job, outcome, written, last)
+        _warn_if_misread(job, outcome, written)
         with outcome.timed("sync"):
             os.fsync(descriptor)
         contents = _read_back(job, outcome, descriptor)
@@ -221,6 +222,16 @@ def _warn_if_shrunk(job: Job, outcome: Outcome, written: Written, last: Backup |
             f" less than half of the {size(last.manifest.sql_bytes)} in '{last.name}'"
         )
         job.warn("backup.shrunk", message, outcome)
+
+
+def _warn_if_misread(job: Job, outcome: Outcome, written: Written) -> None:
+    if names := written.scanner.misread:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        message = (
+            f"psql alone cannot read this dump of '{job.target.database}': it takes the name 'begin' in the text of"
+            f" {', '.join(names[:3])}{more} for the beginning of a body; restore-postgres.sh can, it quotes the name"
+        )
+        job.warn("backup.misread", message, outcome)
 
 
 def _read_back(job: Job, outcome: Outcome, descriptor: int) -> Contents:
