@@ -13,7 +13,7 @@ from pgbackup.archive.guard import Part
 from pgbackup.archive.source import Source
 from pgbackup.commands.job import Job
 from pgbackup.commands.restore_record import Record
-from pgbackup.database import load, scratch
+from pgbackup.database import load, older_server, scratch
 from pgbackup.database.client import Client
 from pgbackup.errors import BackupBad, Unavailable
 
@@ -58,6 +58,7 @@ def _load(job: Job, ask: Client, filling: Filling, name: str) -> None:
         # Only our own files are surely what pg_dump wrote, and only for large ones further sessions are worth it.
         apart = filling.source.manifest is not None and filling.contents.sql_bytes >= _LARGE_BYTES
         parts = _counted(guard.parted(reader.pieces(), reader.scanner, apart=apart), advance)
+        parts = older_server.for_server(parts, filling.major)
         try:
             load.load(ask, name, parts, restricts=filling.restricts)
         except Unavailable as error:

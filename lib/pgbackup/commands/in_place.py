@@ -16,7 +16,7 @@ from pgbackup.commands import restore_checks
 from pgbackup.commands.fill import Filling, fill
 from pgbackup.commands.job import Job
 from pgbackup.commands.restore_record import Record
-from pgbackup.database import scratch, swap
+from pgbackup.database import preflight, swap
 from pgbackup.database.client import Client
 
 
@@ -45,7 +45,7 @@ def bring_back(job: Job, ask: Client, entry: journal.Entry) -> None:
     try:
         contents = dumpfile.check(opened.descriptor)
         server = opened.manifest.raw["server"] if opened.manifest else {}
-        major = scratch.preflight(ask)["major"]
+        major = preflight.look(ask, [])["major"]
         filling = Filling(opened, contents, server, major, restricts=restore_checks.load_restricts(job, ask))
         fill(job, ask, filling, entry.scratch, Record(job.target.name, job.target.database, "bring back"))
         swap.swap(ask, entry.scratch, None)

@@ -13,7 +13,7 @@ from pgbackup.archive import catalog, dumpfile, expiry, names, publish, retentio
 from pgbackup.archive.catalog import Backup
 from pgbackup.archive.dumpfile import Contents, Written
 from pgbackup.archive.manifest import FORMAT
-from pgbackup.commands import unfinished
+from pgbackup.commands import needs, unfinished
 from pgbackup.commands.job import Job, Outcome
 from pgbackup.commands.result import instant, short_version, size
 from pgbackup.database import container, failures, pg_dump, sidecar
@@ -101,7 +101,10 @@ def _dump(job: Job, outcome: Outcome, descriptor: int, started: datetime, last: 
     with ExitStack() as stack:
         with outcome.timed("connect"):
             client = stack.enter_context(job.client())
-        return dump(job, client, outcome, descriptor, started, last)
+        facts, written = dump(job, client, outcome, descriptor, started, last)
+        for problem in needs.of_the_role(client, facts):
+            job.warn("restore.hindered", f"as it is now, a restore would be refused: {problem}", outcome)
+        return facts, written
 
 
 def dump(

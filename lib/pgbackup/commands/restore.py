@@ -100,7 +100,7 @@ def _prepared(job: Job, ask: Client, opened: Source, options: Options, record: R
     contents, situation = _examined(job, ask, opened, options, record)
     record.rows, record.tables = sum(contents.rows.values()), len(contents.rows)
     record.sql_bytes = contents.sql_bytes
-    record.warnings += [f"service '{name}' does not exist" for name in situation.absent]
+    record.warnings += [*situation.warnings, *(f"service '{name}' does not exist" for name in situation.absent)]
     when = "only while the databases change places" if options.online else "until the restore is over"
     say("\n".join(restore_checks.lines(job, opened, contents, situation, into=options.into, when=when)))
     now = datetime.now().astimezone()

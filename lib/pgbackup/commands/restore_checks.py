@@ -12,9 +12,10 @@ from typing import Any
 from pgbackup import proc
 from pgbackup.archive.dumpfile import Contents
 from pgbackup.archive.source import Source
+from pgbackup.commands import needs
 from pgbackup.commands.job import Job
 from pgbackup.commands.result import age, size
-from pgbackup.database import naming, scratch, swap
+from pgbackup.database import naming, preflight, scratch, swap
 from pgbackup.database.client import Client
 from pgbackup.database.facts import gather
 from pgbackup.database.naming import identifier
@@ -35,6 +36,7 @@ class Situation:
     restored one gets. major: the server's.
 
     up: services that run, in stopping order; absent: configured ones that do not exist. now_rows: None if not known.
+    warnings: what may go otherwise than it was, and stops nothing.
     """
 
     exists: bool
@@ -45,6 +47,7 @@ class Situation:
     major: int
     restricts: bool
     missing_roles: dict[str, str]
+    warnings: list[str] = field(default_factory=list)
     up: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
 
@@ -65,7 +68,7 @@ def examine(
     """
     held = source.manifest
     server: dict[str, Any] = held.raw["server"] if held else {}
-    found = scratch.preflight(client)
+    found = preflight.look(client, server.get("owners") or [])
     restricts = load_restricts(job, client)
     missing = _missing_roles(server, found["roles"])
     up, absent = ([], []) if into else services.running(job.target.services, job.settings, job.environment)
@@ -73,12 +76,13 @@ def examine(
     contents = read()
     problems = [
         *_foreign(job, source, into),
-        *_hindrances(found, server, _major(held.raw["server_version"]) if held else 0),
+        *needs.lasting(found, server),
+        *needs.of_this_backup(found, server, needs.major(held.raw["server_version"]) if held else 0),
         *unknown_locale,
     ]
     if missing and not create_roles:
         problems.append(f"roles that the dump needs are missing: {', '.join(missing)} (--create-roles makes them)")
-    problems += name_problems(job, client, into) if into else _in_use(found)
+    problems += name_problems(job, client, into) if into else needs.of_a_swap(found)
     if problems:
         kind = BackupBad if _foreign(job, source, into) else ConfigurationError
         raise kind("; ".join(problems), "nothing was touched; docs/restore.md says what to do about each")
@@ -98,6 +102,7 @@ def examine(
         major=found["major"],
         restricts=restricts,
         missing_roles=missing,
+        warnings=needs.other_versions(found, server),
         up=up,
         absent=absent,
     )
@@ -120,19 +125,6 @@ def _foreign(job: Job, source: Source, into: str) -> list[str]:
     return [f"'{source.path.name}' is a backup {whose}, not of '{job.target.database}' (--into NAME insists)"]
 
 
-def _hindrances(found: dict[str, Any], server: dict[str, Any], dumped_major: int) -> list[str]:
-    problems = []
-    if not found["may_create"]:
-        problems.append("the role may not create databases (ALTER ROLE … CREATEDB)")
-    if dumped_major > found["major"]:
-        problems.append(f"the dump is of PostgreSQL {dumped_major}, and the server is {found['major']}")
-    for what, here in (("extensions", found["extensions"]), ("tablespaces", found["tablespaces"])):
-        lacking = sorted(set(server.get(what) or []) - set(here))
-        if lacking:
-            problems.append(f"{what} that the dump needs are missing on the server: {', '.join(lacking)}")
-    return problems
-
-
 def _locale_missing(job: Job, client: Client, server: dict[str, Any]) -> list[str]:
     """The server itself is asked, by a collation that is never made. Others of its objections do not matter here."""
     try:
@@ -141,22 +133,6 @@ def _locale_missing(job: Job, client: Client, server: dict[str, Any]) -> list[st
         if "could not create locale" in error.message:
             return [f"a locale that the dump needs is missing on the server: {error.message}"]
     return []
-
-
-def _in_use(found: dict[str, Any]) -> list[str]:
-    problems = []
-    if found["prepared"]:
-        problems.append(f"{found['prepared']} prepared transactions are open in it (COMMIT or ROLLBACK PREPARED)")
-    if found["slots"]:
-        problems.append(f"replication slots use it: {', '.join(found['slots'])}")
-    if found["subscriptions"]:
-        problems.append(f"{found['subscriptions']} subscriptions belong to it")
-    return problems
-
-
-def _major(version: str) -> int:
-    found = re.match(r"\d+", version)
-    return int(found.group()) if found else 0
 
 
 _RESTRICTS_FROM = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}

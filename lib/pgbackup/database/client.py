@@ -90,6 +90,7 @@ class Client(ABC):
         self.target, self.settings, self.run, self.environment = target, settings, run, environment
         self.connection: dict[str, str] = dict(connection)
         self.further: dict[str, str] = {}
+        self.pooled = False  # what is there takes no options at the start of a session
         self._maintenance: dict[str, str] = {}
 
     @abstractmethod
@@ -175,10 +176,13 @@ class Client(ABC):
 
     def _psql(self, database: str) -> list[str]:
         """Return the argument list of a psql that is fed statements, and prints rows only, unaligned. Pure."""
-        begin = {"client_encoding": "UTF8", "options": session.options(session.OPTIONS, self.further)}
+        begin = {"client_encoding": "UTF8"} | ({} if self.pooled else {"options": self._options()})
         where = conninfo({**self.connection, **begin}, database, self.run.application_name)
         words = ["psql", "-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"]
         return self.command([*words, "-d", where, "-f", "-"], fed=True)
+
+    def _options(self) -> str:
+        return session.options(session.OPTIONS, self.further)
 
     def _answer(self, sql: str, values: Sequence[str], database: str, seconds: float | None) -> str:
         limit = self.settings.command_seconds if seconds is None else seconds
@@ -186,7 +190,9 @@ class Client(ABC):
         with proc.fed(_script(sql, values)) as descriptor:
             finished = proc.run(program, environment=self.environment, seconds=limit, stdin=descriptor)
         if finished.status != 0:
-            if failures.nobody_listens(finished.stderr) and self.relocated():
+            pooler = not self.pooled and failures.is_pooler(finished.stderr)
+            self.pooled = self.pooled or pooler
+            if pooler or (failures.nobody_listens(finished.stderr) and self.relocated()):
                 return self._answer(sql, values, database, seconds)
             raise failures.explained(failures.unnumbered(finished.stderr), finished.status, "psql", self.target)
         return finished.stdout.decode("utf-8", "replace").strip("\n")

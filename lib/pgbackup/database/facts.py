@@ -10,18 +10,22 @@ from typing import Any
 from pgbackup import interrupt
 from pgbackup.database import container, failures
 from pgbackup.database.client import Client
+from pgbackup.database.session import BEGUN
 from pgbackup.errors import PermissionDenied, Unavailable
 
 
 @dataclass(frozen=True)
 class Facts:
     """size_bytes: of the database on the server. tables: ordinary ones with a row in the catalog, outside
-    extensions. details: what the manifest carries (owner, roles, extensions, settings, locale …), as JSON values.
+    extensions. restores: nothing about the role stands in a restore's way: a superuser asked, in a session that began as
+    ours do, and there is another database to ask in. details: what the manifest carries (owner, roles, extensions,
+    settings, locale …), as JSON values.
     """
 
     server_version: str
     size_bytes: int
     tables: int
+    restores: bool
     details: dict[str, Any]
 
 
@@ -29,6 +33,7 @@ class Facts:
 # (PostgreSQL manual, 53.15 pg_database). pg_shdepend knows every role that an object of this database
 # mentions as owner, in an ACL or in a policy (53.49 pg_shdepend).
 _SQL = """
+SET LOCAL search_path = pg_catalog \\; -- in one message with what follows, also where a pooler lies between
 WITH me AS (SELECT * FROM pg_database WHERE datname = current_database()),
 needed AS (
   SELECT DISTINCT refobjid AS oid FROM pg_shdepend, me
@@ -45,6 +50,9 @@ needed AS (
 SELECT json_build_object(
   'server_version', current_setting('server_version'),
   'in_recovery', pg_is_in_recovery(),
+  'restores', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+     AND coalesce(current_setting('{begun}', true), '') <> '' AND EXISTS (SELECT FROM pg_database d
+       WHERE d.datallowconn AND d.datconnlimit <> -2 AND d.oid <> me.oid AND has_database_privilege(d.oid, 'CONNECT')),
   'size_bytes', pg_database_size(me.oid),
   'tables', (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
@@ -62,6 +70,32 @@ SELECT json_build_object(
   'extensions', (SELECT coalesce(json_object_agg(extname, extversion), '{}') FROM pg_extension),
   'tablespaces', (SELECT coalesce(json_agg(DISTINCT t.spcname), '[]') FROM pg_class c
      JOIN pg_tablespace t ON t.oid = c.reltablespace WHERE t.spcname <> 'pg_global'),
+  'owners', (SELECT coalesce(json_agg(DISTINCT jsonb_build_object('owner', pg_get_userbyid(o.owner),
+       'schema', n.nspname, 'schema_owner', pg_get_userbyid(n.nspowner))), '[]') FROM (
+     SELECT relowner AS owner, relnamespace AS schema FROM pg_class WHERE relkind IN ('r', 'v', 'm', 'S', 'p', 'f')
+       AND oid >= 16384
+     UNION SELECT proowner, pronamespace FROM pg_proc WHERE oid >= 16384
+     UNION SELECT typowner, typnamespace FROM pg_type WHERE oid >= 16384 AND typtype IN ('e', 'd', 'r', 'b')
+       AND typcategory <> 'A') o JOIN pg_namespace n ON n.oid = o.schema
+     WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'),
+  'privileged', (SELECT coalesce(json_agg(what), '[]') FROM (
+     SELECT 'event triggers' AS what FROM pg_event_trigger
+     UNION SELECT 'functions in the language ' || lanname FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+       WHERE p.oid >= 16384 AND NOT lanpltrusted AND lanname <> 'sql'
+         AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e'
+                         AND d.classid = 'pg_proc'::regclass)
+     UNION SELECT 'leakproof functions' FROM pg_proc p WHERE p.oid >= 16384 AND proleakproof
+       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e'
+                       AND d.classid = 'pg_proc'::regclass)
+     UNION SELECT 'operator classes' FROM pg_opclass c WHERE c.oid >= 16384
+       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e'
+                       AND d.classid = 'pg_opclass'::regclass)
+     UNION SELECT 'foreign-data wrappers' FROM pg_foreign_data_wrapper f
+       WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = f.oid AND d.deptype = 'e'
+                         AND d.classid = 'pg_foreign_data_wrapper'::regclass)
+     UNION SELECT 'publications FOR ALL TABLES' FROM pg_publication WHERE puballtables
+     UNION SELECT 'subscriptions' FROM pg_stat_subscription s JOIN me ON true
+       WHERE EXISTS (SELECT FROM pg_subscription p WHERE p.oid = s.subid AND p.subdbid = me.oid)) AS privileged),
   'roles', (SELECT coalesce(json_object_agg(r.rolname, format(
        'CREATE ROLE %I WITH %s%s%s%s%s%s%s%s;', r.rolname,
        CASE WHEN r.rolsuper THEN 'SUPERUSER' ELSE 'NOSUPERUSER' END,
@@ -74,7 +108,7 @@ SELECT json_build_object(
        CASE WHEN r.rolconnlimit >= 0 THEN ' CONNECTION LIMIT ' || r.rolconnlimit ELSE '' END)), '{}')
      FROM pg_roles r JOIN needed ON needed.oid = r.oid WHERE r.rolname !~ '^pg_')
 ) FROM me
-"""
+""".replace("{begun}", BEGUN)
 
 
 # Ends the sessions that killed runs of the same owner have left on the server: only for who holds its lock.
@@ -122,6 +156,7 @@ def parse(answer: str) -> Facts:
             server_version=details.pop("server_version"),
             size_bytes=int(details.pop("size_bytes")),
             tables=int(details.pop("tables")),
+            restores=bool(details.pop("restores")),
             details=details,
         )
     except (ValueError, KeyError, TypeError, AttributeError):

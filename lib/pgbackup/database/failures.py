@@ -150,6 +150,11 @@ def nobody_listens(stderr: str) -> bool:
     return bool(_NOBODY.search(stderr))
 
 
+def is_pooler(stderr: str) -> bool:
+    """Whether a connection pooler has refused what a server takes (PgBouncer: ignore_startup_parameters)."""
+    return "unsupported startup parameter" in stderr
+
+
 def crowded(message: str) -> bool:
     """Whether the server is out of connections, which does not mean that nobody is connected."""
     return bool(re.search(_CROWDED, message))

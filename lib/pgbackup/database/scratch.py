@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -174,30 +173,3 @@ def apply_properties(client: Client, name: str, server: dict[str, Any]) -> None:
     if statements:
         where = name if name.isascii() else client.maintenance(name)
         client.query("; ".join(["BEGIN", *statements, "COMMIT"]), database=where)
-
-
-_PREFLIGHT = """
-SELECT json_build_object(
-  'major', current_setting('server_version_num')::int / 10000,
-  'roles', (SELECT coalesce(json_agg(rolname), '[]') FROM pg_roles),
-  'extensions', (SELECT coalesce(json_agg(name), '[]') FROM pg_available_extensions),
-  'tablespaces', (SELECT coalesce(json_agg(spcname), '[]') FROM pg_tablespace),
-  'data_directory', (SELECT setting FROM pg_settings WHERE name = 'data_directory'),
-  'prepared', (SELECT count(*) FROM pg_prepared_xacts WHERE database = {name}),
-  'slots', (SELECT coalesce(json_agg(slot_name), '[]') FROM pg_replication_slots WHERE database = {name}),
-  'subscriptions', (SELECT count(*) FROM pg_stat_subscription s JOIN pg_database d ON d.datname = {name}
-                    JOIN pg_subscription p ON p.oid = s.subid AND p.subdbid = d.oid),
-  'exists', (SELECT count(*) FROM pg_database WHERE datname = {name}),
-  'closed', (SELECT count(*) FROM pg_database WHERE datname = {name} AND (NOT datallowconn OR datconnlimit = -2)),
-  'invalid', (SELECT count(*) FROM pg_database WHERE datname = {name} AND datconnlimit = -2),
-  'size_bytes', (SELECT pg_database_size(oid) FROM pg_database WHERE datname = {name} AND datconnlimit <> -2),
-  'may_create', (SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = current_user)
-)
-"""
-
-
-def preflight(client: Client) -> dict[str, Any]:
-    """Return what has to be known of the server before a restore, asked in one round trip."""
-    sql = _PREFLIGHT.replace("{name}", literal(client.target.database))
-    answer: dict[str, Any] = json.loads(client.server_query(sql))
-    return answer

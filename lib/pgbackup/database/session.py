@@ -17,8 +17,10 @@ OPTIONS = {
     "row_security": "off",  # an error instead of fewer rows
     "client_min_messages": "warning",
     "jit": "off",
+    "pgbackup.session": "begun",
 }
 
+BEGUN = "pgbackup.session"  # a session in which it is not set has lost all of these on the way, in a pooler
 _STYLES = "('DateStyle', 'ISO'), ('IntervalStyle', 'postgres'), ('TimeZone', 'UTC'), ('extra_float_digits', '1')"
 # Younger than the oldest major: set where they are known.
 _TIMEOUTS = "('idle_session_timeout', '0'), ('transaction_timeout', '0')"
