@@ -17,7 +17,7 @@ from pgbackup.errors import PermissionDenied, Unavailable
 @dataclass(frozen=True)
 class Facts:
     """size_bytes: of the database on the server. tables: ordinary ones with a row in the catalog, outside
-    extensions. restores: nothing about the role stands in a restore's way: a superuser asked, in a session that began as
+    extensions. restores: nothing about the role stands in the way of one: a superuser asked, in a session that began as
     ours do, and there is another database to ask in. details: what the manifest carries (owner, roles, extensions,
     settings, locale …), as JSON values.
     """
