@@ -25,18 +25,19 @@ ANY_NAME = "<name>"
 _WIDTH = 110
 
 _ENV_HEAD = """\
-# Settings of the backup suite. Copy this file to .env beside it and change what differs; every line here is
-# the default. Read as data: nothing in it is executed or expanded. All about it: docs/configuration.md
+# Settings of the backup suite. Copy this file to .env beside it, and take the # from the lines that you change:
+# each one shows the default. Read as data: nothing in it is executed or expanded. All about it:
+# docs/configuration.md
 """
 _ENV_THIRD = """\
-# SHOP_CONTAINER=postgres-c
-# SHOP_DATABASE=shop_db
-# SHOP_USER=shop_user
+#SHOP_CONTAINER=postgres-c
+#SHOP_DATABASE=shop_db
+#SHOP_USER=shop_user
 """
 
 
 def env_example() -> str:
-    """Return the text of `.env.example`: every setting at its default, with what may be written there."""
+    """Return the text of `.env.example`: every setting at its default, not in force, with what may be written there."""
     names = next(row.default_for("") for row in GLOBAL_SETTINGS if row.key == "DATABASES").split()
     parts = [_ENV_HEAD, *(_env_setting(row, row.key, "") for row in GLOBAL_SETTINGS)]
     for name in names:
@@ -56,7 +57,7 @@ def _env_setting(row: Setting, key: str, name: str) -> str:
     unit = f"Unit: {row.kind.unit}. " if row.kind.unit != "none" else ""
     about = (f"{_capital(row.meaning)}.", f"{unit}Allowed: {row.kind.allowed}.", f"Default: {default or 'empty'}")
     lines = [line for text in about for line in textwrap.wrap(text, _WIDTH - 2)]
-    return "".join(f"# {line}\n" for line in lines) + f"{key}={written}\n"
+    return "".join(f"# {line}\n" for line in lines) + f"#{key}={written}\n"
 
 
 def settings_tables() -> str:

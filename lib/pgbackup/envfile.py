@@ -13,28 +13,38 @@ from dotenv.parser import Binding, parse_stream
 
 from pgbackup.errors import ConfigurationError, IoFailed, PermissionDenied, SuiteError
 
-_LARGEST_BYTES = 64 << 10
+LARGEST_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
 class Given:
-    """A value as written, and where: 'the environment', or a file with its line."""
+    """A value as written, and where: 'the environment', or a file with its line. line: 0 where it is of no file."""
 
     value: str
     place: str
+    line: int = 0
 
 
-def read(path: Path) -> dict[str, Given]:
-    """Return key to value as written. An absent file is an empty one; a symbolic link is followed.
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with the settings: message and hint as a SuiteError has them, and the line in `.env`."""
 
-    Raise ConfigurationError naming file and line for anything but plain KEY=value lines, each key once;
-    PermissionDenied where the caller may not read it; IoFailed where the disk fails.
+    message: str
+    hint: str | None
+    line: int = 0
+
+
+def read(path: Path) -> tuple[dict[str, Given], list[Problem]]:
+    """Return key to value as written, and what is wrong with single lines: all but plain KEY=value, each key once.
+
+    An absent file is an empty one; a symbolic link is followed. Raise ConfigurationError for a file that cannot be
+    read as lines at all; PermissionDenied where the caller may not read it; IoFailed where the disk fails.
     """
     return _parsed(_bytes(path), path)
 
 
 def _bytes(path: Path) -> bytes:
-    """At most _LARGEST_BYTES, of a regular file only: a FIFO would hold the run for ever."""
+    """At most LARGEST_BYTES, of a regular file only: a FIFO would hold the run for ever."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor, not a path
@@ -44,15 +54,15 @@ def _bytes(path: Path) -> bytes:
             # Writable by the group is allowed: Ubuntu's umask makes a copy of .env.example so.
             if status.st_mode & stat.S_IWOTH:
                 raise ConfigurationError(f"'{path}' may be changed by anybody", f"chmod o-w '{path}'")
-            raw = file.read(_LARGEST_BYTES + 1)
+            raw = file.read(LARGEST_BYTES + 1)
     except FileNotFoundError:
         if path.is_symlink():
             raise ConfigurationError(f"'{path}' is a symbolic link to nothing", f"look at it: ls -l '{path}'") from None
         return b""
     except OSError as error:
         raise _explained(error, path) from None
-    if len(raw) > _LARGEST_BYTES:
-        raise ConfigurationError(f"'{path}' is larger than {_LARGEST_BYTES >> 10} KiB: it cannot be a settings file")
+    if len(raw) > LARGEST_BYTES:
+        raise ConfigurationError(f"'{path}' is larger than {LARGEST_BYTES >> 10} KiB: it cannot be a settings file")
     return raw
 
 
@@ -67,25 +77,26 @@ def _explained(error: OSError, path: Path) -> SuiteError:
     return ConfigurationError(f"cannot read '{path}': {error.strerror}", look)
 
 
-def _parsed(raw: bytes, path: Path) -> dict[str, Given]:
+def _parsed(raw: bytes, path: Path) -> tuple[dict[str, Given], list[Problem]]:
     text = _text(raw, path)
     written: dict[str, Given] = {}
+    problems = []
     for binding in parse_stream(io.StringIO(text)):
-        place = f"{path}:{_line(binding)}"
+        line = _line(binding)
+        place = f"{path}:{line}"
         # A quote that is never closed would swallow the lines behind it.
         over_lines = binding.key is not None and "\n" in binding.original.string.strip()
         if binding.error or over_lines or (binding.key is not None and binding.value is None):
-            raise ConfigurationError(
-                f"{place}: cannot be read as KEY=value on one line", "close the quotes, and put # before a comment"
-            )
-        if binding.key is None or binding.value is None:
+            message = f"{place}: cannot be read as KEY=value on one line"
+            problems.append(Problem(message, "close the quotes, and put # before a comment", line))
+        elif binding.key is None or binding.value is None:
             continue
-        if binding.key in written:
-            raise ConfigurationError(
-                f"{place}: {binding.key!r} is set twice", f"first set at {written[binding.key].place}"
-            )
-        written[binding.key] = Given(binding.value, place)
-    return written
+        elif binding.key in written:
+            message = f"{place}: {binding.key!r} is set twice"
+            problems.append(Problem(message, f"{binding.key}: first set at {written[binding.key].place}", line))
+        else:
+            written[binding.key] = Given(binding.value, place, line)
+    return written, problems
 
 
 def _text(raw: bytes, path: Path) -> str:

@@ -115,12 +115,27 @@ TARGET_SETTINGS = (
     Setting(
         "CONTAINER", values.CONTAINER, _from_guide("CONTAINER", "postgres-{name}"), "the database server's container"
     ),
-    Setting("DATABASE", values.DATABASE_OBJECT, _from_guide("DATABASE", "{name}_db"), "the database's name"),
-    Setting("USER", values.DATABASE_OBJECT, _from_guide("USER", "{name}_user"), "the role that dumps and restores"),
+    Setting(
+        "DATABASE",
+        values.DATABASE_OBJECT,
+        _from_guide("DATABASE", "{name}_db"),
+        "the database's name, unless the URL has it",
+    ),
+    Setting(
+        "USER",
+        values.DATABASE_OBJECT,
+        _from_guide("USER", "{name}_user"),
+        "the role that dumps and restores, unless the URL has it",
+    ),
     Setting(
         "DIR", values.OPTIONAL_DIRECTORY, "", "its backups' directory in BACKUP_DIR; empty means the container's name"
     ),
-    Setting("CLIENT", values.CLIENT, "auto", "where pg_dump runs; auto takes sidecar, or exec where that fails"),
+    Setting(
+        "CLIENT",
+        values.CLIENT,
+        "auto",
+        "where pg_dump runs; auto takes sidecar, or exec where that fails; with a URL the default is direct",
+    ),
     Setting("URL", values.OPTIONAL_URL, "", "for the direct client: postgresql://user@host:port/database"),
     Setting("PASSFILE", values.OPTIONAL_PATH, "", "a .pgpass file (0600) where the server asks for a password"),
     Setting(

@@ -113,8 +113,19 @@ def _health_url(value: str) -> str:
 
 def database_of(url: str) -> str:
     """The database that a postgresql:// URL names, or '' (PostgreSQL manual, 34.1.1.2 Connection URIs)."""
-    parts = urlsplit(url)
-    return dict(parse_qsl(parts.query)).get("dbname") or unquote(parts.path.removeprefix("/"))
+    return _parameters(url).get("dbname") or unquote(urlsplit(url).path.removeprefix("/"))
+
+
+def user_of(url: str) -> str:
+    """The role that a postgresql:// URL names, or ''."""
+    login, _, _ = urlsplit(url).netloc.rpartition("@")
+    return _parameters(url).get("user") or unquote(login.partition(":")[0])
+
+
+def _parameters(url: str) -> dict[str, str]:
+    """What stands behind the '?'. By hand: parse_qsl() makes a blank of a '+', which libpq does not."""
+    words = (word.partition("=") for word in urlsplit(url).query.split("&"))
+    return {unquote(key): unquote(value) for key, _, value in words}
 
 
 # Docker's own rule for names; it also keeps a name from being taken for an option.

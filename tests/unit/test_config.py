@@ -264,12 +264,33 @@ def test_a_direct_client_needs_a_url(tmp_path: Path) -> None:
     load(tmp_path, "AUTH_CLIENT=direct\nAUTH_URL=postgresql://auth_user@h/auth_db\n")
 
 
-@pytest.mark.parametrize(
-    "url", ["postgresql://u@h/other", "postgresql://u@h/?dbname=other", "postgresql://u@h/o%74her"]
-)
-def test_a_url_that_names_another_database_is_refused(tmp_path: Path, url: str) -> None:
-    assert "'other'" in refusal(tmp_path, f"AUTH_URL={url}\n")
-    assert load(tmp_path, f"AUTH_URL={url}\nAUTH_DATABASE=other\n").targets[0].url == url
+WITH_OTHER = ["postgresql://me@h/other", "postgresql://me@h/?dbname=other", "postgresql://m%65@h/o%74her"]
+WITH_OTHER += ["postgresql://h/other?user=me", "postgresql://me@[::1]:5432/other?sslmode=require"]
+
+
+@pytest.mark.parametrize("url", WITH_OTHER)
+def test_a_url_supplies_what_nobody_set(tmp_path: Path, url: str) -> None:
+    found = load(tmp_path, f"DATABASES=wiki\nWIKI_URL={url}\n").targets[0]
+    assert (found.client, found.database, found.user, found.url) == ("direct", "other", "me", url)
+    same = load(tmp_path, f"DATABASES=wiki\nWIKI_URL={url}\nWIKI_DATABASE=other\nWIKI_USER=me\nWIKI_CLIENT=direct\n")
+    assert same.targets[0] == found
+    assert load(tmp_path, f"AUTH_URL={url}\nAUTH_CLIENT=exec\n").targets[0].client == "exec"
+
+
+@pytest.mark.parametrize("url", WITH_OTHER)
+@pytest.mark.parametrize(("key", "value", "named"), [("DATABASE", "mine", "other"), ("USER", "somebody", "me")])
+def test_a_url_that_names_another_than_was_set_is_refused(
+    tmp_path: Path, url: str, key: str, value: str, named: str
+) -> None:
+    said = refusal(tmp_path, f"AUTH_URL={url}\nAUTH_{key}={value}\n")
+    assert said.startswith(f"{tmp_path / '.env'}:1: AUTH_URL names the ")
+    assert f"'{named}'" in said and f"AUTH_{key} '{value}'" in said
+
+
+def test_a_url_without_database_and_role_leaves_the_defaults(tmp_path: Path) -> None:
+    found = load(tmp_path, "AUTH_URL=postgresql://h\n").targets[0]
+    assert (found.client, found.database, found.user) == ("direct", "auth_db", "auth_user")
+    assert "AUTH_DATABASE" in refusal(tmp_path, f"AUTH_URL=postgresql://h/{'x' * 64}\n")
 
 
 def test_a_dump_that_waits_for_a_lock_is_not_stalled(tmp_path: Path) -> None:
@@ -283,6 +304,54 @@ def test_the_client_of_the_command_line_is_for_all(tmp_path: Path) -> None:
     for kind in ("ssh", "", "direct"):
         with pytest.raises(ConfigurationError):
             config.with_client(found, kind)
+
+
+# --- all at once
+
+
+def test_all_that_is_wrong_is_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+    lines = ["DATABASES=shop", "AUTH_CONTAINER=a", "no setting", "RETENTION_DAYS=7d", "RETENTION_DAYS=8", "AUTH_USER=a"]
+    lines += ["SHOP_CONTAINER=a/b", "SHOP_CLIENT=direct", "STALL_SECONDS=1"]
+    said = refusal(tmp_path, "\n".join(lines), {"MIN_BACKUPS": "0"}).splitlines()
+    assert said[0] == "8 settings cannot be used:"
+    file = tmp_path / ".env"
+    told = [
+        "unknown setting 'AUTH_CONTAINER'",
+        "cannot be read",
+        "RETENTION_DAYS='7d' must be",
+        "'RETENTION_DAYS' is set",
+    ]
+    told += ["unknown setting 'AUTH_USER'", "SHOP_CONTAINER='a/b' must be"]
+    for line, place, what in zip(said[1:], (2, 3, 4, 5, 6, 7), told, strict=False):
+        assert line.startswith(f"  {file}:{place}: {what}"), line
+    assert "the environment: MIN_BACKUPS='0'" in "\n".join(said[7:9]) and "STALL_SECONDS=1 must" in "\n".join(said[7:9])
+    assert "\n".join(said).count("DATABASES has no 'auth'") == 1, "a hint is told once"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["AUTH_CONTAINER=a/b", "PAYMENT_DIR=.."],
+        ["AUTH_CLIENT=direct", "PAYMENT_CLIENT=direct"],
+        ["AUTH_URL=postgresql://h/a", "AUTH_DATABASE=b", "PAYMENT_URL=postgresql://h/a", "PAYMENT_DATABASE=b"],
+        ["RETENTION_DAYS=0", "MIN_BACKUPS=0"],
+        ["DATABASES=Auth", "ZZZ=1"],
+        ["DATABASES='auth auth_health'", "ZZZ=1"],
+        ["BACKUP_DIR=x", "STALL_SECONDS=300"],
+    ],
+)
+def test_two_things_that_are_wrong_are_never_told_one_after_the_other(tmp_path: Path, wrong: list[str]) -> None:
+    assert refusal(tmp_path, "\n".join(wrong)).startswith("2 settings cannot be used:")
+
+
+def test_where_the_names_cannot_be_read_no_databases_setting_is_called_unknown(tmp_path: Path) -> None:
+    said = refusal(tmp_path, "DATABASES=a-b\nSHOP_USER=me\n")
+    assert "DATABASES='a-b'" in said and "SHOP_USER" not in said
+
+
+def test_a_file_that_is_none_of_settings_does_not_fill_the_screen(tmp_path: Path) -> None:
+    said = refusal(tmp_path, "".join(f"V{number}=1\n" for number in range(2000))).splitlines()
+    assert said[0] == "2000 settings cannot be used:" and said[61] == "  and 1940 more" and len(said) < 70
 
 
 # --- whatever is written

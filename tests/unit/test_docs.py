@@ -40,7 +40,7 @@ def test_the_pages_are_as_the_code_says() -> None:
 def drop_a_line(text: str) -> str:
     return (
         text.replace("| `MIN_BACKUPS`", "| `MAX_BACKUPS`")
-        .replace("MIN_BACKUPS=7\n", "")
+        .replace("#MIN_BACKUPS=7\n", "")
         .replace("| `75` |", "| `76` |")
     )
 
@@ -78,15 +78,26 @@ def test_a_page_without_its_marks_is_an_error() -> None:
         generate.with_table("no marks here\n", "table")
 
 
-def test_env_example_loads_to_exactly_the_defaults(tmp_path: Path) -> None:
-    defaults = config.load({}, tmp_path / "absent", {})
-    assert config.load({}, ROOT / ".env.example", {}) == defaults
+def in_force(text: str) -> str:
+    """`.env.example` with every line of it in force, but for the third database."""
+    return re.sub(r"^#(?!SHOP_)([A-Z_]+=)", r"\1", text, flags=re.MULTILINE)
+
+
+def test_no_line_of_env_example_is_in_force() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == []
+
+
+def test_every_line_of_env_example_shows_the_default(tmp_path: Path) -> None:
+    mine = tmp_path / ".env"
+    mine.write_text(in_force((ROOT / ".env.example").read_text()))
+    assert config.load({}, mine, {}) == config.load({}, tmp_path / "absent", {})
 
 
 def test_env_example_with_every_line_in_force_is_still_read_key_by_key(tmp_path: Path) -> None:
     """A test of the test above: one changed value of `.env.example` is seen."""
     for key in ("RETENTION_DAYS=7", "AUTH_CONTAINER=postgres-a", "PAYMENT_USER=payment_user"):
-        text = (ROOT / ".env.example").read_text()
+        text = in_force((ROOT / ".env.example").read_text())
         assert f"\n{key}\n" in text
         changed = tmp_path / "changed"
         changed.write_text(text.replace(f"\n{key}\n", f"\n{key}1\n"))
@@ -94,19 +105,22 @@ def test_env_example_with_every_line_in_force_is_still_read_key_by_key(tmp_path:
 
 
 def test_env_example_has_every_setting_of_every_default_database() -> None:
-    keys = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    keys = set(re.findall(r"^([A-Z_]+)=", in_force((ROOT / ".env.example").read_text()), re.MULTILINE))
     expected = {row.key for row in GLOBAL_SETTINGS}
     expected |= {f"{name}_{row.key}" for name in ("AUTH", "PAYMENT") for row in TARGET_SETTINGS}
     assert keys == expected
 
 
-def test_the_third_database_of_env_example_works_as_it_stands(tmp_path: Path) -> None:
-    text = (ROOT / ".env.example").read_text().replace("# SHOP_", "SHOP_")
+@pytest.mark.parametrize("names", ["shop", "auth payment shop"])
+def test_a_copy_of_env_example_with_one_more_database_works(tmp_path: Path, names: str) -> None:
+    """The first thing that a new user does: a name, and the three lines that are shown for it."""
+    text = re.sub("^#SHOP_", "SHOP_", (ROOT / ".env.example").read_text(), flags=re.MULTILINE)
     mine = tmp_path / ".env"
-    mine.write_text(text.replace('DATABASES="auth payment"', 'DATABASES="auth payment shop"'))
-    shop = config.load({}, mine, {}).targets[-1]
+    mine.write_text(text.replace('#DATABASES="auth payment"', f'DATABASES="{names}"'))
+    *_, shop = config.load({}, mine, {}).targets
     assert (shop.name, shop.container, shop.database, shop.user) == ("shop", "postgres-c", "shop_db", "shop_user")
     assert shop.directory == "postgres-c"
+    assert [target.name for target in config.load({}, mine, {}).targets] == names.split()
 
 
 @pytest.mark.parametrize("row", [*GLOBAL_SETTINGS, *TARGET_SETTINGS], ids=lambda row: row.key)
