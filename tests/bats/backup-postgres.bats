@@ -88,9 +88,23 @@ backups() {
 	expect_equal "$(ls -A "$BACKUP_DIR")" ""
 	AUTH_URL=${AUTH_URL/host=/host=/nowhere} run -1 "$backup" --dry-run
 	expect_part "$output" "auth: would fail (69): "
+}
+
+@test "--dry-run of a run that would make BACKUP_DIR says what that run does" {
 	rmdir "$BACKUP_DIR"
-	run -73 "$backup" --dry-run
+	run -0 "$backup" --dry-run
+	expect_part "$output" "auth: would write '$BACKUP_DIR/postgres-a/auth_db_"
 	[ ! -e "$BACKUP_DIR" ]
+	run -0 "$backup" -q
+	expect_equal "$(backups | wc -l)" 2
+	export BACKUP_DIR="$PWD/absent/backups"
+	run -73 --separate-stderr "$backup"
+	told=$(sed -n "s/^backup-postgres.sh: //p" <<<"$stderr")
+	run -73 --separate-stderr "$backup" --dry-run
+	expect_line "$output" "auth: would fail (73): $told"
+	[ ! -e "$PWD/absent" ]
+	touch absent
+	run -73 "$backup" --dry-run
 }
 
 @test "options are settings, and beat the environment" {

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from pgbackup import config
 from pgbackup.errors import PermissionDenied, SuiteError
 from pgbackup.settings_table import GLOBAL_SETTINGS, TARGET_SETTINGS
 
+from tests.support.accounts import nobody
 from tests.support.settings import load, refusal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -181,19 +181,6 @@ def test_the_largest_file_is_read_to_its_end(tmp_path: Path) -> None:
     env = "# padding\n" * 6000 + "RETENTION_DAYS=9"
     assert load(tmp_path, env).retention_days == 9
     assert "64 KiB" in refusal(tmp_path, "# padding\n" * 6554 + "RETENTION_DAYS=9")
-
-
-@contextmanager
-def nobody() -> Iterator[None]:
-    """As an account without rights, where the tests run as root."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 @pytest.fixture

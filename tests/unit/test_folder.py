@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
 from pgbackup.archive import folder
-from pgbackup.errors import CannotCreate, IoFailed, PermissionDenied
+from pgbackup.errors import CannotCreate, IoFailed, PermissionDenied, SuiteError
+
+from tests.support.accounts import nobody
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
@@ -31,6 +34,32 @@ def test_a_missing_parent_is_told_with_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(CannotCreate) as caught, folder.opened(tmp_path / "a" / "b", create=True):
         pass
     assert "install -d" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("where", ["a/b", "file/b", "closed/b", "open/b"])
+def test_that_one_could_not_be_made_is_known_without_making_it(where: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        top = Path(name)
+        top.chmod(0o755)
+        (top / "closed").mkdir(0o755)
+        (top / "open").mkdir()
+        (top / "open").chmod(0o777)
+        (top / "file").write_text("")
+        said = []
+        with nobody():
+            for attempt in (folder.check_creatable, _make):
+                try:
+                    attempt(top / where)
+                    said.append("made")
+                except SuiteError as error:
+                    said.append(f"{error.status} {error.message} {error.hint}")
+        assert said[0] == said[1]
+        assert ("made" in said) == (where == "open/b")
+
+
+def _make(path: Path) -> None:
+    with folder.opened(path, create=True):
+        pass
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])

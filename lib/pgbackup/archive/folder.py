@@ -66,11 +66,12 @@ def fstab_lines_above(path: Path, fstab: Path = Path("/etc/fstab")) -> str:
 
 
 @contextmanager
-def opened(path: Path, *, create: bool, top: bool = False) -> Iterator[Folder]:
+def opened(path: Path, *, create: bool, top: bool = False, writing: bool = False) -> Iterator[Folder]:
     """Open the directory `path`, made with mode 0700 if `create` and it is absent, and refuse an unsafe one.
 
-    top: it is BACKUP_DIR itself, which an operator may have placed behind a symbolic link; a directory
-    inside it may not be one. Raise CannotCreate, PermissionDenied or IoFailed, naming the path.
+    writing: refuse it also where it is another user's, as with `create`. top: it is BACKUP_DIR itself, which an
+    operator may have placed behind a symbolic link; a directory inside it may not be one. Raise CannotCreate,
+    PermissionDenied or IoFailed, naming the path.
     """
     if create:
         _make(path)
@@ -80,7 +81,7 @@ def opened(path: Path, *, create: bool, top: bool = False) -> Iterator[Folder]:
     except OSError as error:
         raise explained(error, path) from None
     try:
-        _refuse_unsafe(path, os.fstat(descriptor), writing=create)
+        _refuse_unsafe(path, os.fstat(descriptor), writing=create or writing)
         yield Folder(path, descriptor)
     finally:
         os.close(descriptor)
@@ -95,12 +96,30 @@ def _make(path: Path) -> None:
         _sync(path.parent)
     except FileExistsError:
         return
-    except FileNotFoundError:
-        raise CannotCreate(
-            f"cannot create '{path}': '{path.parent}' does not exist", f"sudo install -d -m 0700 '{path}'"
-        ) from None
     except OSError as error:
-        raise explained(error, path) from None
+        raise _not_created(error, path) from None
+
+
+def check_creatable(path: Path) -> None:
+    """Raise what opened(path, create=True) would of a directory that is not there yet; nothing is made."""
+    try:
+        if not stat.S_ISDIR(path.parent.stat().st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _not_created(error, path) from None
+
+
+def _not_created(error: OSError, path: Path) -> CannotCreate | PermissionDenied | IoFailed:
+    make = f"sudo install -d -m 0700 -o {os.geteuid()} '{path}'"
+    if error.errno == errno.ENOENT:
+        return CannotCreate(f"cannot create '{path}': '{path.parent}' does not exist", make)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return PermissionDenied(f"cannot create '{path}': {error.strerror}", f"{make}, or another BACKUP_DIR in .env")
+    return explained(error, path)
 
 
 def _sync(path: Path) -> None:

@@ -20,7 +20,7 @@ from pgbackup.commands.result import Result, document, short_version, size
 from pgbackup.config import Settings, Target
 from pgbackup.database import connect
 from pgbackup.database.facts import gather
-from pgbackup.errors import CannotCreate, SuiteError, overall_status
+from pgbackup.errors import SuiteError, overall_status
 
 
 def plan(settings: Settings, targets: Sequence[Target]) -> Result:
@@ -41,19 +41,26 @@ def _one(target: Target, settings: Settings, environment: Mapping[str, str]) -> 
     entry |= {"warnings": []}
     try:
         with ExitStack() as stack:
-            try:
-                place = stack.enter_context(folder.opened(path, create=False))
-            except CannotCreate:
-                if path.exists() or not settings.backup_dir.is_dir():
-                    raise
-                place = stack.enter_context(folder.opened(settings.backup_dir, create=False, top=True))
-            known = catalog.listing(place, target.database) if place.path == path else []
+            place = _place(stack, settings, path)
+            known = catalog.listing(place, target.database) if place.fd >= 0 else []
             entry["retention"] = _decisions(place, known, settings, target, now)
             entry |= _server(target, settings, environment)
             entry["base"] = _base_backup(settings, target, now)
     except SuiteError as error:
         entry |= {"status": error.status, "error": error.message, "hint": error.hint}
     return entry
+
+
+def _place(stack: ExitStack, settings: Settings, path: Path) -> Folder:
+    """The directory that a run would write to. One that it would make first has no descriptor: nothing lies in it."""
+    if not os.path.lexists(settings.backup_dir):
+        folder.check_creatable(settings.backup_dir)
+        return Folder(path, -1)
+    top = stack.enter_context(folder.opened(settings.backup_dir, create=False, top=True, writing=True))
+    if not os.path.lexists(path):
+        folder.check_creatable(path)
+        return Folder(top.path / path.name, -1)
+    return stack.enter_context(folder.opened(path, create=False, writing=True))
 
 
 def _decisions(
