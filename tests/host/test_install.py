@@ -140,6 +140,22 @@ def test_again_is_an_upgrade_that_keeps_what_the_operator_wrote(stage: Stage) ->
     assert stage.works()
 
 
+def test_the_env_of_the_checkout_is_taken_along_and_none_is_overwritten(stage: Stage) -> None:
+    installed, mine = stage.place / ".env", stage.checkout / ".env"
+    mine.write_text("DATABASES=shop\nSHOP_CONTAINER=pg15\n")
+    mine.chmod(0o600)
+    before = installed.read_bytes()
+    done = stage.make("install")
+    assert done.returncode == 0 and installed.read_bytes() == before
+    assert "'/opt/payment-system/deployment/.env' is kept as it is" in done.stderr
+    installed.unlink()
+    done = stage.make("install")
+    assert done.returncode == 0 and "with the settings of the checkout" in done.stdout
+    assert installed.read_text() == mine.read_text() and mode(installed) == 0o640
+    assert (stage.stage / "opt/backups/pg15").is_dir(), "its settings are in force"
+    assert "is kept" not in stage.make("install").stderr
+
+
 def test_what_was_there_under_the_same_name_is_kept_aside_even_where_the_path_has_blanks(
     tmp_path: Path, stage: Stage
 ) -> None:

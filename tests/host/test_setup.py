@@ -28,8 +28,17 @@ def bare(engine: str) -> Iterator[Host]:
         host.run(f"cp -R /srv/payment/wheelhouse {SOURCE}/ && make -C {SOURCE} install")
         host.run(f"mkdir -p '{ODD_PLACE}'; echo \"BACKUP_DIR='{ODD_BACKUPS}'\" >'{ODD_PLACE}/.env'")
         host.run(f"make -C {SOURCE} install {ODD}")
-        host.run(f"'{ODD_PLACE}/scripts/setup-backup-cron.sh' --user backup --schedule '* * * * *'")
+        set_up(host, f"'{ODD_PLACE}/scripts/setup-backup-cron.sh' --user backup --schedule '* * * * *'")
         yield host
+
+
+def set_up(host: Host, command: str) -> str:
+    """Do it. It is done, and as no database is there, that is told with the status of the backup that would fail."""
+    out = host.run(f"{command}; echo status=$?", check=False)
+    assert out.endswith("status=69"), out
+    for target, container in (("auth", "postgres-a"), ("payment", "postgres-b")):
+        assert f"a backup would fail now (69): {target}: container '{container}' is not there" in out
+    return out
 
 
 @pytest.fixture
@@ -77,7 +86,7 @@ def test_one_line_comes_and_goes_and_the_others_stay(host: Host, text: str) -> N
     if text:
         put_crontab(host, text)
     for _ in range(2):
-        host.run(CRON)
+        set_up(host, CRON)
         assert crontab(host) == [*text.splitlines(), LINE]
     host.run(f"{CRON} --uninstall")
     assert crontab(host) == (text.splitlines() or ["no crontab for deployer"])
@@ -85,13 +94,13 @@ def test_one_line_comes_and_goes_and_the_others_stay(host: Host, text: str) -> N
 
 
 def test_the_guides_lines_check_change_and_remove_it(host: Host) -> None:
-    host.run(CRON)
+    set_up(host, CRON)
     assert host.run("crontab -u deployer -l | grep backup") == LINE
     host.run("crontab -u deployer -l | sed 's/RETENTION_DAYS=7/RETENTION_DAYS=14/' | crontab -u deployer -")
     edited = LINE.replace("=7", "=14")
-    host.run(CRON)
+    set_up(host, CRON)
     assert crontab(host) == [edited]
-    host.run(f"{CRON} --schedule every-6h")
+    set_up(host, f"{CRON} --schedule every-6h")
     assert crontab(host) == [edited.replace("0 2 *", "0 */6 *")]
     host.run("crontab -u deployer -l | grep -v backup-postgres.sh | crontab -u deployer -")
     assert crontab(host) == []
@@ -101,7 +110,7 @@ def test_a_dry_run_shows_what_is_then_done(host: Host) -> None:
     put_crontab(host, "5 4 * * * true\n")
     refused(host, f"{CRON} --dry-run", 0, "+++ crontab of deployer", f"+{LINE}", "+++ /etc/logrotate.d/pgbackup")
     assert crontab(host) == ["5 4 * * * true"]
-    host.run(CRON)
+    set_up(host, CRON)
     refused(host, f"{CRON} --dry-run", 0, "nothing would change")
     refused(host, f"{CRON} --dry-run --uninstall", 0, f"-{LINE}")
 
@@ -131,7 +140,7 @@ def test_of_set_ups_at_the_same_time_none_undoes_the_other(host: Host) -> None:
 def test_another_installations_line_is_told_and_stays(host: Host) -> None:
     other = "0 2 * * * /srv/opt/payment-system/deployment/scripts/backup-postgres.sh"
     put_crontab(host, f"{other}\n")
-    assert f"stays in the crontab of 'deployer': {other}" in host.run(CRON)
+    assert f"stays in the crontab of 'deployer': {other}" in set_up(host, CRON)
     assert crontab(host) == [other, LINE]
 
 
@@ -140,7 +149,7 @@ def test_another_installations_line_is_told_and_stays(host: Host) -> None:
 
 def test_timers_are_on_and_go_without_a_trace(host: Host) -> None:
     for _ in range(2):
-        host.run(SYSTEMD)
+        set_up(host, SYSTEMD)
         assert host.run("systemctl is-active postgres-backup.timer postgres-verify.timer") == "active\nactive"
     host.run("systemctl start --wait postgres-backup.service", check=False)
     log = host.run("journalctl -u postgres-backup.service --no-pager")
@@ -152,19 +161,19 @@ def test_timers_are_on_and_go_without_a_trace(host: Host) -> None:
 
 
 def test_the_guides_edit_is_kept_by_an_upgrade_and_is_in_force(host: Host) -> None:
-    host.run(SYSTEMD)
+    set_up(host, SYSTEMD)
     host.run(f"sed -i 's/^Environment=.*/Environment=\"RETENTION_DAYS=14\"/' {UNITS}/postgres-backup.service")
     host.run(f"cp -R {SOURCE} /tmp/newer; sed -i 's/12h/11h/' /tmp/newer/systemd/*.service; make -C /tmp/newer install")
-    host.run(SYSTEMD)
+    set_up(host, SYSTEMD)
     shown = host.run("systemctl show -p Environment -p TimeoutStartUSec postgres-backup.service")
     assert shown == "TimeoutStartUSec=11h\nEnvironment=RETENTION_DAYS=14"
     host.run(f"make -C {SOURCE} install; rm -rf /tmp/newer")
 
 
 def test_a_unit_changed_by_hand_is_kept_and_told(host: Host) -> None:
-    host.run(f"{SYSTEMD} && sed -i 's/^TimeoutStopSec=.*/TimeoutStopSec=90/' {UNITS}/postgres-backup.service")
+    host.run(f"{SYSTEMD}; sed -i 's/^TimeoutStopSec=.*/TimeoutStopSec=90/' {UNITS}/postgres-backup.service")
     edited = host.run(f"cat {UNITS}/postgres-backup.service")
-    said = host.run(f"{SYSTEMD} --schedule '30 1 * * 1-5'")
+    said = set_up(host, f"{SYSTEMD} --schedule '30 1 * * 1-5'")
     assert f"'{UNITS}/postgres-backup.service' was changed by hand and is kept" in said
     assert host.run(f"cat {UNITS}/postgres-backup.service") == edited
     assert "01:30:00" in host.run("systemctl list-timers --no-pager postgres-backup.timer")
@@ -173,11 +182,11 @@ def test_a_unit_changed_by_hand_is_kept_and_told(host: Host) -> None:
 
 
 def test_each_says_when_the_other_is_on(host: Host) -> None:
-    host.run(SYSTEMD)
-    assert "'postgres-backup.timer' is on as well" in host.run(CRON)
-    assert "starts the backup as well" in host.run(SYSTEMD)
+    set_up(host, SYSTEMD)
+    assert "'postgres-backup.timer' is on as well" in set_up(host, CRON)
+    assert "starts the backup as well" in set_up(host, SYSTEMD)
     host.run(f"{CRON} --uninstall")
-    assert "as well" not in host.run(SYSTEMD)
+    assert "as well" not in set_up(host, SYSTEMD)
     assert "pgbackup" in host.run(OURS), "the log is still written"
 
 
@@ -193,6 +202,20 @@ def test_an_account_that_is_not_there_or_does_not_own_the_backups(host: Host) ->
     for script in (CRON, SYSTEMD):
         refused(host, f"{script} --user nosuch", 78, "there is no account 'nosuch'", "Hint: ")
         refused(host, f"{script} --user nobody", 73, "'/opt/backups' belongs to uid", "Hint: ")
+
+
+@pytest.mark.parametrize("script", [CRON, SYSTEMD])
+def test_settings_that_the_account_may_not_read_or_that_are_wrong_are_told(host: Host, script: str) -> None:
+    env = f"{SCRIPTS}/../.env"
+    host.run(f"cp -p {env} /tmp/env")
+    try:
+        host.run(f"chown root: {env}; chmod 600 {env}")
+        out = host.run(f"{script}; echo status=$?", check=False)
+        assert "a backup would fail now (77): cannot read" in out and out.endswith("status=77")
+        out = host.run(f"make -C {SOURCE} install", check=False)
+        assert "'deployer' may not read" in out and "sudo chmod 0640" in out
+    finally:
+        host.run(f"cp -p /tmp/env {env}")
 
 
 def test_a_schedule_that_is_none(host: Host) -> None:
@@ -218,7 +241,9 @@ def test_a_unit_that_is_masked(host: Host) -> None:
 
 def test_an_account_without_docker_is_told(host: Host) -> None:
     host.run("gpasswd --delete deployer docker")
-    assert "sudo usermod -aG docker deployer" in host.run(CRON)
+    out = host.run(f"{CRON}; echo status=$?", check=False)
+    assert "sudo usermod -aG docker deployer" in out
+    assert "a backup would fail now (77): auth: may not use Docker" in out and out.endswith("status=77")
     host.run(f"make -C {SOURCE} install")
     assert "docker" in host.run("id -nG deployer").split()
 
@@ -253,12 +278,22 @@ def test_a_path_with_blanks_and_percent_signs_works_under_both(host: Host) -> No
     """cron has had its line since the fixture `bare`."""
     hosts.wait_for(lambda: host.succeeds(f"grep run.finish '{ODD_BACKUPS}/backup.log'"), 75)
     host.run(f"'{ODD_PLACE}/scripts/setup-backup-cron.sh' --uninstall --user backup")
-    host.run(f"rm '{ODD_BACKUPS}/backup.log'; '{ODD_PLACE}/scripts/setup-backup-systemd.sh' --user backup")
+    host.run(f"rm '{ODD_BACKUPS}/backup.log'")
+    set_up(host, f"'{ODD_PLACE}/scripts/setup-backup-systemd.sh' --user backup")
     host.run("systemctl start --wait postgres-backup.service", check=False)
     assert "ERROR auth event=backup.failed status=69" in host.run(f"cat '{ODD_BACKUPS}/backup.log'")
     host.run(f"make -C {SOURCE} uninstall {ODD}")
     assert host.run(OURS) == ""
     assert host.run(f"find '{ODD_PLACE}' -type f") == f"{ODD_PLACE}/.env"
+
+
+def test_uninstall_leaves_the_units_of_another_installation(host: Host) -> None:
+    set_up(host, SYSTEMD)
+    before = host.run(f"{OURS}; systemctl is-enabled postgres-backup.timer; cat {UNITS}/postgres-*")
+    out = host.run(f"make -C {SOURCE} install {ODD}; make -C {SOURCE} uninstall {ODD}")
+    assert f"stays: it starts {SCRIPTS}/backup-postgres.sh" in out
+    assert host.run(f"{OURS}; systemctl is-enabled postgres-backup.timer; cat {UNITS}/postgres-*") == before
+    assert host.run("systemctl is-active postgres-backup.timer") == "active"
 
 
 def test_uninstall_takes_the_schedule_along_and_leaves_the_rest(host: Host) -> None:
@@ -268,7 +303,7 @@ def test_uninstall_takes_the_schedule_along_and_leaves_the_rest(host: Host) -> N
     assert host.run("find /opt/payment-system -type f") == "/opt/payment-system/deployment/.env"
     assert host.succeeds("test -e /opt/backups/postgres-a/kept && id deployer")
     host.run(f"make -C {SOURCE} install CREATE_USER=no")
-    host.run(CRON)
+    set_up(host, CRON)
 
 
 def test_an_account_that_is_not_there_is_not_made_unasked(host: Host) -> None:

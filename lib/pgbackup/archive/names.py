@@ -7,6 +7,7 @@ import string
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
+from urllib.parse import unquote
 
 SUFFIX = ".sql.gz"
 _SAFE = frozenset(string.ascii_letters + string.digits + "_.-")
@@ -57,6 +58,16 @@ def parse(database: str, name: str) -> Named | None:
     except (ValueError, OverflowError, OSError):
         return None
     return Named(taken, manual=bool(found[1]))
+
+
+_ANY = re.compile(r"(.+?)_(?:manual_)?[0-9]{8}_[0-9]{6}" + re.escape(SUFFIX))
+
+
+def database_in(name: str) -> str | None:
+    """Return the database that a backup of this name is of, by its name alone; None for a name of no backup."""
+    found = _ANY.fullmatch(name)
+    database = unquote(found[1], errors="surrogateescape") if found else ""
+    return database if database and parse(database, name) else None
 
 
 def _local(day: str, time: str) -> datetime:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
 from datetime import datetime, timezone
 
 from pgbackup.archive import catalog, folder, history
 from pgbackup.archive.catalog import Backup
 from pgbackup.archive.folder import Folder
+from pgbackup.commands import lost_settings
 from pgbackup.commands.result import Result, age, document, instant, size, table
 from pgbackup.config import Settings, Target
 from pgbackup.errors import BackupBad, NoBackup
@@ -16,9 +19,12 @@ def listing(settings: Settings, target: Target) -> Result:
     """Show the backups of one database, newest first, each read through. Status 66 when there is no good one."""
     now = datetime.now(timezone.utc)
     path = settings.backup_dir / target.directory
-    with folder.opened(path, create=False) as place:
-        backups = catalog.listing(place, target.database)
-        looks = [_look(place, backup) for backup in backups]
+    with ExitStack() as stack:
+        top = stack.enter_context(folder.opened(settings.backup_dir, create=False, top=True))
+        others = lost_settings.found(settings, top)
+        place = stack.enter_context(folder.opened(path, create=False)) if os.path.lexists(path) else None
+        backups = catalog.listing(place, target.database) if place else []
+        looks = [_look(place, backup) for backup in backups] if place else []
     rows = [
         [
             str(path / backup.name),
@@ -41,10 +47,17 @@ def listing(settings: Settings, target: Target) -> Result:
     ]
     status = 0 if any(not state.startswith(("BAD", "unknown")) for state, _ in looks) else NoBackup.status
     lines = table(["file", "age", "size", "rows", "state"], rows, right=(1, 2, 3)) if rows else []
-    return Result(
-        status, lines or [f"there is no backup of '{target.database}' in '{path}'"],
-        document("restore --list", status, database=target.database, files=files),
-    )  # fmt: skip
+    if not lines:
+        lines = [f"there is no backup of '{target.database}' in '{path}'", *lost_settings.told(top, others)]
+        lines += [f"Hint: {lost_settings.hint(others)}"] if others else []
+    contents = document(
+        "restore --list",
+        status,
+        database=target.database,
+        files=files,
+        unclaimed=lost_settings.entries(others),
+    )
+    return Result(status, lines, contents)
 
 
 def _look(place: Folder, backup: Backup) -> tuple[str, dict[str, int]]:

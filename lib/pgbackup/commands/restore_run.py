@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pgbackup import proc
 from pgbackup.archive import folder, history
 from pgbackup.archive.folder import Folder
+from pgbackup.commands import lost_settings
 from pgbackup.commands.job import Job, identity, looking
 from pgbackup.commands.restore_record import Record
 from pgbackup.commands.result import Result, document
 from pgbackup.config import Settings, Target
-from pgbackup.errors import SuiteError
+from pgbackup.errors import NoBackup, SuiteError
 from pgbackup.log import EventLog, say
 from pgbackup.progress import reporting
 
@@ -38,6 +39,9 @@ def run(
         except (SuiteError, OSError) as raised:
             error = raised if isinstance(raised, SuiteError) else folder.explained(raised, top.path / target.directory)
             record.status, record.outcome, record.hint = error.status, error.message, error.hint
+            if isinstance(error, NoBackup) and (others := lost_settings.instead_of(settings, target, top)):
+                record.outcome = "; ".join([error.message, *lost_settings.told(top, others)])
+                record.hint = lost_settings.hint(others)
             if record.swapped and not record.unwell:
                 record.outcome += f"; '{record.into or record.database}' is the restored one already"
         if record.began:

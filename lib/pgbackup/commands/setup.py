@@ -11,7 +11,7 @@ from pathlib import Path
 from pgbackup import interrupt, lock
 from pgbackup.archive import folder
 from pgbackup.commands.result import Result, document
-from pgbackup.errors import LockHeld
+from pgbackup.errors import LockHeld, SuiteError, overall_status
 from pgbackup.host.installed import Change
 from pgbackup.host.schedule import Schedule
 from pgbackup.log import say
@@ -51,14 +51,35 @@ def alone() -> Iterator[None]:
         yield
 
 
-def told(script: str, options: Options, changes: Sequence[Change], done: Sequence[str], warnings: list[str]) -> Result:
-    """Return the result of a set-up: for --dry-run the diff, else the sentences `done`. Warnings go to stderr."""
+def told(
+    script: str,
+    options: Options,
+    changes: Sequence[Change],
+    done: Sequence[str],
+    warnings: Sequence[str],
+    failures: Sequence[SuiteError] = (),
+) -> Result:
+    """Return the result of a set-up: for --dry-run the diff, else the sentences `done`. Warnings go to stderr.
+
+    failures: why what is set up would fail now; their status is the result's.
+    """
     diff = [line for change in changes for line in change.diff()]
     for warning in warnings:
         say(f"{script}: warning: {warning}")
+    for error in failures:
+        say(f"{script}: this is done, but a backup would fail now ({error.status}): {error.message}")
+        if error.hint:
+            say(f"Hint: {error.hint}")
+    status = overall_status([error.status for error in failures])
     contents = document(
-        script.removesuffix(".sh"), 0, dry_run=options.dry_run, changed=bool(diff), diff=diff, warnings=warnings
+        script.removesuffix(".sh"),
+        status,
+        dry_run=options.dry_run,
+        changed=bool(diff),
+        diff=diff,
+        warnings=warnings,
+        failures=[{"status": error.status, "error": error.message, "hint": error.hint} for error in failures],
     )
     if options.dry_run:
-        return Result(0, diff or ["nothing would change"], contents)
-    return Result(0, list(done), contents)
+        return Result(status, diff or ["nothing would change"], contents)
+    return Result(status, list(done), contents)

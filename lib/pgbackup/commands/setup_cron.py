@@ -11,7 +11,7 @@ from pgbackup.commands import setup
 from pgbackup.commands.result import Result
 from pgbackup.commands.setup import Options
 from pgbackup.config import Settings
-from pgbackup.host import accounts, crontab, installed, rotation, systemctl, units
+from pgbackup.host import accounts, crontab, installed, rotation, systemctl, trial, units
 from pgbackup.host.accounts import Account
 from pgbackup.host.schedule import NAMED
 
@@ -21,7 +21,8 @@ SCRIPT = "setup-backup-cron.sh"
 def set_up(settings: Settings, root: Path, options: Options) -> Result:
     """Put the job into the crontab, once; one that is there is kept, but for a schedule that is asked for.
 
-    Raise SuiteError before anything is changed: no cron, no such account, a path that cannot be written.
+    At the end the account makes a dry run; the status is that one's. Raise SuiteError before anything is changed: no
+    cron, no such account, a path that cannot be written.
     """
     environment = proc.environment(os.environ)
     script = root / "scripts" / "backup-postgres.sh"
@@ -46,11 +47,14 @@ def set_up(settings: Settings, root: Path, options: Options) -> Result:
     done = [f"cron {verb} the backup as '{account.name}':", *(f"  {job}" for job in jobs)]
     done += [f"check it: crontab -u {account.name} -l | grep backup"]
     warnings = [*_warnings(before, script, account, environment), *rotation.warnings(rotating)]
-    return setup.told(SCRIPT, options, [crontab.change(account.name, before, after), rotating], done, warnings)
+    given = trial.assigned(crontab.command_of(jobs[0]))
+    failures = [] if options.dry_run else trial.of(root, account, settings, given)
+    changes = [crontab.change(account.name, before, after), rotating]
+    return setup.told(SCRIPT, options, changes, done, warnings, failures)
 
 
 def take_down(root: Path, options: Options) -> Result:
-    """Remove the job from the crontab, and the log's rotation unless systemd runs backups. Nothing there: no error."""
+    """Remove the job from the crontab, and the log's rotation unless others run backups. Nothing there: no error."""
     environment = proc.environment(os.environ)
     user = options.user or accounts.DEFAULT
     script = root / "scripts" / "backup-postgres.sh"
@@ -58,7 +62,7 @@ def take_down(root: Path, options: Options) -> Result:
         before = crontab.read(user, environment) if crontab.installed() and accounts.exists(user) else ""
         after = crontab.removed(before, script)
         changes = [crontab.change(user, before, after)]
-        if not (units.DIRECTORY / units.TIMER).exists():
+        if not (units.DIRECTORY / units.TIMER).exists() and not crontab.strangers(after, script):
             changes.append(rotation.taking_down())
         if not options.dry_run:
             if after != before:

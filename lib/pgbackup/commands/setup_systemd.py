@@ -12,7 +12,7 @@ from pgbackup.commands.result import Result
 from pgbackup.commands.setup import Options
 from pgbackup.config import Settings
 from pgbackup.errors import Unavailable
-from pgbackup.host import accounts, crontab, installed, rotation, systemctl, units
+from pgbackup.host import accounts, crontab, installed, rotation, systemctl, trial, units
 from pgbackup.host.accounts import Account
 from pgbackup.host.installed import Change
 
@@ -22,8 +22,8 @@ SCRIPT = "setup-backup-systemd.sh"
 def set_up(settings: Settings, root: Path, options: Options) -> Result:
     """Install the units of this version and switch the timers on; what an operator wrote in them is kept.
 
-    Raise SuiteError before anything is changed: no systemd, no such account, a path that cannot be written,
-    a unit that is masked.
+    At the end the account makes a dry run; the status is that one's. Raise SuiteError before anything is changed: no
+    systemd, no such account, a path that cannot be written, a unit that is masked.
     """
     if not systemctl.running():
         raise Unavailable("systemd does not run on this host", "let cron do it: sudo setup-backup-cron.sh")
@@ -41,24 +41,26 @@ def set_up(settings: Settings, root: Path, options: Options) -> Result:
             accounts.make_directories(folders, account)
             installed.apply(rotating)
             _switch_on(changes, environment)
-    warnings = [*_warnings(changes, root, account, environment), *rotation.warnings(rotating)]
+    warnings = [*units.taken_over(changes, root), *_warnings(changes, root, account, environment)]
+    warnings += rotation.warnings(rotating)
     done = [
         f"systemd runs the backup as '{account.name}' and verifies all backups weekly:",
         *(f"  {change.path}" + ("" if change.diff() else " (unchanged)") for change in changes),
         f"check it: systemctl list-timers {units.TIMER}",
     ]
-    return setup.told(SCRIPT, options, [*changes, rotating], done, warnings)
+    failures = [] if options.dry_run else trial.of(root, account, settings, units.environment_of(changes[0].after))
+    return setup.told(SCRIPT, options, [*changes, rotating], done, warnings, failures)
 
 
 def take_down(root: Path, options: Options) -> Result:
     """Switch the timers off and remove the units; those with edits by hand are kept beside, under another name."""
     environment = proc.environment(os.environ)
     with setup.alone():
-        changes, warnings = units.removals(units.NAMES)
+        changes, warnings = units.removals(units.NAMES, root)
         had = "systemd no longer runs the backup" if changes else "systemd did not run the backup"
         if not options.dry_run:
             _switch_off(changes, environment)
-        if not _in_crontab(root, options.user or accounts.DEFAULT, environment):
+        if not _log_is_written(root, options.user or accounts.DEFAULT, changes, environment):
             changes.append(rotation.taking_down())
             if not options.dry_run:
                 installed.apply(changes[-1])
@@ -79,15 +81,22 @@ def _switch_off(changes: Sequence[Change], environment: Mapping[str, str]) -> No
     units.apply(changes, environment)
 
 
-def _in_crontab(root: Path, user: str, environment: Mapping[str, str]) -> bool:
-    if not crontab.installed() or not accounts.exists(user):
-        return False
-    return bool(crontab.jobs_of(crontab.read(user, environment), root / "scripts" / "backup-postgres.sh"))
+def _log_is_written(root: Path, user: str, changes: Sequence[Change], environment: Mapping[str, str]) -> bool:
+    """Whether somebody still makes backups after the changes: cron, or another installation."""
+    removed = {change.path for change in changes if change.after is None}
+    if any(path.exists() and path not in removed for path in (units.DIRECTORY / name for name in units.NAMES)):
+        return True
+    text, script = _crontab(user, environment), root / "scripts" / "backup-postgres.sh"
+    return bool(crontab.jobs_of(text, script) or crontab.strangers(text, script))
+
+
+def _crontab(user: str, environment: Mapping[str, str]) -> str:
+    return crontab.read(user, environment) if crontab.installed() and accounts.exists(user) else ""
 
 
 def _warnings(changes: Sequence[Change], root: Path, account: Account, environment: Mapping[str, str]) -> list[str]:
     found = units.kept_warnings(changes, root)
-    if _in_crontab(root, account.name, environment):
+    if crontab.jobs_of(_crontab(account.name, environment), root / "scripts" / "backup-postgres.sh"):
         found.append(
             f"the crontab of '{account.name}' starts the backup as well, so there are two each time;"
             " to end that: sudo setup-backup-cron.sh --uninstall"

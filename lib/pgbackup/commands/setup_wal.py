@@ -174,6 +174,11 @@ def _stopped(job: Job, target: Target, state: State) -> None:
 def _take_down(job: Job, root: Path, options: Options, told: Told) -> None:
     """Stop receiving and leave nothing on the server. Nothing there: no error."""
     target, settings = job.target, job.settings
+    if other := wal_service.elsewhere(root, target.name):
+        told.done.append(
+            f"the WAL of '{target.name}' is archived by the installation in '{other}', which was left as it is"
+        )
+        return
     account_name = options.user or wal_service.user() or accounts.DEFAULT
     changes = wal_service.taking_down(root, account_name, target.name, job.environment)
     state, _ = wal_agreement.known(settings, target)

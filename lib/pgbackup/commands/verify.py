@@ -15,7 +15,8 @@ from pgbackup.archive import catalog, dumpfile, folder, names
 from pgbackup.archive.catalog import Backup
 from pgbackup.archive.dumpfile import Contents
 from pgbackup.archive.folder import Folder
-from pgbackup.commands import archiving, verify_wal
+from pgbackup.archive.unclaimed import Unclaimed
+from pgbackup.commands import archiving, lost_settings, verify_wal
 from pgbackup.commands.result import Result, age, document, instant, size, table
 from pgbackup.commands.verify_wal import Found
 from pgbackup.config import Settings, Target
@@ -86,7 +87,11 @@ def run(settings: Settings, targets: Sequence[Target], *, max_age_hours: float, 
                 for target, place, verdicts in zip(targets, places, found, strict=True)
             ]
         archives = _archives(settings, targets, top, reporter, now)
+        others = lost_settings.found(settings, top)
     _tell(settings, checked)
+    for sentence in lost_settings.told(top, others):
+        say(f"{_SCRIPT}: warning: {sentence}: nobody verifies or expires them")
+    _advise(checked, others)
     for line in (line for found in archives for line in verify_wal.told(found)):
         say(f"{_SCRIPT}: {line}")
     found_out = [*(one.status for one in checked), *(one.status for one in archives)]
@@ -94,7 +99,12 @@ def run(settings: Settings, targets: Sequence[Target], *, max_age_hours: float, 
     status = BackupBad.status if BackupBad.status in statuses else overall_status(statuses)
     databases = [_entry(one) for one in checked]
     told = document(
-        "verify", status, started=instant(now), databases=databases, archives=[found.entry() for found in archives]
+        "verify",
+        status,
+        started=instant(now),
+        databases=databases,
+        archives=[found.entry() for found in archives],
+        unclaimed=lost_settings.entries(others),
     )
     return Result(status, [*_lines(checked, now), *(line for found in archives for line in found.lines())], told)
 
@@ -186,8 +196,13 @@ def _tell(settings: Settings, checked: Sequence[Checked]) -> None:
             say(f"{_SCRIPT}: {one.target.name}: {one.complaint} in '{where}'")
         if one.warning:
             say(f"{_SCRIPT}: {one.target.name}: warning: {one.warning}")
+
+
+def _advise(checked: Sequence[Checked], others: Sequence[Unclaimed]) -> None:
     if any(one.status == PermissionDenied.status for one in checked):
         say("Hint: run it as the owner of the backups, or as root: sudo verify-backups.sh")
+    elif others and any(one.complaint and not one.verdicts for one in checked):
+        say(f"Hint: {lost_settings.hint(others)}")
     elif any(one.status for one in checked):
         say("Hint: make a new backup now: backup-postgres.sh; then look at the bad files and at backup.log")
 

@@ -44,6 +44,12 @@ def jobs_of(text: str, script: Path, argument: str = "") -> list[str]:
     return [line.rstrip("\n") for line in _lines(text) if _starts(line, script, argument)]
 
 
+def command_of(line: str) -> str:
+    """What a job starts, as it is written; "" for a line that is no job."""
+    found = _JOB.match(line)
+    return found["command"] if found else ""
+
+
 def strangers(text: str, script: Path) -> list[str]:
     """The lines that start a script of the same name somewhere else."""
     lines = [line.rstrip("\n") for line in _lines(text) if not _starts(line, script)]

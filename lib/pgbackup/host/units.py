@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pgbackup.config import Settings
 from pgbackup.errors import ConfigurationError
-from pgbackup.host import installed, systemctl
+from pgbackup.host import installed, systemctl, unit_owner
 from pgbackup.host.installed import Change
 
 DIRECTORY = Path("/etc/systemd/system")
@@ -73,11 +74,18 @@ def kept_warnings(changes: Sequence[Change], root: Path) -> list[str]:
     ]
 
 
-def removals(names: Sequence[str]) -> tuple[list[Change], list[str]]:
-    """How units are taken away, and what to tell of it: one with edits by hand is kept under another name."""
+def removals(names: Sequence[str], root: Path) -> tuple[list[Change], list[str]]:
+    """How this installation's units are taken away, and what to tell of it.
+
+    One with edits by hand is kept under another name; one that starts something else than `root` stays.
+    """
     changes, warnings = [], []
     for path in (DIRECTORY / name for name in names):
         if (text := installed.read(path)) is None:
+            continue
+        if not unit_owner.is_of(path.name, root, DIRECTORY):
+            if path.suffix == ".service":
+                warnings.append(f"'{path}' stays: {unit_owner.told(text)}")
             continue
         changes.append(Change(path, text, None))
         if installed.edited(text, is_free):
@@ -88,6 +96,17 @@ def removals(names: Sequence[str]) -> tuple[list[Change], list[str]]:
         if drop_ins.exists():
             warnings.append(f"'{drop_ins}' is not the suite's and stays")
     return changes, warnings
+
+
+def taken_over(changes: Sequence[Change], root: Path) -> list[str]:
+    """What to tell of units that another installation had, and that start this one from now on."""
+    return [
+        f"'{change.path}' was another installation's until now: {unit_owner.told(change.before)}"
+        for change in changes
+        if change.before is not None
+        and unit_owner.installation_of(change.before) not in (None, root)
+        and unit_owner.installation_of(change.after or "") == root
+    ]
 
 
 def apply(changes: Sequence[Change], environment: Mapping[str, str]) -> None:
@@ -169,6 +188,19 @@ def user_of(unit: str | None) -> str | None:
     """The account that a unit runs as, None where it does not say."""
     found = re.search(r"^User=(\S+)\s*$", unit or "", re.MULTILINE)
     return found[1] if found else None
+
+
+def environment_of(unit: str | None) -> dict[str, str]:
+    """The variables that a unit's Environment= lines set (systemd.exec(5))."""
+    words = [word for line in _lines_of(unit or "", "Environment") for word in _split(line.partition("=")[2])]
+    return {key: value for key, equals, value in (word.partition("=") for word in words) if equals}
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return []
 
 
 def _lines_of(text: str, key: str) -> list[str]:

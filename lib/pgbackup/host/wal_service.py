@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pgbackup.config import Settings
-from pgbackup.host import accounts, crontab, installed, systemctl, units
+from pgbackup.host import accounts, crontab, installed, systemctl, unit_owner, units
 from pgbackup.host.accounts import Account
 from pgbackup.host.installed import Change
 
@@ -64,12 +64,20 @@ def stop(name: str, environment: Mapping[str, str]) -> None:
 def taking_down(root: Path, account: str, name: str, environment: Mapping[str, str]) -> list[Change]:
     """What is to be removed of this host: the unit only with its last receiver."""
     changes: list[Change]
-    changes, _ = units.removals([] if _others(name) else [units.WAL_SERVICE])
+    changes, _ = units.removals([] if _others(name) else [units.WAL_SERVICE], root)
     if crontab.installed() and accounts.exists(account):
         before = crontab.read(account, environment)
         after = crontab.removed(before, root / "scripts" / "receive-wal.sh", name)
         changes.append(crontab.change(account, before, after))
     return [change for change in changes if change.before != change.after]
+
+
+def elsewhere(root: Path, name: str) -> Path | None:
+    """The other installation whose receiver the unit of that name is, None where it is nobody's or this one's."""
+    if not (_WANTS / instance(name)).is_symlink():
+        return None
+    found = unit_owner.installation_of(installed.read(units.DIRECTORY / units.WAL_SERVICE) or "")
+    return None if found == root.resolve() else found
 
 
 def _others(name: str) -> list[str]:
