@@ -42,6 +42,20 @@ def expected() -> Callable[[int, str, int], None]:
     return note
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "fault(row, what): the test is one try of that fault in the table")
+
+
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Count the tests that are marked as tries of a fault."""
+    if call.when == "call":
+        for mark in item.iter_markers("fault"):
+            row, what = mark.args
+            tally = _TALLY.setdefault((row, what), [0, 0])
+            tally[0] += 1
+            tally[1] += call.excinfo is None
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the table of faults, if any was tried."""
     if not _TALLY:

@@ -198,10 +198,10 @@ def ends_sessions(target: str) -> Effect:
         session = f"psql -U {target}_user -d {target}_db -c 'SELECT pg_sleep(600) AS {mark}'"
         host.run(f"docker exec -d {server} {session}")
         there = f"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%AS {mark}' AND pid <> pg_backend_pid()"
-        wait_for(lambda: host.sql(target, there) == "1", 10)
+        wait_for(lambda: host.sql(target, there) == "1", 60)
         services = running(host, _SERVICES[target])
         yield
-        wait_for(lambda: host.sql(target, there) == "0", 10)
+        wait_for(lambda: host.sql(target, there) == "0", 60)
         assert not services or healthy(host)
 
     return steps

@@ -154,7 +154,7 @@ def test_timers_are_on_and_go_without_a_trace(host: Host) -> None:
     host.run("systemctl start --wait postgres-backup.service", check=False)
     log = host.run("journalctl -u postgres-backup.service --no-pager")
     assert "container 'postgres-a' is not there" in log, "it got as far as Docker"
-    hosts.wait_for(lambda: "has failed" in host.run("journalctl -t postgres-backup -p err --no-pager"), 10)
+    hosts.wait_for(lambda: "has failed" in host.run("journalctl -t postgres-backup -p err --no-pager"), 60)
     host.run(f"{SYSTEMD} --uninstall")
     assert host.run(OURS) == ""
     assert "postgres" not in host.run("systemctl list-timers --all --no-pager")
@@ -276,7 +276,7 @@ def test_a_rotation_in_the_middle_of_a_run_loses_no_line(host: Host) -> None:
 
 def test_a_path_with_blanks_and_percent_signs_works_under_both(host: Host) -> None:
     """cron has had its line since the fixture `bare`."""
-    hosts.wait_for(lambda: host.succeeds(f"grep run.finish '{ODD_BACKUPS}/backup.log'"), 75)
+    hosts.wait_for(lambda: host.succeeds(f"grep run.finish '{ODD_BACKUPS}/backup.log'"), 180)
     host.run(f"'{ODD_PLACE}/scripts/setup-backup-cron.sh' --uninstall --user backup")
     host.run(f"rm '{ODD_BACKUPS}/backup.log'")
     set_up(host, f"'{ODD_PLACE}/scripts/setup-backup-systemd.sh' --user backup")

@@ -47,7 +47,7 @@ def sidecar(made: Server) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         client.wait(10)
 
 
-def soon(condition, seconds: float = 10) -> bool:
+def soon(condition, seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():

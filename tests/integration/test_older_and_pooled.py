@@ -38,6 +38,7 @@ def direct(server: Server, path: Path, port: int = 0) -> Iterator[Lab]:
         yield lab
 
 
+@pytest.mark.fault(126, "a dump by a newer pg_dump, into the older server")
 def test_a_newer_pg_dumps_backup_goes_into_the_older_server(server: Server, tmp_path: Path) -> None:
     with direct(server, tmp_path) as lab:
         file, new, _ = lab.reset(20)
@@ -83,6 +84,7 @@ def pooler(server: Server, mode: str, *settings: str) -> Iterator[None]:
                 running.terminate()
 
 
+@pytest.mark.fault(127, "a connection pooler instead of the server")
 @pytest.mark.parametrize(
     ("mode", "settings"),
     [("session", ()), ("transaction", ()), ("session", ("ignore_startup_parameters = options",))],

@@ -56,12 +56,14 @@ def rules(server: Server, *lines: str) -> Iterator[None]:
         server.sql("SELECT pg_reload_conf()")
 
 
+@pytest.mark.fault(119, "restore where pg_hba.conf closes the socket")
 @pytest.mark.parametrize("local", ["scram-sha-256", "peer", "reject"])
 def test_where_the_socket_is_closed_all_goes_by_the_passfile(server: Server, tmp_path: Path, local: str) -> None:
     with runs.passfile(server) as file, rules(server, f"local all all {local}", "host all all all scram-sha-256"):
         everything_works(restores.in_container(server, tmp_path, "auto", AUTH_PASSFILE=file))
 
 
+@pytest.mark.fault(119, "restore after total loss, a password on 127.0.0.1 only")
 def test_after_total_loss_a_way_in_that_needs_no_password_is_found(server: Server, tmp_path: Path) -> None:
     lab = restores.in_container(server, tmp_path, "auto")
     with rules(server, "local all all trust", "host all all all scram-sha-256"):
@@ -81,6 +83,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.fault(120, "PG* variables in the container's environment")
 @pytest.mark.parametrize("kind", ["sidecar", "exec"])
 def test_libpqs_variables_in_the_container_steer_nothing(engine: str, tmp_path: Path, kind: str) -> None:
     disk = {tmp_path / "data": "/var/lib/postgresql/data"}
@@ -90,6 +93,7 @@ def test_libpqs_variables_in_the_container_steer_nothing(engine: str, tmp_path: 
         everything_works(restores.in_container(server, tmp_path, kind))
 
 
+@pytest.mark.fault(121, "the port stands in a configuration file")
 @pytest.mark.parametrize("kind", ["sidecar", "exec", "auto"])
 def test_a_port_that_stands_in_the_configuration_is_found(server: Server, tmp_path: Path, kind: str) -> None:
     lab = restores.in_container(server, tmp_path, kind)
@@ -108,6 +112,7 @@ def test_a_port_that_stands_in_the_configuration_is_found(server: Server, tmp_pa
         server.restart()
 
 
+@pytest.mark.fault(122, "a role's read-only transactions and time limits")
 def test_read_only_and_impatient_roles_are_no_hindrance(server: Server, tmp_path: Path) -> None:
     settings = ["default_transaction_read_only = on", "lock_timeout = '1ms'", "statement_timeout = '1ms'"]
     settings += ["idle_session_timeout = '2s'", "DateStyle = 'German'", "client_min_messages = 'debug5'"]
@@ -152,6 +157,7 @@ OVERLOADS = [
 OPERATORS = [("=", "name"), ("<>", "name"), ("!~", "name"), ("~", "text"), ("||", "text")]
 
 
+@pytest.mark.fault(123, "functions and operators of a user that fit our questions better")
 def test_nobody_becomes_superuser_by_what_we_ask(server: Server, tmp_path: Path) -> None:
     lab = restores.in_container(server, tmp_path, "auto")
     lab.reset(20)
@@ -188,6 +194,7 @@ def test_nobody_becomes_superuser_by_what_we_ask(server: Server, tmp_path: Path)
         lab.sql("DROP OWNED BY mallory; DROP ROLE mallory")
 
 
+@pytest.mark.fault(124, "--dry-run and --list beside a running backup")
 def test_who_only_looks_ends_no_run(server: Server, tmp_path: Path) -> None:
     lab = restores.in_container(server, tmp_path, "auto")
     file, _, _ = lab.reset(20)

@@ -155,7 +155,7 @@ def after(place: Place, *arguments: str, **environment: str) -> list[str]:
     return found + settled(place)
 
 
-def settled(place: Place, seconds: float = 5.0) -> list[str]:
+def settled(place: Place, seconds: float = 60.0) -> list[str]:
     """problems(sweep=True), giving what is just ending the time to end."""
     deadline = time.monotonic() + seconds
     while (found := problems(place, sweep=True)) and time.monotonic() < deadline:

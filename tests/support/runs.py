@@ -21,6 +21,7 @@ from pgbackup.database.client import Client, Run
 from tests.support import images, servers
 from tests.support.servers import Server, docker
 
+GUARD_SECONDS = 60.0  # more than ten times what anything here takes: only what hangs takes longer
 SHORT = {"WAIT_SECONDS": "20", "COMMAND_SECONDS": "20"}
 
 
@@ -111,8 +112,8 @@ def of_kind(server: Server, kind: str, **options: str):
     return direct(server, **options) if kind == "direct" else opened(server, kind, **options)
 
 
-def soon(condition: Callable[[], bool], seconds: float = 10) -> bool:
-    """Whether it becomes true within the limit."""
+def soon(condition: Callable[[], bool], seconds: float = GUARD_SECONDS) -> bool:
+    """Whether it becomes true; the limit is none of a promise, but lets a test end that would wait for ever."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

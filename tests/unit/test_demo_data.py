@@ -119,7 +119,7 @@ def test_a_stopped_demo_leaves_nothing(number: signal.Signals) -> None:
     place = Path(said.partition("BACKUP_DIR=")[2].strip()).parent
     assert place.exists()
     demo.send_signal(number)
-    demo.communicate(timeout=20)
+    demo.communicate(timeout=120)
     assert demo.returncode == -number
     assert not place.exists()
     assert not _processes_naming(place)
@@ -138,7 +138,7 @@ def _processes_naming(place: Path) -> list[str]:
     return found
 
 
-def _until(condition: Callable[[], bool], seconds: float = 10) -> None:
+def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"

@@ -18,6 +18,7 @@ from pgbackup.errors import ConfigurationError, Interrupted, Unavailable
 
 ENVIRONMENT = proc.environment(os.environ)
 ROOT = Path(__file__).parents[2]
+LONG_BEFORE_ITS_END = 30.0  # seconds; the programs that are to be stopped last a minute or for ever
 
 
 def run(*argv: str, seconds: float = 10) -> proc.Finished:
@@ -141,7 +142,7 @@ def test_a_program_that_takes_too_long_is_stopped() -> None:
     begun = time.monotonic()
     with pytest.raises(Unavailable, match=r"no answer within 0\.2 s"):
         run("sleep", "60", seconds=0.2)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < LONG_BEFORE_ITS_END
 
 
 def test_leaving_the_block_ends_even_a_program_that_will_not() -> None:
@@ -150,13 +151,21 @@ def test_leaving_the_block_ends_even_a_program_that_will_not() -> None:
         while not os.fstat(program._errors).st_size:
             time.sleep(0.01)
     assert program.status == -signal.SIGKILL
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < LONG_BEFORE_ITS_END
 
 
 def test_a_wait_ends_as_soon_as_the_program() -> None:
-    begun = time.monotonic()
-    assert run("true").status == 0
-    assert time.monotonic() - begun < 0.15
+    """And not at the next of the moments at which a signal is looked for: a tenth of a second makes a difference."""
+
+    def fastest(*words: str) -> float:
+        seconds = []
+        for _ in range(5):
+            begun = time.monotonic()
+            assert run(*words).status == 0
+            seconds.append(time.monotonic() - begun)
+        return min(seconds)
+
+    assert proc._TICK_SECONDS / 4 < fastest("sleep", "0.1") - fastest("true") < proc._TICK_SECONDS
 
 
 @pytest.mark.usefixtures("signals")
@@ -167,7 +176,7 @@ def test_a_signal_ends_a_wait_and_the_program(number: int) -> None:
     with pytest.raises(Interrupted) as stopped:
         run("sleep", "60")
     assert stopped.value.status == 128 + number
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < LONG_BEFORE_ITS_END
 
 
 @pytest.mark.usefixtures("signals")
@@ -251,5 +260,5 @@ def test_a_signal_ends_a_stream_that_is_silent() -> None:
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
     begun = time.monotonic()
     with pytest.raises(Interrupted):
-        pieces("sleep 60", 30)
-    assert time.monotonic() - begun < 2
+        pieces("sleep 60", 60)
+    assert time.monotonic() - begun < LONG_BEFORE_ITS_END

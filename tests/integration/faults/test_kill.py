@@ -317,7 +317,7 @@ class Terminal:
         begun = time.monotonic()
         while self.process.poll() is None:
             self.read()
-            assert time.monotonic() - begun < 30, self.text
+            assert time.monotonic() - begun < 120, self.text
             time.sleep(0.01)
         self.read()
         with suppress(OSError):
@@ -497,7 +497,8 @@ def test_a_pg_dump_that_fails_lies_or_hangs_publishes_nothing(
         again(place)
         ended = place.run(PATH=stub(tmp_path / "bin", place, body))
         assert not promises.failed(place, ended, status), fault
-        assert ended.seconds < 3 + 10 + (30 if stage in SLOW_STAGES else 0), f"H: {fault} took {ended.seconds:.1f} s"
+        # Ten times what the limits above come to: what hangs takes for ever.
+        assert ended.seconds < 10 * (4 + (30 if stage in SLOW_STAGES else 0)), f"H: {fault} took {ended.seconds:.1f} s"
         assert not promises.settled(place), fault
         survived(5, fault)
     assert not promises.after(place)

@@ -306,7 +306,7 @@ def test_what_is_stopped_at_any_moment_is_clean_at_once(
         status = lab.signalled(signal.SIGTERM, random.uniform(0.2, 5), *words)
         assert status in (0, 143, -15), status  # it may have ended before, or not have begun
         # The engine removes a volume a moment after its container.
-        assert soon(lambda: archives.leftovers(lab) == [], 3), archives.leftovers(lab)
+        assert soon(lambda: archives.leftovers(lab) == []), archives.leftovers(lab)
         assert lab.look().wrong == {}
         assert set(lab.look().bases) >= set(bases) or status == 0, "nothing expires but after a success"
         names = [name for (name,) in lab.server.sql("SELECT datname FROM pg_database")]
@@ -335,7 +335,7 @@ def test_a_receiver_that_ends_in_its_base_backup_leaves_nothing_and_makes_it_ane
         status = lab.stop(number)
         assert status == (143 if number == signal.SIGTERM else -9)
         if number == signal.SIGTERM:
-            assert soon(lambda: archives.leftovers(lab) == [], 3), archives.leftovers(lab)
+            assert soon(lambda: archives.leftovers(lab) == []), archives.leftovers(lab)
         lab.start()
         lab.await_well()
         lab.until(lambda: archives.leftovers(lab) == [])

@@ -270,7 +270,7 @@ def test_a_recovery_that_is_killed_at_any_moment_leaves_nothing(
         lab.signalled(signal.SIGKILL, random.uniform(0.3, 6), *words)
         lab.server.sql("DROP DATABASE IF EXISTS beside")
         assert lab.run("backup-postgres.sh", "-q").returncode == 0
-        assert soon(lambda: archives.leftovers(lab) == [], 20), archives.leftovers(lab)
+        assert soon(lambda: archives.leftovers(lab) == []), archives.leftovers(lab)
         assert lab.server.sql("SELECT count(*) FROM payments") == [(ROWS,)]
         assert lab.server.sql("SELECT datname FROM pg_database WHERE datname LIKE '%restor%'") == []
         survived(65, fault)
@@ -287,7 +287,7 @@ def test_a_base_backup_that_is_killed_at_any_moment_leaves_nothing(
         lab.signalled(signal.SIGKILL, random.uniform(0.5, 3), "backup-postgres.sh", "-q")
         done = lab.run("backup-postgres.sh", "-q")
         assert done.returncode == 0, done.stderr
-        assert soon(lambda: archives.leftovers(lab) == [], 20), archives.leftovers(lab)
+        assert soon(lambda: archives.leftovers(lab) == []), archives.leftovers(lab)
         assert list(lab.look().wrong) == []
         survived(66, fault)
     assert rows(lab, "--latest") == ROWS
