@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+from pgbackup import redaction
 from pgbackup.archive.folder import Folder
 
 LOG_NAME = "backup.log"
@@ -30,10 +31,23 @@ def escaped(value: object) -> str:
 
 
 def line(level: str, target: str, event: str, facts: dict[str, object], now: float) -> str:
-    """Given an event, return its line with a final newline. now: seconds since the epoch. Pure but for TZ."""
+    """Given an event, return its line with a final newline, without values of rows that a server has quoted.
+
+    now: seconds since the epoch. Pure but for TZ.
+    """
     stamp = time.strftime("%Y-%m-%d %H:%M:%S%z", time.localtime(now))
-    words = [stamp, level, target, f"event={event}", *(f"{key}={escaped(value)}" for key, value in facts.items())]
+    words = [
+        stamp,
+        level,
+        target,
+        f"event={event}",
+        *(f"{key}={escaped(_plain(value))}" for key, value in facts.items()),
+    ]
     return " ".join(words) + "\n"
+
+
+def _plain(value: object) -> object:
+    return redaction.without_values(value) if isinstance(value, str) else value
 
 
 @dataclass

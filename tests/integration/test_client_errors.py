@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pgbackup import proc
-from pgbackup.database import container, failures
+from pgbackup import log, proc
+from pgbackup.database import container, failures, load
 from pgbackup.errors import PermissionDenied, Unavailable
 
 from tests.support import runs, servers
@@ -164,3 +164,70 @@ def test_a_container_that_was_stopped_or_replaced_is_told(server) -> None:
         docker("create", "--name", made.name, made.image)
         with pytest.raises(Unavailable, match="was replaced"):
             raise container.blamed(stopped.value, made.id, work.target, work.settings, work.client.environment)
+
+
+# What a server quotes of a row is for the terminal only
+
+SECRET = "sEcReT"
+_TABLES = """
+CREATE SCHEMA quoting;
+SET search_path = quoting;
+CREATE TYPE mood AS ENUM ('good');
+CREATE TABLE parent (id text PRIMARY KEY);
+CREATE TABLE child (id text REFERENCES parent, n smallint NOT NULL, c text CHECK (c <> 'sEcReT'));
+CREATE TABLE doubled AS SELECT 'sEcReT' AS id FROM generate_series(1, 2);
+CREATE TABLE many (m money, i integer, d date, j jsonb, a integer[], e mood, x xml, u uuid, r int4range, t timestamptz,
+                   p point, b bytea, n inet, v bit(3), z interval, o oid, l "char", f float4, s varchar(3), y tsquery);
+CREATE TABLE parts (id text) PARTITION BY LIST (id);
+CREATE FUNCTION raising() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN RAISE EXCEPTION 'not allowed: %', NEW.id USING DETAIL = NEW.id; END $$;
+CREATE TABLE guarded (id text);
+CREATE TRIGGER t BEFORE INSERT ON guarded FOR EACH ROW EXECUTE FUNCTION raising();
+INSERT INTO parent VALUES ('sEcReT');
+"""
+_COLUMNS = ["m", "i", "d", "j", "a", "e", "x", "u", "r", "t", "p", "b", "n", "v", "z", "o", "f", "s", "y"]
+_FAILING = [
+    *(f"COPY many ({column}) FROM stdin;\nsEcReT {{[(<\\\\\n\\.\n" for column in _COLUMNS),
+    *(f"COPY many ({column}) FROM stdin;\n999999999999sEcReT\n\\.\n" for column in "midoufntpvzre"),
+    "COPY parent FROM stdin;\nsEcReT\n\\.\n",
+    "COPY parent FROM stdin;\nsEcReT\tsEcReT\n\\.\n",
+    "COPY child FROM stdin;\nsEcReT\n\\.\n",
+    "COPY child FROM stdin;\nother sEcReT\t1\tx\n\\.\n",
+    "COPY child FROM stdin;\nsEcReT\t\\N\tx\n\\.\n",
+    "COPY child FROM stdin;\nsEcReT\t1\tsEcReT\n\\.\n",
+    "COPY parent FROM stdin;\nsEcReT\\xff\\x41\n\\.\n",
+    "COPY parts FROM stdin;\nsEcReT\n\\.\n",
+    "COPY guarded FROM stdin;\nsEcReT\n\\.\n",
+    "sEcReT;",
+    "CREATE UNIQUE INDEX ON doubled (id);",
+    "SELECT 'sEcReT'::integer;",
+    "SELECT to_date('sEcReT', 'YYYY');",
+    "SELECT timestamp '2024-01-01' AT TIME ZONE 'sEcReT';",
+    "SELECT regexp_match('x', '(sEcReT');",
+    "SET TimeZone = 'sEcReT';",
+    "ALTER TABLE doubled ALTER id TYPE integer USING id::integer;",
+    "DO $$ BEGIN EXECUTE 'SELECT ''sEcReT''::integer'; END $$;",
+]
+
+
+@pytest.mark.parametrize("major", [15, 18])
+def test_no_value_of_a_row_is_written_down(major: int, lab: Server, newest: Server) -> None:
+    server = lab if major == 15 else newest
+    psql = ["exec", "-i", server.name, "psql", "-X", "-q", "-f", "-", "-U", server.user, "-d", "shop"]
+    try:
+        # Each on its own, with a line between what is said of them.
+        done = docker(*psql, stdin="\n\\warn -----\n".join([_TABLES, *_FAILING]))
+        said = done.stderr.split("-----\n")[1:]
+        assert len(said) == len(_FAILING)
+        target, _ = runs.target_of(server)
+        shown = 0
+        for statement, stderr in zip(_FAILING, said, strict=True):
+            assert "ERROR:  " in stderr, f"it has not failed: {statement}"
+            for error in (failures.explained(stderr, 3, "psql", target), load.explained(stderr, 3, target)):
+                shown += SECRET in error.message
+                written = log.line("ERROR", "shop", "restore.failed", {"reason": error.message}, 0.0)
+                assert SECRET.lower() not in written.lower(), written
+                assert "ERROR:  " in written, "what kind of failure it was is told"
+        assert shown > len(_FAILING), "the checker is broken: the server does not quote what it should"
+    finally:
+        server.sql("DROP SCHEMA quoting CASCADE", "shop")

@@ -6,6 +6,7 @@ import json
 import os
 from typing import Any
 
+from pgbackup import redaction
 from pgbackup.archive.dumpfile import write_all
 from pgbackup.archive.folder import Folder
 
@@ -13,12 +14,12 @@ NAME = "restore-history.jsonl"
 
 
 def append(folder: Folder, record: dict[str, Any]) -> None:
-    """Append one record, in one write. Raise OSError."""
+    """Append one record, in one write, without values of rows that a server has quoted. Raise OSError."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(NAME, flags, 0o640, dir_fd=folder.fd)
     try:
         folder.adopt(descriptor)
-        write_all(descriptor, json.dumps(record).encode() + b"\n")
+        write_all(descriptor, json.dumps(redaction.of_document(record)).encode() + b"\n")
     finally:
         os.close(descriptor)
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pgbackup import __version__
+from pgbackup import __version__, redaction
 
 _WIDEST = 10_000
 
@@ -26,8 +26,8 @@ class Result:
 
 
 def document(command: str, status: int, **contents: Any) -> dict[str, Any]:
-    """The frame that every command's JSON document has."""
-    return {"command": command, "version": __version__, "status": status, **contents}
+    """The frame that every command's JSON document has. Values of rows that a server has quoted are taken out."""
+    return {"command": command, "version": __version__, "status": status, **redaction.of_document(contents)}
 
 
 def instant(moment: datetime) -> str:

@@ -168,10 +168,11 @@ def passing(stderr: str) -> bool:
 def explained(stderr: str, status: int, program: str, target: Target) -> SuiteError:
     """Given what a program said and its status, return the error to raise, worded for the operator.
 
-    status: minus a signal's number when one killed it. stderr may be empty.
+    status: minus a signal's number when one killed it. stderr may be empty. Values that the server quotes are still in
+    the message: redaction.py takes them out of what is written down.
     """
     state = _STATE.search(stderr)
-    error = _explained(_LOCATION.sub("", _STATE.sub(r"\1", stderr)).strip(), status, program, target)
+    error = _explained(primary(_LOCATION.sub("", _STATE.sub(r"\1", stderr))), status, program, target)
     error.sqlstate = state[2] if state else ""
     return error
 
@@ -198,6 +199,39 @@ def _explained(stderr: str, status: int, program: str, target: Target) -> SuiteE
     )
 
 
+# What begins a message: a program's name, or a line of the server's log.
+_BEGINS = re.compile(
+    r"(?:psql|pg_\w+|docker|Error)\b|HINT:  |(?:\d{4}-\d\d-\d\d .*)?\b(?:ERROR|FATAL|PANIC|LOG|WARNING|NOTICE): "
+)
+# The first line of a message of the server's about a statement, whatever the language: a value in it may have more.
+_OF_STATEMENT = re.compile(r"(?:psql:\S*:\d+: )?(?!HINT)[^\W\d_]+:  ")
+# What follows it: the fields that show rows. A hint does not.
+_FIELD = re.compile(r"(?!HINT)[^\W\d_]+:  |LINE \d+: ")
+# What the database's own functions say in their own words: RAISE, and languages other than PL/pgSQL.
+_OWN_WORDS = re.compile(r"PL/\w+.*\bRAISE\b|PL/(?!pgSQL)\w+")
+
+
+def primary(stderr: str) -> str:
+    """Given what programs said, return it without the server's DETAIL, CONTEXT and the like, which show rows.
+
+    What a function of the database has raised is put into quotes: its words may be a row's. Pure.
+    """
+    kept: list[str] = []
+    told, in_field = -1, False  # told: the line of the message that the fields belong to
+    for line in stderr.splitlines():
+        of_statement = bool(_OF_STATEMENT.match(line))
+        begins = bool(_BEGINS.match(line)) or (told < 0 and of_statement)
+        if begins or not (in_field or _FIELD.match(line)):
+            told = len(kept) if begins and not line.startswith("HINT") else told
+            kept.append(line)
+            in_field = begins and of_statement
+            continue
+        in_field = True
+        if told >= 0 and _OWN_WORDS.search(line):
+            kept[told] = re.sub(r"(\w+:  )(?!a function says)(.*)", r'\1a function says "\2"', kept[told], count=1)
+    return "\n".join(kept)
+
+
 def _filled(template: str, words: dict[str, str]) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: words[found.group(1)], template).removesuffix("; ")
 
@@ -209,9 +243,10 @@ def _line_around(text: str, position: int) -> str:
 
 
 def first_error(stderr: str) -> str:
-    """The line that tells the reason: the first that says error or fatal, else the last one."""
-    lines = [line for line in stderr.splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"error|fatal", line, re.IGNORECASE)]
+    """The line that tells the reason: the first that is an error, else that says so, else the last one."""
+    lines = [line for line in primary(stderr).splitlines() if line.strip()]
+    errors = [line for line in lines if re.search(r"\b(?:ERROR|FATAL|PANIC): |\berror: ", line)]
+    telling = errors or [line for line in lines if re.search(r"error|fatal", line, re.IGNORECASE)]
     return _clean((telling or lines[-1:] or [""])[0])
 
 
