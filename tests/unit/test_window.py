@@ -149,3 +149,23 @@ def test_behind_an_unfinished_segment_is_a_gap_even_if_the_next_one_is_there() -
     )
     assert (first.last, second.last) == (Segment(1, 3), Segment(1, 5))
     assert window.base_at([first, second], _START + 4 * _HOUR + timedelta(minutes=1)) == (second, _base(4))
+
+
+class _Counting(dict[Segment, datetime]):
+    """Counts how often it is asked for a segment."""
+
+    asked = 0
+
+    def __contains__(self, key: object) -> bool:
+        self.asked += 1
+        return super().__contains__(key)
+
+
+def test_the_work_of_finding_windows_does_not_grow_with_bases_times_segments() -> None:
+    asked = []
+    for bases in (1, 50):
+        times = _Counting(_times(*range(3, 3003)))
+        (found,) = window.windows([_base(3 + number * 50) for number in range(bases)], times, {}, None)
+        assert len(found.bases) == bases
+        asked.append(times.asked)
+    assert asked[1] < asked[0] * 1.1, f"{asked} questions"

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 
-from pgbackup.archive import basemanifest, folder, wal, walfile, workfiles
-from pgbackup.archive.basemanifest import BaseManifest, Contents
+from pgbackup.archive import basemanifest, folder, statefile, wal, walfile
+from pgbackup.archive.basemanifest import MAIN, BaseManifest, Contents
 from pgbackup.archive.dumpfile import write_all
 from pgbackup.archive.folder import Folder
 from pgbackup.archive.gzipped import GZIP, LEVEL, deflate, inflated
 from pgbackup.archive.window import Base
-from pgbackup.errors import BackupBad, IoFailed
+from pgbackup.errors import BackupBad, IoFailed, SuiteError
 
 RECORD = "base.json"
 MANIFEST = basemanifest.NAME
@@ -47,6 +46,20 @@ class Record:
     archives: dict[str, str]
     bytes: int
     proven: bool
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what cannot be of a base backup."""
+        if wal.parse_lsn(self.stop) < wal.parse_lsn(self.start) or self.timeline < 1:
+            raise ValueError("its positions make no sense")
+        if self.when.utcoffset() is None:
+            raise ValueError("its time has no zone")
+        if MAIN not in self.archives or any("/" in name or name.startswith(".") for name in self.archives):
+            raise ValueError("its archives are none")
+
+    @property
+    def when(self) -> datetime:
+        """The instant that `ended` is."""
+        return datetime.fromisoformat(self.ended)
 
 
 def write(descriptor: int, pieces: Iterable[bytes]) -> str:
@@ -167,7 +180,7 @@ def sweep(base: Folder) -> list[str]:
 
 def publish(base: Folder, place: Folder, record: Record, started: datetime) -> str:
     """Write base.json, sync everything, and give the directory its name. Return it. Raise OSError."""
-    workfiles.write_json(place, RECORD, asdict(record))
+    statefile.write(place, RECORD, record)
     for entry in os.listdir(place.fd):
         descriptor = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd)
         try:
@@ -193,14 +206,15 @@ def listing(base: Folder, segment_bytes: int) -> tuple[dict[str, tuple[Base, Rec
         if name.startswith("."):
             continue
         try:
-            record = Record(**json.loads((base.path / name / RECORD).read_bytes()))
+            with folder.opened(base.path / name, create=False) as place:
+                record = statefile.read(place, RECORD, Record)
+            if record is None:
+                wrong[name] = f"it has no {RECORD}"
+                continue
             begun = wal.segment_at(wal.parse_lsn(record.start), record.timeline, segment_bytes)
-            ended = datetime.fromisoformat(record.ended)
-            found[name] = Base(name, begun, wal.parse_lsn(record.stop), ended, record.parent), record
-        except (FileNotFoundError, NotADirectoryError):
-            wrong[name] = f"it has no {RECORD}"
-        except (OSError, ValueError, TypeError, AttributeError):
-            wrong[name] = f"its {RECORD} cannot be read"
+            found[name] = Base(name, begun, wal.parse_lsn(record.stop), record.when, record.parent), record
+        except (SuiteError, OSError) as error:
+            wrong[name] = error.message if isinstance(error, SuiteError) else f"it cannot be read: {error.strerror}"
     return found, wrong
 
 

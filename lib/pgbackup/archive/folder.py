@@ -140,7 +140,7 @@ def explained(error: OSError, path: Path) -> CannotCreate | PermissionDenied | I
     if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
         reason = "it is a symbolic link or not a directory" if error.errno != errno.ENOENT else "it is not there"
         return CannotCreate(f"cannot use '{path}': {reason}", f"look at it: ls -ld '{path}'")
-    return IoFailed(f"cannot write in '{path}': {error.strerror}", f"df -h '{path}'; df -i '{path}'")
+    return IoFailed(f"cannot write in '{path}': {error.strerror or error}", f"df -h '{path}'; df -i '{path}'")
 
 
 def _owner(path: Path) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from pgbackup.archive import workfiles
+from pgbackup.archive import statefile, workfiles
 from pgbackup.archive.folder import Folder
-from pgbackup.errors import CannotCreate
 
 _SUFFIX = ".journal"
 
@@ -37,21 +35,12 @@ def _name(owner: str) -> str:
 
 def write(folder: Folder, owner: str, entry: Entry) -> None:
     """Replace the journal in one step and sync it. Raise OSError."""
-    workfiles.write_json(folder, _name(owner), asdict(entry))
+    statefile.write(folder, _name(owner), entry)
 
 
 def read(folder: Folder, owner: str) -> Entry | None:
-    """Return the unfinished restore's entry, or None. Raise CannotCreate when it cannot be understood."""
-    try:
-        descriptor = os.open(_name(owner), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
-    except FileNotFoundError:
-        return None
-    with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor, not a path
-        try:
-            return Entry(**json.loads(file.read(1 << 20)))
-        except (ValueError, TypeError):
-            path = folder.path / _name(owner)
-            raise CannotCreate(f"the restore journal '{path}' cannot be understood", f"cat '{path}'") from None
+    """Return the unfinished restore's entry, or None. Raise Unreadable when it cannot be understood."""
+    return statefile.read(folder, _name(owner), Entry)
 
 
 def close(folder: Folder, owner: str) -> None:

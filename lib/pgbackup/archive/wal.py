@@ -11,6 +11,7 @@ import itertools
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 SEGMENT_BYTES = 16 << 20
 PARTIAL = ".partial"
@@ -127,10 +128,12 @@ def reach(
     timeline: int | None = None,
     segment_bytes: int = SEGMENT_BYTES,
     unfinished: Collection[Segment] = (),
+    known: Mapping[Segment, Segment] = MappingProxyType({}),
 ) -> Segment | None:
     """Return the last segment that can be had from `begun` on without a gap; None if not even that one is there.
 
-    unfinished: those that are there in part, with which it ends.
+    unfinished: those that are there in part, with which it ends. known: what is returned for other beginnings on the
+    same way.
     switches: the history of `timeline`, which is followed; without one it is begun's own. The segment in which
     timelines change is taken from the new one, else from the old one, as the server itself does it.
     """
@@ -141,6 +144,8 @@ def reach(
         found = next((Segment(owner, number) for owner in owners if Segment(owner, number) in present), None)
         if found is None:
             return last
+        if found in known:
+            return known[found]
         last, number = found, number + 1
         if found in unfinished:
             return last

@@ -6,23 +6,20 @@ stays, for by it pg_receivewal knows where to go on. `base` has a directory for 
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TypeVar
 
-from pgbackup.archive import folder, wal, walfile, workfiles
+from pgbackup.archive import folder, statefile, wal, walfile
 from pgbackup.archive.folder import Folder
+from pgbackup.archive.statefile import Unreadable
 from pgbackup.archive.wal import Segment, Switch
 from pgbackup.archive.walfile import COMPRESSED
 from pgbackup.archive.window import Confirmed
-from pgbackup.errors import BackupBad, CannotCreate, NoBackup
-
-_Held = TypeVar("_Held")
+from pgbackup.errors import BackupBad, NoBackup
 
 TOP = "pitr"
 SET_UP = "begin one: sudo setup-wal-archiving.sh TARGET"
@@ -54,6 +51,11 @@ class State:
     keep_was_set: bool
     active: bool
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for what no set-up agrees."""
+        if self.segment_bytes not in (1 << power for power in range(20, 31)):
+            raise ValueError("its segment_bytes are no size of segments")
+
 
 @dataclass(frozen=True)
 class Receiver:
@@ -66,6 +68,13 @@ class Receiver:
     confirmed_lsn: str
     trouble: str = ""
     base_trouble: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what no receiver says."""
+        if (self.confirmed_lsn == "") != (self.confirmed_time == ""):
+            raise ValueError("it confirms a time or a position alone")
+        if self.confirmed and self.confirmed.time.utcoffset() is None:
+            raise ValueError("its time has no zone")
 
     @property
     def confirmed(self) -> Confirmed | None:
@@ -95,31 +104,25 @@ def opened(backup_dir: Path, directory: str, *, create: bool) -> Iterator[Places
         yield Places(top, *inner)
 
 
-def _read_json(place: Folder, name: str, kind: Callable[..., _Held]) -> _Held | None:
-    path = place.path / name
-    try:
-        data = walfile.read(place, name)
-        return None if data is None else kind(**json.loads(data))
-    except PermissionError as error:
-        raise folder.explained(error, path) from None
-    except (ValueError, TypeError, BackupBad):
-        raise CannotCreate(f"'{path}' cannot be understood", f"look at it: cat '{path}'") from None
-
-
 def write_state(places: Places, state: State) -> None:
-    workfiles.write_json(places.top, _STATE, asdict(state))
+    statefile.write(places.top, _STATE, state)
 
 
 def read_state(places: Places) -> State | None:
-    return _read_json(places.top, _STATE, State)
+    """What the set-up has agreed. Raise Unreadable: without it nothing of the archive can be understood."""
+    return statefile.read(places.top, _STATE, State)
 
 
 def write_receiver(places: Places, receiver: Receiver) -> None:
-    workfiles.write_json(places.top, _RECEIVER, asdict(receiver))
+    statefile.write(places.top, _RECEIVER, receiver)
 
 
 def read_receiver(places: Places) -> Receiver | None:
-    return _read_json(places.top, _RECEIVER, Receiver)
+    """What the receiver has told last. It tells again every few seconds: a file that cannot be read tells just that."""
+    try:
+        return statefile.read(places.top, _RECEIVER, Receiver)
+    except Unreadable as error:
+        return Receiver("", "", "", trouble=error.message)
 
 
 def read_confirmed(places: Places) -> Confirmed | None:
@@ -148,16 +151,23 @@ def segments(places: Places, segment_bytes: int) -> tuple[dict[Segment, datetime
 
 
 def histories(places: Places) -> dict[int, tuple[Switch, ...]]:
-    """Where each timeline comes from. Raise BackupBad for a damaged file."""
-    found = {}
+    """Where each timeline comes from. Raise BackupBad, naming the file, for one of which no whole copy is there."""
+    found: dict[int, tuple[Switch, ...]] = {}
+    damaged: dict[int, str] = {}
     for place in (places.wal, places.receiving):
         for name in os.listdir(place.fd):
             timeline = wal.parse_history_name(name.removesuffix(COMPRESSED))
-            if timeline is not None and (data := walfile.read(place, name)) is not None:
-                try:
+            if timeline is None:
+                continue
+            try:
+                data = walfile.read(place, name)
+                if data is not None:
                     found[timeline] = wal.parse_history(data.decode("ascii", "replace"))
-                except ValueError as error:
-                    raise BackupBad(f"'{place.path / name}' is damaged: {error}") from None
+            except (BackupBad, ValueError) as error:
+                damaged[timeline] = f"'{place.path / name}' is damaged: {error}"
+    for timeline, reason in damaged.items():
+        if timeline not in found:
+            raise BackupBad(reason, "copy a whole one there, from the server's pg_wal or from an older archive")
     return found
 
 
@@ -213,14 +223,18 @@ def put_away(places: Places, state: State, *, all_of_them: bool = False) -> None
     if all_of_them:
         chosen += [name for name in names if wal.parse_segment(name.removesuffix(wal.PARTIAL), state.segment_bytes)]
     for name in dict.fromkeys(chosen):
-        content = walfile.read(places.receiving, name)
-        if content is None:
-            continue
-        segment = wal.parse_segment(name.removesuffix(wal.PARTIAL), state.segment_bytes)
-        if segment:
-            walfile.check_header(content, segment, state.system)
-        written = os.stat(name, dir_fd=places.receiving.fd, follow_symlinks=False)
-        final = walfile.store(places.wal, name, content)
-        os.utime(final, ns=(written.st_atime_ns, written.st_mtime_ns), dir_fd=places.wal.fd, follow_symlinks=False)
-        if segment or all_of_them:
-            os.unlink(name, dir_fd=places.receiving.fd)
+        with suppress(FileNotFoundError):
+            _put_away(places, state, name, moved=all_of_them)
+
+
+def _put_away(places: Places, state: State, name: str, *, moved: bool) -> None:
+    """Archive one file; a segment is then gone from `receiving`, and a history file where all is to be `moved`."""
+    segment = wal.parse_segment(name.removesuffix(wal.PARTIAL), state.segment_bytes)
+    begin, length = walfile.head(places.receiving, name)
+    if segment:
+        walfile.check_header(begin, segment, state.system, length)
+    written = os.stat(name, dir_fd=places.receiving.fd, follow_symlinks=False)
+    final = walfile.store(places.wal, name, lambda: walfile.pieces(places.receiving, name))
+    os.utime(final, ns=(written.st_atime_ns, written.st_mtime_ns), dir_fd=places.wal.fd, follow_symlinks=False)
+    if segment or moved:
+        os.unlink(name, dir_fd=places.receiving.fd)

@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import zip_longest
 from typing import BinaryIO
 
 from pgbackup.archive import wal, workfiles
 from pgbackup.archive.dumpfile import write_all
 from pgbackup.archive.folder import Folder
-from pgbackup.archive.gzipped import GZIP, LEVEL, Damaged, deflate
+from pgbackup.archive.gzipped import GZIP, LEVEL, Damaged, deflate, inflated
 from pgbackup.archive.wal import Segment
 from pgbackup.errors import BackupBad
 
 COMPRESSED = ".gz"
 _LARGEST_BYTES = 1 << 30  # of a segment, by initdb --wal-segsize
+_PIECE_BYTES = 1 << 20
 _LONG_HEADER = 0x0002
 # xlp_magic, xlp_info, xlp_tli, xlp_pageaddr, xlp_rem_len, padding, xlp_sysid, xlp_seg_size, xlp_xlog_blcksz
 # (access/xlog_internal.h, XLogLongPageHeaderData), as little-endian machines write it.
 _HEADER = struct.Struct("<HHIQIxxxxQII")
 
 
-def check_header(data: bytes, segment: Segment, system: int) -> None:
+def check_header(data: bytes, segment: Segment, system: int, length: int | None = None) -> None:
     """Raise BackupBad unless `data`, a segment's whole content, begins as that segment of that cluster does.
 
-    system: the cluster's identifier. The records in it are for pg_waldump to check.
+    system: the cluster's identifier. length: of the whole, where `data` is only its beginning. The records in it are
+    for pg_waldump to check.
     """
     timeline, position, owner, size = _header(data)
+    length = len(data) if length is None else length
     if owner != system:
         raise BackupBad(f"it is of another cluster (system identifier {owner}, not {system})")
-    if len(data) != size:
-        raise BackupBad(f"it has {len(data):,} bytes, and a segment of this cluster {size:,}")
+    if length != size:
+        raise BackupBad(f"it has {length:,} bytes, and a segment of this cluster {size:,}")
     if position != segment.number * size:
         raise BackupBad(f"it holds the WAL from {wal.format_lsn(position)} and not what its name says")
     # The first pages of a new timeline's first segment are copied from the old one.
@@ -58,12 +63,6 @@ def is_blank(folder: Folder, name: str) -> bool:
             return not any(file.read(_HEADER.size))
     except OSError:
         return False  # whoever reads it says why it cannot be read
-
-
-def compress(data: bytes) -> bytes:
-    """One gzip member, as pg_receivewal and gunzip know it."""
-    made = deflate.compressobj(LEVEL, deflate.DEFLATED, GZIP)
-    return bytes(made.compress(data)) + bytes(made.flush())
 
 
 def decompress(data: bytes) -> bytes:
@@ -99,26 +98,82 @@ def _opened(folder: Folder, name: str) -> BinaryIO:
     return open(descriptor, "rb")  # noqa: PTH123  a descriptor, not a path; the caller closes it
 
 
-def store(folder: Folder, name: str, content: bytes) -> str:
+def head(folder: Folder, name: str) -> tuple[bytes, int]:
+    """The beginning of a file that is not compressed, enough for check_header(), and its length. Raise OSError."""
+    with _opened(folder, name) as file:
+        return file.read(_HEADER.size), os.fstat(file.fileno()).st_size
+
+
+def pieces(folder: Folder, name: str) -> Iterator[bytes]:
+    """Yield what read() returns, in pieces of at most 1 MiB. Raise BackupBad for damage, OSError."""
+    with _opened(folder, name) as file:
+        blocks = iter(lambda: file.read(_PIECE_BYTES), b"")
+        yield from inflated(blocks) if name.endswith(COMPRESSED) else blocks
+
+
+def store(folder: Folder, name: str, content: Callable[[], Iterable[bytes]]) -> str:
     """Put a segment into the archive as `<name>.gz` and return that name: compressed, synced and read back.
 
-    What lies there under that name already is replaced when it is the same, else left. Raise BackupBad then, or when
-    what was read back differs; OSError as the system does. The file appears in one step.
+    content: gives its pieces, again and again. What lies there under that name already is left where it is the same,
+    or an unfinished segment that holds more; a damaged one, or an unfinished one that holds less, makes way. Raise
+    BackupBad where it holds something else, or when what was read back differs; OSError as the system does. The file
+    appears in one step, and no more than some MiB of it are in memory.
     """
     final = name + COMPRESSED
-    with suppress(BackupBad):  # a damaged one makes way for a whole one
-        present = read(folder, final)
-        if present == content:
-            return final
-        if present is not None:
-            raise FileExistsError(f"'{folder.path / final}' is there and holds something else")
+    present = ""
+    with suppress(BackupBad, FileNotFoundError):  # a damaged one makes way for a whole one
+        present = _compared(pieces(folder, final), content())
+    is_partial = name.endswith(wal.PARTIAL)
+    if present == _SAME or (present == _MORE and is_partial):
+        return final
+    if present and not (present == _LESS and is_partial):
+        raise BackupBad(
+            f"'{folder.path / final}' is there and holds something else",
+            "see with pg_waldump which one is right, and move the other one away",
+        )
     hidden = f".{final}.new"
     with workfiles.replacement(folder, hidden) as descriptor:
-        write_all(descriptor, compress(content))
+        made = deflate.compressobj(LEVEL, deflate.DEFLATED, GZIP)
+        for piece in content():
+            write_all(descriptor, bytes(made.compress(piece)))
+        write_all(descriptor, bytes(made.flush()))
         os.fsync(descriptor)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        if decompress(os.pread(descriptor, os.fstat(descriptor).st_size, 0)) != content:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        blocks = iter(lambda: os.read(descriptor, _PIECE_BYTES), b"")
+        if _compared(inflated(blocks), content()) != _SAME:
             raise BackupBad(f"'{folder.path / final}' does not read back as it was written")
         os.rename(hidden, final, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
     os.fsync(folder.fd)
     return final
+
+
+_SAME, _MORE, _LESS, _OTHER = "same", "more", "less", "other"
+
+
+def _compared(one: Iterable[bytes], other: Iterable[bytes]) -> str:
+    """Whether two contents are the same, or one goes on where the other has only zeros. Pure but for the reading."""
+    pairs = zip_longest(_blocks(one), _blocks(other), fillvalue=b"")
+    for mine, its in pairs:
+        if mine == its:
+            continue
+        at = next(
+            (number for number, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b), min(len(mine), len(its))
+        )
+        mine_over, its_over = not any(mine[at:]), not any(its[at:])
+        for rest, its_rest in pairs:
+            mine_over, its_over = mine_over and not any(rest), its_over and not any(its_rest)
+        return _LESS if mine_over else _MORE if its_over else _OTHER
+    return _SAME
+
+
+def _blocks(content: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in blocks of one size."""
+    held = bytearray()
+    for piece in content:
+        held += piece
+        while len(held) >= _PIECE_BYTES:
+            yield bytes(held[:_PIECE_BYTES])
+            del held[:_PIECE_BYTES]
+    if held:
+        yield bytes(held)

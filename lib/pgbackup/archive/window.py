@@ -69,16 +69,39 @@ def windows(
     """
     by_end: dict[Segment, list[Base]] = {}
     names = {base.name: base for base in bases}
+    ends = _ends(bases, times, histories, segment_bytes, unfinished)
     for base in sorted(bases, key=lambda base: (base.ended, base.name)):
-        timeline = wal.newest_timeline(base.began, histories, segment_bytes)
-        last = wal.reach(base.began, times, histories.get(timeline, ()), timeline, segment_bytes, unfinished)
+        last = ends[base.name]
         if last and base.stop <= (last.number + 1) * segment_bytes and _whole(base, names):
             by_end.setdefault(last, []).append(base)
     return [_window(last, of_it, times[last], confirmed, segment_bytes) for last, of_it in by_end.items()]
 
 
+def _ends(
+    bases: Sequence[Base],
+    times: Mapping[Segment, datetime],
+    histories: Mapping[int, Sequence[Switch]],
+    segment_bytes: int,
+    unfinished: Collection[Segment],
+) -> dict[str, Segment | None]:
+    """Where WAL ends that leads on from each base. The newest first: the way of an older one leads into its own."""
+    ends: dict[str, Segment | None] = {}
+    known: dict[int, dict[Segment, Segment]] = {}
+    for base in sorted(bases, key=lambda base: base.began.number, reverse=True):
+        timeline = wal.newest_timeline(base.began, histories, segment_bytes)
+        on_the_way = known.setdefault(timeline, {})
+        switches = histories.get(timeline, ())
+        last = wal.reach(base.began, times, switches, timeline, segment_bytes, unfinished, on_the_way)
+        ends[base.name] = last
+        if last:
+            on_the_way[base.began] = last
+    return ends
+
+
 def _whole(base: Base, names: Mapping[str, Base]) -> bool:
-    return not base.parent or (base.parent in names and _whole(names[base.parent], names))
+    """Whether all that it builds upon is there: the last one of its line builds upon nothing."""
+    oldest = lineage(base, names)[-1]
+    return not (base if oldest == base.name else names[oldest]).parent
 
 
 def _window(

@@ -256,6 +256,12 @@ def _size(place: Folder, archives: Iterable[str]) -> int:
 def _expire(job: Job, archive: Archive, now: datetime) -> None:
     """Remove base backups and segments that no moment of the last RETENTION_DAYS needs; after a success only."""
     places, size_of = archive.places, archive.state.segment_bytes
+    if archive.wrong:
+        # What cannot be read may be what the oldest WAL is needed for.
+        reason = "; ".join(f"'{name}': {why}" for name, why in archive.wrong.items())
+        job.log.warning(job.target.name, "wal.kept", reason=f"nothing expires: {reason}")
+        job.reporter.warn(f"{job.target.name}: warning: no WAL and no base backup expires: {reason}")
+        return
     bases = list(archive.names.values())
     gone = window.expired(bases, job.settings.retention_days, now)
     for base in gone:

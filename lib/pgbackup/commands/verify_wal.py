@@ -88,8 +88,10 @@ def check(job: Job, directory: str, now: datetime) -> Found | None:
         return Found(job.target.name, str(path), [], 0, 0, [], [], [str(error)], denied=True)
     except NoBackup as error:  # set up, and nothing more
         return Found(job.target.name, str(path), [], 0, 0, [], [error.message], [])
-    except BackupBad as error:
-        return Found(job.target.name, str(path), [], 0, 0, [error.message], [], [])
+    except Interrupted:
+        raise
+    except (SuiteError, OSError) as error:  # one row of the result, and never its end
+        return Found(job.target.name, str(path), [], 0, 0, [str(error)], [], [])
 
 
 def _checked(job: Job, archive: Archive, now: datetime) -> Found:
