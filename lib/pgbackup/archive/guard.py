@@ -34,11 +34,25 @@ _BEGIN = b"begin"
 _HINT = "pg_dump writes no such thing; look at the file before you trust it"
 
 INDEX, SETTING = "index", "setting"
+EVENT_TRIGGER, CONFIGURATION = "event trigger", "text search configuration"
+_KINDS = {
+    (b"create", b"index"): INDEX,
+    (b"create", b"unique", b"index"): INDEX,
+    (b"create", b"event", b"trigger"): EVENT_TRIGGER,
+    (b"alter", b"event", b"trigger"): EVENT_TRIGGER,
+    (b"comment", b"on", b"event", b"trigger"): EVENT_TRIGGER,
+    (b"create", b"text", b"search", b"configuration"): CONFIGURATION,
+    (b"create", b"extension"): CONFIGURATION,
+}
 
 
 @dataclass(frozen=True)
 class Part:
-    """Text for psql. kind: INDEX for one CREATE INDEX statement, SETTING for one SET or set_config, else ""."""
+    """Text for psql.
+
+    kind: INDEX for one CREATE INDEX statement, SETTING for one SET or set_config, EVENT_TRIGGER for one that makes or
+    changes such a trigger, CONFIGURATION for one that may make a text search configuration, else "".
+    """
 
     text: bytes
     kind: str
@@ -57,9 +71,9 @@ def guarded(pieces: Iterable[bytes], scanner: DumpScanner) -> Iterator[bytes]:
 
 
 def parted(pieces: Iterable[bytes], scanner: DumpScanner, *, apart: bool) -> Iterator[Part]:
-    """Do what guarded() does and say what each piece is. apart: yield settings and indexes as pieces of their own.
+    """Do what guarded() does and say what each piece is. apart: yield settings and indexes as pieces of their own, too.
 
-    Only for what pg_dump has surely written: other scripts may rely on one session, or on a transaction.
+    That is only for what pg_dump has surely written: other scripts may rely on one session, or on a transaction.
     """
     guard = _Guard(scanner, apart=apart)
     scanner.on_mark = guard.mark
@@ -138,9 +152,11 @@ class _Guard:
             self._held_from, self._is_partly_out, self._is_tied = position + 1, False, self._scanner.awaits_newline
 
     def _kind(self) -> str:
-        """What the statement that has begun is to be a part of its own for, if so: INDEX or SETTING."""
-        kind = kind_of(self._scanner.words, self._scanner.text) if self._apart else ""
-        return "" if kind == INDEX and self._is_tied else kind
+        """What the statement that has begun is to be a part of its own for, if so."""
+        kind = kind_of(self._scanner.words, self._scanner.text)
+        if kind in (INDEX, EVENT_TRIGGER) and self._is_tied:
+            return ""
+        return kind if self._apart or kind not in (INDEX, SETTING) else ""
 
     def _part_ends(self, position: int, kind: str) -> None:
         if not self._is_partly_out:
@@ -166,7 +182,7 @@ class _Guard:
                 raise self._refused(self._command, f"a command for psql: {_shown(scanner.text)}")
             return self._command
         if not scanner.words:
-            if self._apart and scanner.in_comment and decided - self._held_from <= _HELD_BYTES:
+            if scanner.in_comment and not self._is_partly_out and decided - self._held_from <= _HELD_BYTES:
                 return self._held_from  # the next statement's own piece begins with whole lines
             # The line that ends COPY data may be known to its end before it is decided.
             self._held_from, self._is_partly_out = max(self._held_from, decided), scanner.in_comment
@@ -219,11 +235,16 @@ class _Guard:
 
 
 def kind_of(words: list[bytes], text: bytes) -> str:
-    """Given a statement's first words and bytes as the lexer notes them, return INDEX, SETTING or "". Pure."""
-    if words[:2] == [b"create", b"index"] or words[:3] == [b"create", b"unique", b"index"]:
-        return INDEX
-    is_setting = words[:1] in ([b"set"], [b"reset"]) or text.startswith(b"SELECT pg_catalog.set_config(")
-    return SETTING if is_setting else ""
+    """Given a statement's first words and bytes as the lexer notes them, return the kind of its part. Pure.
+
+    `undecided` when more has to be seen.
+    """
+    for beginning, kind in _KINDS.items():
+        if tuple(words[: len(beginning)]) == beginning:
+            return kind
+    if words[:1] in ([b"set"], [b"reset"]) or text.startswith(b"SELECT pg_catalog.set_config("):
+        return SETTING
+    return UNDECIDED if any(beginning[: len(words)] == tuple(words) for beginning in _KINDS) else ""
 
 
 def _shown(text: bytes) -> str:

@@ -34,6 +34,7 @@ EXPONENT = re.compile(rb"[eE][0-9]*")
 VARIABLES = {b":DBNAME", b":HOST", b":PORT", b":SERVICE", b":USER"}
 # How many words of a statement are worth remembering, by the first one.
 WORDS_OF = {b"copy": 8, b"insert": 12, b"create": 5, b"alter": 3, b"drop": 3, b"set": 3, b"reset": 2, b"prepare": 2}
+WORDS_OF[b"comment"] = 4
 LETTERS = frozenset(range(0x80, 0x100)) | frozenset(b"_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 END_OF = {
     "string": re.compile(rb"'"),

@@ -13,8 +13,9 @@ from pgbackup.archive.guard import Part
 from pgbackup.archive.source import Source
 from pgbackup.commands.job import Job
 from pgbackup.commands.restore_record import Record
-from pgbackup.database import load, older_server, scratch
+from pgbackup.database import load, older_server, properties, scratch
 from pgbackup.database.client import Client
+from pgbackup.database.counting import Counted, count_rows
 from pgbackup.errors import BackupBad, Unavailable
 
 _LARGE_BYTES = 64 << 20
@@ -41,18 +42,17 @@ def fill(job: Job, ask: Client, filling: Filling, name: str, record: Record) -> 
         _load(job, ask, filling, name)
     limit = float(job.settings.load_stall_seconds)
     with record.timed("compare"):
-        tables = set(filling.contents.rows)
-        counted, of_extensions = scratch.count_rows(ask, name, tables, limit)
-        _require_equal(filling.contents.rows, counted, of_extensions)
+        _require_equal(filling.contents.rows, count_rows(ask, name, set(filling.contents.rows), limit))
     with record.timed("finish"):
         scratch.analyze(ask, name, limit)
-        scratch.apply_properties(ask, name, filling.server)
+        properties.apply(ask, name, properties.property_sql(name, filling.server))
 
 
 def _load(job: Job, ask: Client, filling: Filling, name: str) -> None:
     """From the descriptor that was verified, so that it is the same file, and checked again: the same bytes."""
     with ExitStack() as stack:
         scratch.create(ask, name, scratch.create_sql(name, filling.server, filling.major))
+        properties.apply(ask, name, properties.settings_sql(name, filling.server, steering=False))
         advance = stack.enter_context(job.reporter.bar(f"{job.target.name}: load", filling.contents.sql_bytes))
         reader = dumpfile.Reader(filling.source.descriptor)
         # Only our own files are surely what pg_dump wrote, and only for large ones further sessions are worth it.
@@ -60,7 +60,7 @@ def _load(job: Job, ask: Client, filling: Filling, name: str) -> None:
         parts = _counted(guard.parted(reader.pieces(), reader.scanner, apart=apart), advance)
         parts = older_server.for_server(parts, filling.major)
         try:
-            load.load(ask, name, parts, restricts=filling.restricts)
+            load.load(ask, name, parts, filling.server, restricts=filling.restricts)
         except Unavailable as error:
             raise job.blamed(error, ask) from None
         if reader.finished() != filling.contents:
@@ -73,16 +73,17 @@ def _counted(parts: Iterable[Part], advance: Callable[[int], None]) -> Iterator[
         advance(len(part.text))
 
 
-def _require_equal(expected: dict[str, int], counted: dict[str, int], of_extensions: set[str]) -> None:
+def _require_equal(expected: dict[str, int], counted: Counted) -> None:
     """Equality, not plausibility: every table has exactly the rows that the dump had.
 
     A table of an extension may have more: those that the extension itself brings are not in the dump (manual,
     38.17.3 Extension Configuration Tables).
     """
+    here = counted.rows
     different = [
-        f"{name} has {counted.get(name, 'no rows at all')} and {rows} in the backup"
-        for name, rows in expected.items()
-        if counted.get(name) != rows and not (name in of_extensions and counted.get(name, 0) > rows)
+        f"{name} has {here.get(name, 'no rows at all')} and {rows} in the backup"
+        for name, rows in counted.together(expected).items()
+        if here.get(name) != rows and not (name in counted.of_extensions and here.get(name, 0) > rows)
     ]
     if different:
         raise BackupBad(

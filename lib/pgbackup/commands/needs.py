@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pgbackup.database import preflight
+from pgbackup.database import preflight, properties
 from pgbackup.database.client import Client
 from pgbackup.database.facts import Facts
 from pgbackup.errors import SuiteError
@@ -24,7 +24,8 @@ def of_the_role(client: Client, facts: Facts) -> list[str]:
     if facts.restores:
         return []
     try:
-        return lasting(preflight.look(client, facts.details["owners"]), facts.details)
+        found = preflight.look(client, facts.details["owners"])
+        return [*lasting(found, facts.details), *properties.refused(client, facts.details, found["roles"])]
     except SuiteError as error:
         return [f"what it would need cannot be asked: {error.message}"]
 

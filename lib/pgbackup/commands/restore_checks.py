@@ -15,8 +15,9 @@ from pgbackup.archive.source import Source
 from pgbackup.commands import needs
 from pgbackup.commands.job import Job
 from pgbackup.commands.result import age, size
-from pgbackup.database import naming, preflight, scratch, swap
+from pgbackup.database import naming, preflight, properties, scratch, swap
 from pgbackup.database.client import Client
+from pgbackup.database.counting import count_rows
 from pgbackup.database.facts import gather
 from pgbackup.database.naming import identifier
 from pgbackup.errors import BackupBad, ConfigurationError, IoFailed, SuiteError, Unavailable
@@ -79,6 +80,7 @@ def examine(
         *needs.lasting(found, server),
         *needs.of_this_backup(found, server, needs.major(held.raw["server_version"]) if held else 0),
         *unknown_locale,
+        *properties.refused(client, server, found["roles"]),
     ]
     if missing and not create_roles:
         problems.append(f"roles that the dump needs are missing: {', '.join(missing)} (--create-roles makes them)")
@@ -202,10 +204,9 @@ def _now_rows(job: Job, client: Client, contents: Contents) -> int | None:
     """The rows that the live database has now in the dump's tables; None when counting takes too long."""
     limit = float(job.settings.command_seconds)
     try:
-        counts, _ = scratch.count_rows(client, job.target.database, set(contents.rows), limit)
+        return sum(count_rows(client, job.target.database, set(contents.rows), limit).rows.values())
     except SuiteError:
         return None
-    return sum(counts.values())
 
 
 def lines(job: Job, source: Source, contents: Contents, situation: Situation, *, into: str, when: str) -> list[str]:

@@ -133,6 +133,15 @@ class Client(ABC):
         """
         return self.query(sql, *values, database=self.maintenance(about), seconds=seconds)
 
+    def begin_further(self) -> bool:
+        """Learn, from another database, what else this role may begin a session with. Return whether it is new."""
+        if self.further:
+            return False
+        with suppress(SuiteError):
+            major, superuser = self.server_query(session.WHO).split()
+            self.further = session.further(int(major), superuser=superuser == "t")
+        return bool(self.further)
+
     def maintenance(self, about: str = "") -> str:
         """A database that this role may connect to, and that is neither `about` nor the target's. Raise SuiteError."""
         known = self._maintenance.get(about)

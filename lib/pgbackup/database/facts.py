@@ -10,7 +10,8 @@ from typing import Any
 from pgbackup import interrupt
 from pgbackup.database import container, failures
 from pgbackup.database.client import Client
-from pgbackup.database.session import BEGUN
+from pgbackup.database.naming import literal
+from pgbackup.database.session import BEGUN, ORIGIN
 from pgbackup.errors import PermissionDenied, Unavailable
 
 
@@ -67,6 +68,8 @@ SELECT json_build_object(
   'settings', (SELECT coalesce(json_agg(json_build_object(
        'role', CASE WHEN s.setrole = 0 THEN NULL ELSE pg_get_userbyid(s.setrole) END, 'settings', s.setconfig)), '[]')
      FROM pg_db_role_setting s WHERE s.setdatabase = me.oid),
+  -- Our own styles are set after the start of the session: what it would be without them is what pg_dump's has.
+  'session', (SELECT json_object_agg(name, reset_val) FROM pg_settings WHERE name IN ({origin})),
   'extensions', (SELECT coalesce(json_object_agg(extname, extversion), '{}') FROM pg_extension),
   'tablespaces', (SELECT coalesce(json_agg(DISTINCT t.spcname), '[]') FROM pg_class c
      JOIN pg_tablespace t ON t.oid = c.reltablespace WHERE t.spcname <> 'pg_global'),
@@ -108,7 +111,7 @@ SELECT json_build_object(
        CASE WHEN r.rolconnlimit >= 0 THEN ' CONNECTION LIMIT ' || r.rolconnlimit ELSE '' END)), '{}')
      FROM pg_roles r JOIN needed ON needed.oid = r.oid WHERE r.rolname !~ '^pg_')
 ) FROM me
-""".replace("{begun}", BEGUN)
+""".replace("{begun}", BEGUN).replace("{origin}", ", ".join(map(literal, ORIGIN)))
 
 
 # Ends the sessions that killed runs of the same owner have left on the server: only for who holds its lock.
@@ -136,6 +139,8 @@ def gather(client: Client, first: str = "") -> Facts:
             break
         except (Unavailable, PermissionDenied) as error:
             cause = container.blamed(error, client.container_id, target, settings, client.environment)
+            if not failures.passing(error.message) and client.begin_further():
+                continue
             # A container that is paused or restarting may come back, one that is stopped will not.
             if not (failures.passing(error.message) and failures.passing(cause.message)):
                 raise cause from None

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import groupby
+from typing import Any
 
-from pgbackup.archive.guard import INDEX, SETTING, Part
+from pgbackup.archive.guard import CONFIGURATION, EVENT_TRIGGER, INDEX, SETTING, Part
 from pgbackup.config import Target
 from pgbackup.database import failures, session
 from pgbackup.database.client import Client, conninfo
+from pgbackup.database.naming import literal
 from pgbackup.database.streams import Sink
 from pgbackup.errors import BackupBad, IoFailed, PermissionDenied, SuiteError, Unavailable
 
@@ -26,21 +28,30 @@ _SESSION = {
     "standard_conforming_strings": "on",
     "client_encoding": "UTF8",
     "default_transaction_read_only": "off",
+    "array_nulls": "on",  # as it is written by pg_dump, whatever the setting
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
 
-
+_CONFIGURATION = (
+    "SELECT pg_catalog.set_config('default_text_search_config', {value}, false) FROM pg_catalog.pg_ts_config c"
+    " JOIN pg_catalog.pg_namespace n ON n.oid = c.cfgnamespace"
+    " WHERE pg_catalog.format('%I.%I', n.nspname, c.cfgname) OPERATOR(pg_catalog.=) {value};"
+)
 # A write that came to less than was asked for has no error number of its own (storage/smgr/md.c).
 _DISK_FULL = re.compile(r"No space left on device|could not (?:extend|write to) file .*: wrote only")
 _COMMENTS = re.compile(rb"^--[^\n]*\n", re.MULTILINE)
 _SETTINGS_BYTES = 1 << 20
 
 
-def arguments(client: Client, database: str) -> list[str]:
-    """Return psql's argument list: it stops at the first error and reads no file of the user's. Pure."""
-    connection = {**client.connection, "options": session.options(_SESSION, client.further)}
+def arguments(client: Client, database: str, server: Mapping[str, Any]) -> list[str]:
+    """Return psql's argument list: it stops at the first error and reads no file of the user's. Pure.
+
+    server: where the dump comes from, as facts.gather() says it.
+    """
+    options = session.options(session.beginning(server), _SESSION, client.further)
+    connection = {**client.connection, "options": options}
     return [
         "psql",
         "--no-psqlrc",
@@ -57,18 +68,22 @@ def load(
     client: Client,
     database: str,
     parts: Iterable[Part],
+    server: Mapping[str, Any],
     *,
     restricts: bool,
 ) -> None:
     """Feed the parts of a guarded dump to psql. Raise when psql fails, or whatever `parts` raises.
 
+    server: where the dump comes from, as facts.gather() says it: its sessions' settings are the load's.
+
     What stands between one run of indexes and the next goes to one session. The indexes of a run go to RESTORE_JOBS
     sessions at once: it takes nothing but a share lock to build one, so they do not wait for each other (manual,
     CREATE INDEX and 13.3). Each further session begins with the settings that the dump has made so far.
     """
-    begun = partial(_session, client, database, restricts)
+    begun = partial(_session, client, arguments(client, database, server), restricts)
     made: dict[bytes, bytes] = {}
-    for are_indexes, group in groupby(parts, lambda part: part.kind == INDEX):
+    configuration = session.origin(server).get(session.TEXT_SEARCH, "")
+    for are_indexes, group in groupby(_completed(parts, configuration), lambda part: part.kind == INDEX):
         with ExitStack() as stack:
             count = client.settings.restore_jobs if are_indexes else 1
             sinks = [stack.enter_context(begun(b"".join(made.values()))) for _ in range(count)]
@@ -76,6 +91,24 @@ def load(
                 sinks[number % count].write(part.text, client.settings.load_stall_seconds)
                 if part.kind == SETTING:
                     _note(part.text, made)
+
+
+def _completed(parts: Iterable[Part], configuration: str) -> Iterator[Part]:
+    """Give the parts in the order in which they are loaded, and settings that are not in the dump.
+
+    Event triggers come last: what the load does would set them off, and it is no act of the database's users.
+    configuration: for text searches, if it is not built in the session gets it when the dump has made it.
+    """
+    held = []
+    for part in parts:
+        if part.kind == EVENT_TRIGGER:
+            held.append(part)
+            continue
+        yield part
+        if part.kind == CONFIGURATION and configuration:
+            value = literal(configuration)
+            yield Part(f"{_CONFIGURATION.replace('{value}', value)}\n".encode(), SETTING)
+    yield from held
 
 
 def _note(text: bytes, made: dict[bytes, bytes]) -> None:
@@ -89,14 +122,14 @@ def _note(text: bytes, made: dict[bytes, bytes]) -> None:
 
 
 @contextmanager
-def _session(client: Client, database: str, restricts: bool, prelude: bytes) -> Iterator[Sink]:
+def _session(client: Client, program: list[str], restricts: bool, prelude: bytes) -> Iterator[Sink]:
     r"""Give psql's input for the length of the block, then wait for psql's end. Raise what its failure means.
 
     restricts: psql knows `\restrict`: then it is put into that mode with a key that no file can know, in which it
     refuses every command of its own, whatever the guard may have overlooked.
     """
     key, patience = secrets.token_hex(24), client.settings.load_stall_seconds
-    with client.writing(arguments(client, database)) as sink:
+    with client.writing(program) as sink:
         try:
             if restricts:
                 sink.write(f"\\restrict {key}\n".encode(), patience)

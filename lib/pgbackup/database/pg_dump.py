@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pgbackup.database import session
 from pgbackup.database.client import Client, conninfo
 
 
@@ -12,10 +13,11 @@ def arguments(client: Client, encoding: str) -> list[str]:
     No password prompt, and no endless wait for a table that another session holds locked
     (PostgreSQL manual, pg_dump, --lock-wait-timeout).
     """
+    begin = {} if client.pooled else {"options": session.options(session.DUMPING, client.further)}
     return [
         "pg_dump",
         "--no-password",
         f"--encoding={encoding}",
         f"--lock-wait-timeout={client.settings.lock_wait_seconds}s",
-        f"--dbname={conninfo(client.connection, client.target.database, client.run.application_name)}",
+        f"--dbname={conninfo({**client.connection, **begin}, client.target.database, client.run.application_name)}",
     ]
