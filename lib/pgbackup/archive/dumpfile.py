@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pgbackup.archive import manifest
@@ -78,7 +78,8 @@ def promises_manifest(descriptor: int) -> bool:
 class Contents:
     """What a file was found to hold when it was read to its last byte.
 
-    manifest: None for one made by hand. sha256: of the compressed dump.
+    manifest: None for one made by hand. sha256: of the compressed dump. left_out: what a restore leaves out of the
+    dump or changes, for people to read; see loadable.py.
     """
 
     manifest: manifest.Manifest | None
@@ -87,6 +88,7 @@ class Contents:
     statements: int
     tables: int
     rows: dict[str, int]
+    left_out: tuple[str, ...] = field(default=(), compare=False)
 
 
 class Reader:
@@ -130,7 +132,7 @@ class Reader:
         if self.manifest:
             _compare(self.manifest, self.scanner, self._dump_bytes, self._digest.hexdigest())
         if not self.scanner.complete:
-            raise BackupBad(f"the dump in it is not whole: it ends {self.scanner.state} without pg_dump's last lines")
+            raise _not_whole(self.scanner)
         return Contents(
             manifest=self.manifest,
             sha256=self._digest.hexdigest(),
@@ -151,6 +153,18 @@ def check(descriptor: int, advance: Callable[[int], None] = lambda _bytes: None)
     for piece in reader.pieces():
         reader.scanner.feed(piece)
     return reader.finished()
+
+
+def _not_whole(scanner: DumpScanner) -> BackupBad:
+    """What is wrong with a dump that is not complete; the remedy where only its last lines may be missing."""
+    if scanner.state != "at the top level":
+        return BackupBad(f"the dump in it is not whole: it ends {scanner.state} without pg_dump's last lines")
+    missing = "its last lines" if scanner.pg_dump_version else "both pg_dump's first lines and its last"
+    hint = r"printf -- '--\n-- PostgreSQL database dump complete\n--\n\n' | gzip >> FILE"
+    return BackupBad(
+        f"the dump in it is not whole, or not by pg_dump: it ends at the top level without {missing}",
+        f"take another one: --list; or if you know that it is whole, add them: {hint}",
+    )
 
 
 def _compare(said: manifest.Manifest, scanner: DumpScanner, dump_bytes: int, sha256: str) -> None:

@@ -22,6 +22,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from pgbackup.archive.adapted import Adapter
 from pgbackup.archive.refusals import UNDECIDED, refusal
 from pgbackup.archive.sqldump import BYTE_ORDER_MARK, DumpScanner
 from pgbackup.archive.sqltokens import TEXT_BYTES
@@ -62,12 +63,47 @@ def guarded(pieces: Iterable[bytes], scanner: DumpScanner) -> Iterator[bytes]:
     r"""Feed the pieces of a dump to the scanner and yield what of them is decided, in pieces of any length.
 
     All is yielded as it came, but for `\restrict KEY`, `\unrestrict KEY` (their newlines stay, so lines keep their
-    numbers), a byte order mark, and names that psql would take for the BEGIN of a body: they come in double quotes.
+    numbers), a byte order mark, names that psql would take for the BEGIN of a body, which come in double quotes, and
+    what pg_dump's options add that is not for a new database (see adapted.py).
     Raise BackupBad at the first thing that is refused: nothing from its start on, nor from the start of its statement
     on where that one's first KiB is to blame, has been yielded, nor is it ever.
     """
     for part in parted(pieces, scanner, apart=False):
         yield part.text
+
+
+def judged(pieces: Iterable[bytes], scanner: DumpScanner) -> tuple[BackupBad | None, list[str]]:
+    """Feed all pieces to the scanner. Return why guarded() would refuse them, None if it would not, and what of them
+    it leaves out or changes for a new database.
+    """
+    guard = _Guard(scanner, apart=False)
+    found: list[BackupBad] = []
+
+    def refuse(bad: BackupBad) -> None:
+        found.append(bad)
+        scanner.on_mark = None
+
+    def mark(kind: str, position: int, excerpt: bytes) -> None:
+        try:
+            guard.mark(kind, position, excerpt)
+        except BackupBad as bad:  # the scanner goes on
+            refuse(bad)
+
+    scanner.on_mark = mark
+    for piece in pieces:
+        if found:
+            scanner.feed(piece)
+            continue
+        try:
+            guard.take(piece)
+        except BackupBad as bad:
+            refuse(bad)
+    if not found:
+        try:
+            guard.finish()
+        except BackupBad as bad:
+            refuse(bad)
+    return (found[0] if found else None), guard.adapter.left_out
 
 
 def parted(pieces: Iterable[bytes], scanner: DumpScanner, *, apart: bool) -> Iterator[Part]:
@@ -91,9 +127,11 @@ class _Guard:
         self._parts: list[tuple[int, int, str]] = []  # where each begins and ends that is to be a piece of its own
         self._is_partly_out = False  # the statement that has begun
         self._is_tied = False  # it began in a line that psql reads to its end in one session
+        self.adapter = Adapter()
         self._statements = 0
         self._key = b""
         self._closed = False
+        self._reconnected = False
         self._command: int | None = None  # where a command begins that is still to be decided
         self._held_from = 0  # behind the last statement that is decided
         self._edits: list[tuple[int, int, bytes]] = []  # where from, where to, and what psql gets in its place
@@ -102,12 +140,15 @@ class _Guard:
         self._lines = 0  # that lie before it
 
     def take(self, piece: bytes) -> list[Part]:
-        """Take the next piece and return what may go to psql now. Raise BackupBad."""
+        """Take the next piece and return what may go to psql now. Raise BackupBad; the scanner has the piece then."""
         scanner = self._scanner
+        self._waiting += piece
         if (at := piece.find(b"\0")) >= 0:
             # psql loses the rest of a line behind a NUL byte, and with it where the line ends.
-            raise self._refused(scanner.sql_bytes + at, "a NUL byte, which no plain dump has (is it UTF-16?)")
-        self._waiting += piece
+            scanner.on_mark = None
+            scanner.feed(piece)
+            at += scanner.sql_bytes - len(piece)
+            raise self._refused(at, "a NUL byte, which no plain dump has (is it UTF-16?)")
         scanner.feed(piece)
         return self._release(self._settled())
 
@@ -131,9 +172,7 @@ class _Guard:
             self._edits.append((position, position + len(_BEGIN), b'"%b"' % _BEGIN))
             return
         if kind == "command":
-            opened = bool(self._key)
-            in_place = not words and not self._closed and (opened or not self._statements)
-            if not in_place or not excerpt.startswith((b"\\restrict ", b"\\unrestrict ")[opened]):
+            if words or not excerpt.startswith(self._expected()):
                 raise self._refused(position, f"a command for psql: {_shown(excerpt)}")
             self._command = position
         elif kind == "command end":
@@ -145,10 +184,14 @@ class _Guard:
             raise self._refused(position, f"a statement behind \\unrestrict: {_shown(text)}")
         else:
             self._statements += 1
-            if reason := refusal(words, text, names_setter=self._scanner.names_setter, ended=True):
+            change = self._change(words, text)
+            if change is not None:
+                self._replace(position + 1, len(text), change)
+            elif reason := refusal(words, text, names_setter=self._scanner.names_setter, ended=True):
                 raise self._refused(position, f"a statement that {reason}: {_shown(text)}")
             if part := self._kind():
                 self._part_ends(position, part)
+            self._reconnected = False
             self._held_from, self._is_partly_out, self._is_tied = position + 1, False, self._scanner.awaits_newline
 
     def _kind(self) -> str:
@@ -164,9 +207,32 @@ class _Guard:
         elif kind == SETTING:  # other sessions would not learn of it
             raise self._refused(position, "a setting behind rows or more than 1 MiB of comment")
 
+    def _change(self, words: list[bytes], text: bytes) -> bytes | None:
+        """What takes the place of a whole statement of pg_dump's, None for itself."""
+        is_pg_dumps = bool(self._scanner.pg_dump_version) and not self._is_partly_out
+        return self.adapter.change(words, text) if is_pg_dumps else None
+
+    def _replace(self, end: int, length: int, change: bytes) -> None:
+        """Put that in the place of the statement that ends there; lines keep their numbers."""
+        before = bytes(self._waiting[self._held_from - self._begin : end - self._begin])
+        instead = before[:-length] + change if change else b"\n" * before.count(b"\n")
+        self._edits.append((self._held_from, end, instead))
+
+    def _expected(self) -> tuple[bytes, ...]:
+        """How a command may begin here: one pair for the whole dump, or with --create one before each `\\connect`."""
+        connect = (b"\\connect ",) if self.adapter.may_connect else ()
+        if self._key:
+            return connect if self._closed else (b"\\unrestrict ",)
+        return (*connect, b"\\restrict ") if self._reconnected or not self._statements else connect
+
     def _close_command(self, position: int, text: bytes) -> None:
         start, self._command = self._command, None
         assert start is not None  # noqa: S101  a command has begun before it ends
+        if self.adapter.connects(text):
+            self._key, self._closed, self._reconnected = b"", False, True
+            self._edits.append((start, position, b""))
+            self._held_from = position
+            return
         found = _COMMAND[bool(self._key)].fullmatch(text)
         if not found or (self._key and found[1] != self._key):
             raise self._refused(start, f"a command for psql: {_shown(text)}")
@@ -189,6 +255,9 @@ class _Guard:
             return decided
         if self._closed:
             raise self._refused(decided, f"a statement behind \\unrestrict: {_shown(scanner.text)}")
+        may_change = bool(scanner.pg_dump_version) and self.adapter.may_change(scanner.words, scanner.text)
+        if may_change and not self._is_partly_out and decided - self._held_from <= _HELD_BYTES:
+            return self._held_from
         reason = refusal(scanner.words, scanner.text, names_setter=scanner.names_setter, ended=False)
         whole = "" if self._is_partly_out else self._kind()
         if whole and not reason and decided - self._held_from <= _HELD_BYTES:

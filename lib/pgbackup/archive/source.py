@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-import zlib
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
-from pgbackup.archive import manifest, names
+from pgbackup.archive import foreign, manifest, names
 from pgbackup.errors import BackupBad, NoBackup, PermissionDenied
-
-_PEEK_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -61,10 +59,10 @@ def opened(path: Path, database: str, name: str = "") -> Source:
         raise NoBackup(f"cannot open '{path}': {error.strerror}") from None
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise BackupBad(f"'{path}' is {kind}", _PG_RESTORE if kind == "a directory" else None)
-        _refuse_other_kinds(path, descriptor)
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise BackupBad(f"'{path}' is not a regular file")
+        if other := _other_kind(path, descriptor, status, database):
+            raise BackupBad(f"'{path}' {other[0]}", other[1])
         try:
             found = manifest.read(descriptor, status.st_size)
         except BackupBad as bad:
@@ -77,25 +75,9 @@ def opened(path: Path, database: str, name: str = "") -> Source:
         raise
 
 
-_PG_RESTORE = "a dump in custom, directory or tar format is restored with pg_restore, not with this command"
-
-
-def _refuse_other_kinds(path: Path, descriptor: int) -> None:
-    """Say what the file is when it is not a compressed plain dump."""
-    head = os.pread(descriptor, _PEEK_BYTES, 0)
-    if not head:
-        raise BackupBad(f"'{path}' is empty", "take another one: --list")
-    if head[:5] == b"PGDMP":
-        raise BackupBad(f"'{path}' is a dump in pg_dump's custom format", _PG_RESTORE)
-    if head[:2] != b"\x1f\x8b":
-        hint = f"compress it first: gzip -k '{path}'" if head[:3] in (b"--\n", b"--\r") else "take another one: --list"
-        raise BackupBad(f"'{path}' is not compressed with gzip", hint)
-    try:
-        text = zlib.decompressobj(wbits=31).decompress(head, _PEEK_BYTES)
-    except zlib.error:
-        raise BackupBad(f"'{path}' is damaged at its beginning", "take another one: --list") from None
-    if text[:5] == b"PGDMP" or text[257:262] == b"ustar":
-        raise BackupBad(f"'{path}' holds a dump in custom or tar format", _PG_RESTORE)
-    if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        hint = f"gunzip -c '{path}' | iconv -f UTF-16 -t UTF-8 | gzip > converted.sql.gz"
-        raise BackupBad(f"'{path}' holds UTF-16 text, which psql cannot read", hint)
+def _other_kind(path: Path, descriptor: int, status: os.stat_result, database: str) -> tuple[str, str] | None:
+    """What it is and what to do with it, unless it is a compressed plain dump of one database."""
+    changed = datetime.fromtimestamp(status.st_mtime, timezone.utc)
+    if stat.S_ISDIR(status.st_mode):
+        return foreign.of_directory((path / "toc.dat").exists(), str(path), database, changed)
+    return foreign.told(os.pread(descriptor, foreign.PEEK_BYTES, 0), str(path), database, changed)

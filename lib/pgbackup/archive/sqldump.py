@@ -22,6 +22,8 @@ _ROUTINE = re.compile(
     rb"CREATE\s+(?:OR\s+REPLACE\s+)?(?:FUNCTION|PROCEDURE)\s+(" + _NAME + rb"(?:\s*\.\s*" + _NAME + rb")*)",
     re.IGNORECASE,
 )
+_SCHEMA = re.compile(rb"CREATE\s+SCHEMA\s+(?:IF\s+NOT\s+EXISTS\s+)?(" + _NAME + rb")", re.IGNORECASE)
+_ADDS = re.compile(rb"\sADD\s+CONSTRAINT\s", re.IGNORECASE)
 _TABLE_MODIFIERS = {b"unlogged", b"foreign", b"temp", b"temporary", b"global", b"local"}
 _SET_STRINGS = re.compile(
     rb"SET\s+(?:SESSION\s+|LOCAL\s+)?standard_conforming_strings\s*(?:=|\sTO\s)\s*'?(\w+)'?\s*;", re.IGNORECASE
@@ -44,6 +46,8 @@ class DumpScanner:
         `pg_dump --inserts` (--column-inserts, --rows-per-insert, --on-conflict-do-nothing) the rows that the
         INSERT statements carry; an empty table then has no statement and is missing.
     statements: SQL statements, by psql's rule where one ends. tables: CREATE TABLE statements of all kinds.
+    schemas: those that are made, as they are spelled. extensions, constraints: statements CREATE EXTENSION, and
+        ALTER TABLE … ADD CONSTRAINT.
     sql_bytes: bytes fed. server_version, pg_dump_version: from pg_dump's header, "" without one.
     complete: after finish(): the text ends between statements with pg_dump's own last lines to the byte, and
         every `\restrict KEY` was followed by its `\unrestrict KEY`.
@@ -59,6 +63,9 @@ class DumpScanner:
         self.rows: dict[str, int] = {}
         self.statements = 0
         self.tables = 0
+        self.schemas: set[str] = set()
+        self.extensions = 0
+        self.constraints = 0
         self.sql_bytes = 0
         self.complete = False
         self.server_version = ""
@@ -219,6 +226,12 @@ class DumpScanner:
         elif verb == b"insert":
             table = _table(verb, text)
             self.rows[table] = self.rows.get(table, 0) + max(1, self._lexer.tuples)
+        elif verb == b"alter":
+            self.constraints += words[1:2] == [b"table"] and _ADDS.search(text) is not None
+        elif verb == b"create" and words[1:2] == [b"extension"]:
+            self.extensions += 1
+        elif verb == b"create" and (found := _SCHEMA.match(text)):
+            self.schemas.add(found[1].decode("utf-8", "backslashreplace"))
         elif verb == b"create":
             self.tables += next((word for word in words[1:] if word not in _TABLE_MODIFIERS), b"") == b"table"
         elif verb == b"set" and (found := _SET_STRINGS.fullmatch(text)):
