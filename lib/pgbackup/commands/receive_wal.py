@@ -27,6 +27,7 @@ _LOOK_SECONDS, _RETRY_SECONDS = 30.0, 300.0
 _GONE = re.compile(
     r"has already been removed|can no longer (?:access|get changes from) replication slot"
     r"|slot .* has been invalidated|invalidated because it exceeded"
+    r"|\w:  [^\n\"/]*\b[0-9A-F]{24}\b"  # a segment that the server has not, in whatever language it says so
 )
 
 
@@ -104,7 +105,7 @@ def _session(attendance: Attendance, client: Sidecar) -> None:
     if server.slot is None or server.slot == "lost":
         _begin_anew(attendance, client, "its replication slot was dropped, or has run into max_slot_wal_keep_size")
     walarchive.drop_blank(places, state.segment_bytes)
-    argv = replication.receive(client, state.owner, INSIDE, synchronous=job.target.wal_sync)
+    argv = replication.receive(client, server, state.owner, INSIDE, synchronous=job.target.wal_sync)
     with proc.Program(client.command(argv), environment=job.environment) as program:
         job.log.info(job.target.name, "wal.receiving", lsn=wal.format_lsn(server.lsn))
         job.reporter.tell(f"{job.target.name}: receiving WAL from {wal.format_lsn(server.lsn)}")

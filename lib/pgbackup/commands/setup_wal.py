@@ -96,7 +96,7 @@ def _set_up_on(ask: Client, job: Job, root: Path, options: Options, told: Told) 
     accounts.make_directories([path.parent, path], account)
     with walarchive.opened(settings.backup_dir, target.directory, create=True) as places:
         told.warnings += wal_agreement.agree(job, ask, server, places, state)
-        wal_service.start(changes, target.name, account, job.environment)
+        wal_service.start(changes, target.name, job.environment)
         job.log.info(target.name, "wal.set-up", archive=path, slot=replication.slot_name(target.name))
         _await_well(job, places, confirmed)
         archive = recoverable.look(places)
@@ -179,8 +179,7 @@ def _take_down(job: Job, root: Path, options: Options, told: Told) -> None:
             f"the WAL of '{target.name}' is archived by the installation in '{other}', which was left as it is"
         )
         return
-    account_name = options.user or wal_service.user() or accounts.DEFAULT
-    changes = wal_service.taking_down(root, account_name, target.name, job.environment)
+    changes = wal_service.taking_down(root, target.name, job.environment)
     state, _ = wal_agreement.known(settings, target)
     mine = state is not None and state.owner == target.name
     if not changes and not mine:
@@ -195,7 +194,7 @@ def _take_down(job: Job, root: Path, options: Options, told: Told) -> None:
     if mine and state:
         wal_agreement.refuse_to_stop_commits(job)
         _stopped(job, target, state)
-    wal_service.remove(changes, target.name, account_name, job.environment)
+    wal_service.remove(changes, target.name, job.environment)
     path = walarchive.path_of(settings.backup_dir, target.directory)
     now = "no longer" if changes or (state and state.active) else "not"
     told.done.append(f"the WAL of '{target.name}' is {now} archived; what was, stays in '{path}'")

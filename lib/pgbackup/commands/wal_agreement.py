@@ -10,7 +10,7 @@ from pgbackup.config import Settings, Target
 from pgbackup.database import replication
 from pgbackup.database.client import Client
 from pgbackup.database.replication import Server
-from pgbackup.errors import ConfigurationError, Unavailable
+from pgbackup.errors import ConfigurationError, SuiteError, Unavailable
 
 
 def known(settings: Settings, target: Target) -> tuple[State | None, Confirmed | None]:
@@ -43,13 +43,14 @@ def agree(job: Job, ask: Client, server: Server, places: Places, state: State | 
     target = job.target
     ours = state is not None and state.keep_was_set
     sets = server.is_superuser and (ours or server.keep == "-1")
+    refusal = _limited(ask, target.wal_keep_megabytes) if sets else ""
     agreed = State(
         owner=target.name,
         system=server.system,
         image=ask.image_id,
         major=server.major,
         segment_bytes=server.segment_bytes,
-        keep_was_set=sets,
+        keep_was_set=sets and not refusal,
         active=True,
     )
     walarchive.write_state(places, agreed)
@@ -57,15 +58,23 @@ def agree(job: Job, ask: Client, server: Server, places: Places, state: State | 
         replication.drop_slot(ask, target.name)  # of another archive, and not in use
     if server.slot is None or not (state and state.active):
         replication.create_slot(ask, target.name)
-    if sets:
-        replication.keep_at_most(ask, target.wal_keep_megabytes)
-    elif server.keep == "-1":
+    if server.keep == "-1" and not agreed.keep_was_set:
+        why = refusal or f"'{target.user}' may not set it; as a superuser"
         return [
-            f"{target.name}: max_slot_wal_keep_size is -1, and '{target.user}' may not set it: a receiver that is away"
-            " for long fills the database's disk; as a superuser: ALTER SYSTEM SET max_slot_wal_keep_size ="
-            f" '{target.wal_keep_megabytes}MB'; SELECT pg_reload_conf();"
+            f"{target.name}: max_slot_wal_keep_size is -1, and a receiver that is away for long fills the database's"
+            f" disk: {why}: ALTER SYSTEM SET max_slot_wal_keep_size = '{target.wal_keep_megabytes}MB';"
+            " SELECT pg_reload_conf();"
         ]
     return []
+
+
+def _limited(ask: Client, megabytes: int) -> str:
+    """Limit what a slot may hold back; return why that was refused, as where the configuration is made elsewhere."""
+    try:
+        replication.keep_at_most(ask, megabytes)
+    except SuiteError as error:
+        return f"{error.message}; set it where the server's configuration is made, as by"
+    return ""
 
 
 def refuse_to_stop_commits(job: Job) -> None:

@@ -131,12 +131,13 @@ def check_allowed(client: Client) -> None:
         raise failures.explained(finished.stderr, finished.status, "psql", client.target)
 
 
-def receive(client: Client, owner: str, directory: str, *, synchronous: bool) -> list[str]:
-    """Return the argument list of pg_receivewal. Pure.
+def receive(client: Client, server: Server, owner: str, directory: str, *, synchronous: bool) -> list[str]:
+    """Return the argument list of pg_receivewal. Pure. What the server says in the end is English, if it may be.
 
     --no-loop: a sidecar whose database was restarted is cut off for good, so that its end has to be seen.
     """
-    where = conninfo(client.connection, "replication", receiver_name(owner))
+    english = {"options": "-c lc_messages=C"} if server.is_superuser else {}
+    where = conninfo({**client.connection, **english}, "replication", receiver_name(owner))
     words = ["pg_receivewal", "--no-password", "--no-loop", "--status-interval=1", f"--slot={slot_name(owner)}"]
     return [*words, f"--directory={directory}", f"--dbname={where}", *(["--synchronous"] if synchronous else [])]
 

@@ -105,6 +105,20 @@ def change(user: str, before: str, after: str) -> Change:
     return Change(Path(f"crontab of {user}"), before or None, after or None)
 
 
+def user_of(change: Change) -> str:
+    """Whose crontab a change of change() is of. Pure."""
+    return str(change.path).removeprefix("crontab of ")
+
+
+def holders(script: Path, argument: str, environment: Mapping[str, str]) -> list[str]:
+    """The users in whose crontabs jobs start this script, as far as this account may look; none without cron."""
+    try:
+        users = sorted(path.name for path in _SPOOL.iterdir()) if installed() else []
+    except OSError:
+        return []
+    return [user for user in users if jobs_of(read(user, environment), script, argument)]
+
+
 def installed() -> bool:
     """Whether this host has the program `crontab`."""
     places = proc.environment(os.environ)["PATH"].split(":")

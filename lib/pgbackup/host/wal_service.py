@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pgbackup.config import Settings
-from pgbackup.host import accounts, crontab, installed, systemctl, unit_owner, units
+from pgbackup.host import crontab, installed, systemctl, unit_owner, units
 from pgbackup.host.accounts import Account
 from pgbackup.host.installed import Change
 
@@ -40,19 +40,34 @@ def setting_up(
         units.check_path(path)
     before = crontab.read(account.name, environment)
     line = crontab.watchdog(settings.backup_dir, script, name)
-    return [crontab.change(account.name, before, crontab.added(before, script, line, None, name))]
+    directory = crontab.command_of(line).split(" ")[0]
+    is_other = any(directory not in crontab.command_of(old).split(" ") for old in crontab.jobs_of(before, script, name))
+    kept = crontab.removed(before, script, name) if is_other else before  # a receiver into another BACKUP_DIR
+    changes = [crontab.change(account.name, before, crontab.added(kept, script, line, None, name))]
+    others = [user for user in crontab.holders(script, name, environment) if user != account.name]
+    return changes + [_without(user, script, name, environment) for user in others]
 
 
-def start(changes: Sequence[Change], name: str, account: Account, environment: Mapping[str, str]) -> None:
+def _without(user: str, script: Path, name: str, environment: Mapping[str, str]) -> Change:
+    before = crontab.read(user, environment)
+    return crontab.change(user, before, crontab.removed(before, script, name))
+
+
+def start(changes: Sequence[Change], name: str, environment: Mapping[str, str]) -> None:
     """Make the changes and let the receiver run. Raise IoFailed or Unavailable."""
     if systemctl.running():
         units.apply(changes, environment)
         systemctl.call("enable", instance(name), environment=environment)
         systemctl.call("restart", instance(name), environment=environment)
         return
+    _write(changes, environment)
+
+
+def _write(changes: Sequence[Change], environment: Mapping[str, str]) -> None:
+    """Those of them that are of crontabs."""
     for change in changes:
-        if change.after != change.before:
-            crontab.write(account.name, change.after or "", environment)
+        if not change.path.is_absolute() and change.after != change.before:
+            crontab.write(crontab.user_of(change), change.after or "", environment)
 
 
 def stop(name: str, environment: Mapping[str, str]) -> None:
@@ -61,14 +76,12 @@ def stop(name: str, environment: Mapping[str, str]) -> None:
         systemctl.call("stop", instance(name), environment=environment)
 
 
-def taking_down(root: Path, account: str, name: str, environment: Mapping[str, str]) -> list[Change]:
-    """What is to be removed of this host: the unit only with its last receiver."""
+def taking_down(root: Path, name: str, environment: Mapping[str, str]) -> list[Change]:
+    """What is to be removed of this host: the unit only with its last receiver, and a job from whosever crontab."""
     changes: list[Change]
     changes, _ = units.removals([] if _others(name) else [units.WAL_SERVICE], root)
-    if crontab.installed() and accounts.exists(account):
-        before = crontab.read(account, environment)
-        after = crontab.removed(before, root / "scripts" / "receive-wal.sh", name)
-        changes.append(crontab.change(account, before, after))
+    script = root / "scripts" / "receive-wal.sh"
+    changes += [_without(user, script, name, environment) for user in crontab.holders(script, name, environment)]
     return [change for change in changes if change.before != change.after]
 
 
@@ -85,14 +98,12 @@ def _others(name: str) -> list[str]:
     return [path.name for path in _WANTS.glob(pattern) if path.name != instance(name)] if _WANTS.is_dir() else []
 
 
-def remove(changes: Sequence[Change], name: str, account: str, environment: Mapping[str, str]) -> None:
+def remove(changes: Sequence[Change], name: str, environment: Mapping[str, str]) -> None:
     """Switch the receiver off for good, and make the changes. Raise IoFailed or Unavailable."""
     if systemctl.running() and (_WANTS / instance(name)).is_symlink():
         systemctl.call("disable", "--now", instance(name), environment=environment)
     units.apply([change for change in changes if change.path.is_absolute()], environment)
-    for change in changes:
-        if not change.path.is_absolute():
-            crontab.write(account, change.after or "", environment)
+    _write(changes, environment)
 
 
 def warnings(changes: Sequence[Change], root: Path) -> list[str]:
