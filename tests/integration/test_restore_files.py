@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 import lzma
 import os
+import re
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +53,15 @@ def dumped(embedded: demo_servers.Server, tmp_path_factory: pytest.TempPathFacto
         texts[options] = subprocess.run(program, capture_output=True, check=True).stdout
     program = [embedded.installation.programs / "pg_dumpall", "-d", embedded.url("postgres")]
     texts[("all",)] = subprocess.run(program, capture_output=True, check=True).stdout
+    texts[("roles",)] = subprocess.run([*program, "--globals-only"], capture_output=True, check=True).stdout
     return Dumped(lab, dump, new, lab.lose())
+
+
+def tarred(name: str) -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        tar.addfile(tarfile.TarInfo(name))
+    return archive.getvalue()
 
 
 GOOD: dict[str, Callable[[Dumped], bytes]] = {
@@ -63,6 +74,7 @@ GOOD: dict[str, Callable[[Dumped], bytes]] = {
     "compressed by gzip -9": lambda of: (
         subprocess.run(["gzip", "-9"], input=of.dump(), capture_output=True, check=True).stdout
     ),
+    "with --create": lambda of: gzip.compress(of.dump("-C")),
     "with an empty line more": lambda of: gzip.compress(of.dump() + b"\n"),
 }
 
@@ -95,18 +107,29 @@ def test_lines_that_end_as_on_windows_are_restored_or_refused_but_never_half(dum
 
 BAD: dict[str, tuple[Callable[[Dumped], bytes], str]] = {
     "custom format": (lambda of: of.dump("-Fc"), "a dump in pg_dump's custom format"),
-    "custom format, compressed": (lambda of: gzip.compress(of.dump("-Fc")), "custom or tar format"),
-    "tar format": (lambda of: of.dump("-Ft"), "not compressed"),
-    "tar format, compressed": (lambda of: gzip.compress(of.dump("-Ft")), "custom or tar format"),
-    "a cluster": (lambda of: gzip.compress(of.dump("all")), "is bad"),
-    "with --create": (lambda of: gzip.compress(of.dump("-C")), "database"),
+    "custom format, compressed": (lambda of: gzip.compress(of.dump("-Fc")), "custom format"),
+    "tar format": (lambda of: of.dump("-Ft"), "tar format"),
+    "tar format, compressed": (lambda of: gzip.compress(of.dump("-Ft")), "tar format"),
+    "a cluster": (lambda of: gzip.compress(of.dump("all")), "a dump of a whole cluster"),
+    "a cluster, not compressed": (lambda of: of.dump("all"), "a dump of a whole cluster"),
+    "roles of a cluster": (lambda of: gzip.compress(of.dump("roles")), "--globals-only"),
+    "base backup": (lambda _: gzip.compress(tarred("backup_label")), "the files of a whole cluster"),
+    "another archive": (lambda _: gzip.compress(tarred("letter.txt")), "a tar archive"),
+    "MySQL": (lambda _: gzip.compress(b"-- MySQL dump 10.13  Distrib 8.0\n"), "MySQL or MariaDB"),
+    "MariaDB": (
+        lambda _: gzip.compress(b"/*M!999999\\- enable the sandbox mode */\n-- MariaDB dump\n"),
+        "MySQL or MariaDB",
+    ),
+    "SQLite": (lambda _: gzip.compress(b"PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\n"), "SQLite"),
+    "compressed twice": (lambda of: gzip.compress(gzip.compress(of.dump())), "compressed twice"),
+    "encrypted": (lambda _: b"age-encryption.org/v1\n-> X25519 abc\n", "encrypted with age"),
     "UTF-16": (lambda of: gzip.compress(of.dump().decode().encode("utf-16")), "UTF-16"),
     "UTF-16, big end": (lambda of: gzip.compress(b"\xfe\xff" + of.dump().decode().encode("utf-16-be")), "UTF-16"),
     "UTF-16 without a mark": (lambda of: gzip.compress(of.dump().decode().encode("utf-16-le")), "is bad"),
     "empty": (lambda _: b"", "is empty"),
     "nothing, compressed": (lambda _: gzip.compress(b""), "is bad"),
     "not compressed": (lambda of: of.dump(), "not compressed with gzip"),
-    "xz": (lambda of: lzma.compress(of.dump()), "not compressed with gzip"),
+    "xz": (lambda of: lzma.compress(of.dump()), "is compressed with xz"),
     "cut off": (lambda of: gzip.compress(of.dump())[:-200], "cut off"),
     "cut off before it was compressed": (lambda of: gzip.compress(of.dump()[:-500]), "not whole"),
     "something else": (lambda _: gzip.compress(os.urandom(5000)), "is bad"),
@@ -128,6 +151,32 @@ def test_what_is_no_plain_compressed_dump_is_refused_in_a_sentence_that_says_wha
     assert says in ended.stderr, ended.stderr
     assert str(file) in ended.stderr
     file.unlink()
+
+
+REMEDIES = {
+    "a cluster": lambda of: gzip.compress(of.dump("all")),
+    "custom format": lambda of: of.dump("-Fc"),
+    "custom format, compressed": lambda of: gzip.compress(of.dump("-Fc")),
+    "tar format": lambda of: of.dump("-Ft"),
+    "xz": lambda of: lzma.compress(of.dump()),
+    "not compressed": lambda of: of.dump(),
+    "UTF-16": lambda of: gzip.compress(of.dump().decode().encode("utf-16")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", REMEDIES)
+def test_the_command_in_the_hint_makes_a_file_of_it_that_is_restored(dumped: Dumped, how: str, tmp_path: Path) -> None:
+    lab, file = dumped.lab, tmp_path / "it's.sql.gz"
+    file.write_bytes(REMEDIES[how](dumped))
+    hint = lab.restore("--yes", str(file)).stderr.split("Hint: ")[1].strip().split(" (in Docker")[0]
+    command = re.sub(r"^.*?: (?=\w)", "", hint)
+    path = f"{lab.source.values['PROGRAMS']}:{os.environ['PATH']}"
+    subprocess.run(["sh", "-ec", command], cwd=tmp_path, env={"PATH": path, "LC_ALL": "C"}, check=True)
+    (made,) = set(tmp_path.iterdir()) - {file}
+    ended = lab.restore("--yes", "--into", "looked_at", str(made))
+    assert ended.status == 0, ended.stderr
+    assert lab.content("looked_at") == dumped.new
+    lab.sql("DROP DATABASE looked_at")
 
 
 def test_directories_links_fifos_and_names_that_lead_nowhere_are_told(dumped: Dumped, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 
+from pgbackup.archive.refusals import refusal
+
 _NAME = rb'(?:"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)'
 _DROPS = re.compile(
     rb"DROP |ALTER (?:FOREIGN )?(?:TABLE|DOMAIN) .* DROP |SELECT pg_catalog\.lo_unlink\("
@@ -53,7 +55,7 @@ class Adapter:
         if self._is_of_own_database(text):
             self._note("--create: what it says of the database itself is left out (owner, settings, privileges)")
             return b""
-        if self._is_head and _DROPS.match(text) and words[1:2] != [b"database"]:
+        if self._is_head and _DROPS.match(text) and not refusal(words, text, names_setter=False, ended=True):
             self._note("--clean: the statements at its beginning that drop everything are left out")
             return b""
         if verb not in _SETTINGS and not text.startswith(b"SELECT pg_catalog.set_config("):
@@ -71,10 +73,13 @@ class Adapter:
         return found[2] == self._own
 
     def connects(self, line: bytes) -> bool:
-        r"""Whether a line is the `\connect` of --create, to the database that the dump itself makes."""
+        r"""Whether a line belongs to the `\connect` of --create, to the database that the dump itself makes.
+
+        Before a name that is no plain word stands an `\encoding` (appendPsqlMetaConnect in string_utils.c).
+        """
         found = _CONNECT.fullmatch(line)
         if not found or not self._own:
-            return False
+            return bool(self._own) and line.rstrip(b"\r") == b"\\encoding SQL_ASCII"
         if found[1]:
             return found[1] == self._own
         name = re.sub(rb"\\(.)", rb"\1", found[2].replace(b'""', b'"'))

@@ -159,11 +159,11 @@ def _not_whole(scanner: DumpScanner) -> BackupBad:
     """What is wrong with a dump that is not complete; the remedy where only its last lines may be missing."""
     if scanner.state != "at the top level":
         return BackupBad(f"the dump in it is not whole: it ends {scanner.state} without pg_dump's last lines")
-    missing = "its last lines" if scanner.pg_dump_version else "both pg_dump's first lines and its last"
-    hint = r"printf -- '--\n-- PostgreSQL database dump complete\n--\n\n' | gzip >> FILE"
+    missing = "last lines" if scanner.pg_dump_version else "first lines and its last"
+    lines = r"printf -- '--\n-- PostgreSQL database dump complete\n--\n\n' | gzip >> FILE"
     return BackupBad(
-        f"the dump in it is not whole, or not by pg_dump: it ends at the top level without {missing}",
-        f"take another one: --list; or if you know that it is whole, add them: {hint}",
+        f"the dump in it is not whole, or not by pg_dump: it lacks pg_dump's {missing}",
+        f"take another one: --list; or if you know that it is whole, add the last lines: {lines}",
     )
 
 

@@ -51,7 +51,7 @@ def told(head: bytes, path: str, database: str, changed: datetime) -> tuple[str,
     if head[:2] != _GZIP:
         file = File(path, database, changed, f"cat {quoted}")
         if _PLAIN.match(head) and not head.startswith(_CLUSTER, head.find(b"-- P")):
-            return "is not compressed with gzip", f"compress it first: gzip -k {quoted}"
+            return "is not compressed with gzip", f"compress it first: gzip -c {quoted} > {file.other}"
         return _kind(head, file) or _packed(head, file) or ("is not compressed with gzip", _ANOTHER)
     try:
         text = zlib.decompressobj(wbits=31).decompress(head, PEEK_BYTES)
@@ -132,7 +132,7 @@ _KINDS: list[tuple[Callable[[bytes], bool], _Say]] = [
     (lambda text: text[:2] in (b"\xff\xfe", b"\xfe\xff"), _utf16),
     (lambda text: _CLUSTER in text[:200], _cluster),
     (
-        lambda text: bool(re.match(rb"(?:--|/\*M?!)[^\n]*(?:MySQL|MariaDB)", text)),
+        lambda text: bool(re.search(rb"(?m)^-- (?:MySQL|MariaDB) dump", text[:500])),
         partial(_another, "a dump of MySQL or MariaDB, not of PostgreSQL"),
     ),
     (

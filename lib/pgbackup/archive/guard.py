@@ -220,7 +220,7 @@ class _Guard:
 
     def _expected(self) -> tuple[bytes, ...]:
         """How a command may begin here: one pair for the whole dump, or with --create one before each `\\connect`."""
-        connect = (b"\\connect ",) if self.adapter.may_connect else ()
+        connect = (b"\\connect ", b"\\encoding ") if self.adapter.may_connect else ()
         if self._key:
             return connect if self._closed else (b"\\unrestrict ",)
         return (*connect, b"\\restrict ") if self._reconnected or not self._statements else connect

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pgbackup import __version__, interrupt, lock
-from pgbackup.archive import catalog, dumpfile, expiry, names, publish, retention, workfiles
+from pgbackup.archive import catalog, dumpfile, expiry, loadable, names, publish, retention, workfiles
 from pgbackup.archive.catalog import Backup
 from pgbackup.archive.dumpfile import Contents, Written
 from pgbackup.archive.manifest import FORMAT
@@ -244,12 +244,16 @@ def _read_back(job: Job, outcome: Outcome, descriptor: int) -> Contents:
         file_bytes = os.fstat(descriptor).st_size
         with job.reporter.bar(f"{job.target.name}: read back", file_bytes) as advance:
             try:
-                return dumpfile.check(descriptor, advance)
+                contents, refused = loadable.read(descriptor, advance)
             except BackupBad as bad:
                 raise BackupBad(
                     f"what was read back from the disk is not what was written: {bad.message}",
                     f"the disk or memory is failing: dmesg | tail; look at '{job.place.path}'",
                 ) from None
+    if refused:
+        message = f"a restore will refuse this dump of '{job.target.database}': {refused.message}"
+        job.warn("backup.refused", f"{message}; {refused.hint}", outcome)
+    return contents
 
 
 def _publish(job: Job, outcome: Outcome, partial_name: str, started: datetime) -> None:

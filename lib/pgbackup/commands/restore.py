@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pgbackup import interrupt, lock
-from pgbackup.archive import dumpfile, journal, names, source
+from pgbackup.archive import journal, loadable, names, source
 from pgbackup.archive.dumpfile import Contents
 from pgbackup.archive.source import Source
 from pgbackup.commands import confirm, in_place, one_backup, restore_checks, unfinished
@@ -100,7 +100,11 @@ def _prepared(job: Job, ask: Client, opened: Source, options: Options, record: R
     contents, situation = _examined(job, ask, opened, options, record)
     record.rows, record.tables = sum(contents.rows.values()), len(contents.rows)
     record.sql_bytes = contents.sql_bytes
-    record.warnings += [*situation.warnings, *(f"service '{name}' does not exist" for name in situation.absent)]
+    record.warnings += [
+        *contents.left_out,
+        *situation.warnings,
+        *(f"service '{name}' does not exist" for name in situation.absent),
+    ]
     when = "only while the databases change places" if options.online else "until the restore is over"
     say("\n".join(restore_checks.lines(job, opened, contents, situation, into=options.into, when=when)))
     now = datetime.now().astimezone()
@@ -123,7 +127,7 @@ def _prepared(job: Job, ask: Client, opened: Source, options: Options, record: R
 def _examined(job: Job, ask: Client, opened: Source, options: Options, record: Record) -> tuple[Contents, Situation]:
     """Read the file while the server is asked. Of two things that are wrong, the file's is the one that is told."""
     with record.timed("verify"), ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(_verified, job, opened)
+        reading = pool.submit(_verified, job, opened, options.into)
         try:
             situation = restore_checks.examine(
                 job,
@@ -139,14 +143,20 @@ def _examined(job: Job, ask: Client, opened: Source, options: Options, record: R
     return contents, situation
 
 
-def _verified(job: Job, opened: Source) -> Contents:
-    """Read the file through before anything is stopped."""
+def _verified(job: Job, opened: Source, into: str) -> Contents:
+    """Read the file through, as the load will, before anything is stopped."""
     file_bytes = os.fstat(opened.descriptor).st_size
     with job.reporter.bar(f"{job.target.name}: verify", file_bytes) as advance:
         try:
-            return dumpfile.check(opened.descriptor, advance)
+            contents, refused = loadable.read(opened.descriptor, advance)
         except BackupBad as bad:
-            raise BackupBad(f"'{opened.name}' is bad: {bad.message}", "take an older one: --list") from None
+            hint = bad.hint or "take an older one: --list"
+            raise BackupBad(f"'{opened.name}' is bad: {bad.message}", hint) from None
+    if refused:
+        raise BackupBad(f"'{opened.name}' cannot be restored: {refused.message}", refused.hint)
+    if not into and (lacking := loadable.rowless(contents)):
+        raise BackupBad(f"'{opened.name}' would empty the database: {lacking}", "--into NAME insists")
+    return contents
 
 
 def _safety_backup(job: Job, record: Record) -> str:
