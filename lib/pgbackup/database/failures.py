@@ -178,6 +178,7 @@ def explained(stderr: str, status: int, program: str, target: Target) -> SuiteEr
 
 
 def _explained(stderr: str, status: int, program: str, target: Target) -> SuiteError:
+    stderr = primary(stderr)
     names = {
         "container": target.container,
         "database": target.database,
