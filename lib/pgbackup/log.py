@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 
 from pgbackup import redaction
-from pgbackup.archive.folder import Folder
+from pgbackup.archive.folder import Folder, lacks
 
 LOG_NAME = "backup.log"
 _MODE = 0o640
@@ -82,12 +82,19 @@ class EventLog:
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
                 raise OSError(0, "it is not a plain file of its own")
             if status.st_size == 0:
-                os.fchmod(descriptor, _MODE)
-                self.folder.adopt(descriptor)
+                self._hand_over(descriptor)
             if os.write(descriptor, data) != len(data):
                 raise OSError(0, "the line was cut short")
         finally:
             os.close(descriptor)
+
+    def _hand_over(self, descriptor: int) -> None:
+        try:
+            os.fchmod(descriptor, _MODE)
+        except OSError as error:
+            if not lacks(error):
+                raise
+        self.folder.adopt(descriptor)
 
 
 def say(text: str) -> None:

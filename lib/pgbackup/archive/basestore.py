@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from pgbackup.archive import basemanifest, folder, statefile, wal, walfile
+from pgbackup.archive import basemanifest, folder, statefile, wal, walfile, workfiles
 from pgbackup.archive.basemanifest import MAIN, BaseManifest, Contents
 from pgbackup.archive.dumpfile import write_all
 from pgbackup.archive.folder import Folder
@@ -184,17 +184,17 @@ def publish(base: Folder, place: Folder, record: Record, started: datetime) -> s
     for entry in os.listdir(place.fd):
         descriptor = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd)
         try:
-            os.fchmod(descriptor, 0o600)
+            place.close_to_others(descriptor)
             os.fsync(descriptor)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            workfiles.forget(descriptor)
         finally:
             os.close(descriptor)
-    os.fsync(place.fd)
+    place.sync()
     name = f"{started:{_NAME}}"
     if os.path.lexists(base.path / name):
         raise IoFailed(f"there is a base backup '{base.path / name}' already", "run it again")
     os.rename(place.path.name, name, src_dir_fd=base.fd, dst_dir_fd=base.fd)
-    os.fsync(base.fd)
+    base.sync()
     return name
 
 

@@ -13,6 +13,14 @@ from pathlib import Path
 
 from pgbackup.errors import CannotCreate, IoFailed, PermissionDenied
 
+# What file systems say of what they do not have: vfat, exFAT and SMB of links, modes and owners, FUSE of anything.
+_LACKING = frozenset({errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+def lacks(error: OSError) -> bool:
+    """Whether the system says that this file system cannot do it at all, in a directory that may be written to."""
+    return error.errno in _LACKING
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -23,9 +31,39 @@ class Folder:
 
     def adopt(self, descriptor: int) -> None:
         """Give a file made by root to the directory's owner, or the owner's next run could not use it."""
-        if os.geteuid() == 0:
+        if os.geteuid() == 0 and not self.owns(os.fstat(descriptor)):
             owner = os.fstat(self.fd)
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+    def owns(self, status: os.stat_result) -> bool:
+        """Whether a file has the directory's owner, as all have on a file system without owners."""
+        here = os.fstat(self.fd)
+        return (status.st_uid, status.st_gid) == (here.st_uid, here.st_gid)
+
+    def close_to_others(self, descriptor: int) -> None:
+        """Give a file that holds rows mode 0600, whatever the umask.
+
+        On a file system without modes the directory has to keep others out. Raise CannotCreate where it does not.
+        """
+        try:
+            os.fchmod(descriptor, 0o600)
+        except OSError as error:
+            if not lacks(error):
+                raise
+        found = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        if found & 0o077 and os.fstat(self.fd).st_mode & 0o077:
+            raise CannotCreate(
+                f"others could read the backups in '{self.path}': its file system gives each file mode {found:04o}",
+                "mount it for the backup account alone: umask=0077 (vfat, exFAT), file_mode=0600,dir_mode=0700 (SMB)",
+            )
+
+    def sync(self) -> None:
+        """Let what was done in this directory outlive a power cut, where its file system can do that. Raise OSError."""
+        try:
+            os.fsync(self.fd)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
 
     def reachable(self) -> bool:
         """Whether this directory still lies at its path: false once it was unmounted or replaced."""
@@ -91,8 +129,9 @@ def _make(path: Path) -> None:
     try:
         path.mkdir(mode=0o700)
         if os.geteuid() == 0:
-            above = path.parent.stat()
-            os.chown(path, above.st_uid, above.st_gid)
+            above, made = path.parent.stat(), path.stat()
+            if (above.st_uid, above.st_gid) != (made.st_uid, made.st_gid):
+                os.chown(path, above.st_uid, above.st_gid)
         _sync(path.parent)
     except FileExistsError:
         return
@@ -126,7 +165,7 @@ def _sync(path: Path) -> None:
     """Let a new entry of this directory outlive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        Folder(path, descriptor).sync()
     finally:
         os.close(descriptor)
 

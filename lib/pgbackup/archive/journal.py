@@ -48,4 +48,4 @@ def close(folder: Folder, owner: str) -> None:
     for name in (workfiles.replacing(_name(owner)), _name(owner)):
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder.fd)
-            os.fsync(folder.fd)
+            folder.sync()

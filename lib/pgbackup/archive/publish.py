@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from pgbackup.archive import names
-from pgbackup.archive.folder import Folder
+from pgbackup.archive.folder import Folder, lacks
 from pgbackup.errors import CannotCreate, IoFailed
 
 _SECONDS_TO_TRY = 3600
@@ -37,7 +37,7 @@ def _link(folder: Folder, partial_name: str, name: str) -> None:
     try:
         os.link(partial_name, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd, follow_symlinks=False)
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+        if not lacks(error) and error.errno != errno.EMLINK:
             raise
         # A file system without hard links. The lock keeps our own runs apart, so looking first is enough.
         if _there(folder, name) is not None:
@@ -48,7 +48,7 @@ def _link(folder: Folder, partial_name: str, name: str) -> None:
 def _sync_or_withdraw(folder: Folder, name: str) -> None:
     """Sync the directory. A failed fsync is never tried again: what the disk holds is unknown then."""
     try:
-        os.fsync(folder.fd)
+        folder.sync()
     except OSError:
         with suppress(OSError):
             os.unlink(name, dir_fd=folder.fd)
@@ -62,11 +62,11 @@ def _there(folder: Folder, name: str) -> os.stat_result | None:
         return None
 
 
-def point_latest(folder: Folder, database: str, name: str, hidden: str) -> None:
+def point_latest(folder: Folder, database: str, name: str, hidden: str) -> bool:
     """Make `<database>_LATEST.sql.gz` a relative link to `name`, replaced in one step by `hidden`.
 
-    Its time is a second before the file's: `ls -lt | head -2` is to show the backup. Raise CannotCreate when
-    something that is no link lies there, OSError as the system does.
+    Its time is a second before the file's: `ls -lt | head -2` is to show the backup. Return False on a file system
+    without symbolic links. Raise CannotCreate when something that is no link lies there, OSError as the system does.
     """
     latest = names.latest(database)
     present = _there(folder, latest)
@@ -75,11 +75,15 @@ def point_latest(folder: Folder, database: str, name: str, hidden: str) -> None:
             f"'{folder.path / latest}' is not a link, so it was not replaced",
             f"move it away: mv '{folder.path / latest}' '{folder.path / latest}.old'",
         )
-    os.symlink(name, hidden, dir_fd=folder.fd)
     try:
-        moment = os.stat(name, dir_fd=folder.fd, follow_symlinks=False).st_mtime_ns - 1_000_000_000
-        os.utime(hidden, ns=(moment, moment), dir_fd=folder.fd, follow_symlinks=False)
-        if os.geteuid() == 0:
+        os.symlink(name, hidden, dir_fd=folder.fd)
+    except OSError as error:
+        if present is not None or not lacks(error):
+            raise
+        return False
+    try:
+        _date(folder, name, hidden)
+        if os.geteuid() == 0 and not folder.owns(os.stat(hidden, dir_fd=folder.fd, follow_symlinks=False)):
             owner = os.fstat(folder.fd)
             os.chown(hidden, owner.st_uid, owner.st_gid, dir_fd=folder.fd, follow_symlinks=False)
         os.rename(hidden, latest, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
@@ -87,7 +91,17 @@ def point_latest(folder: Folder, database: str, name: str, hidden: str) -> None:
         with suppress(OSError):
             os.unlink(hidden, dir_fd=folder.fd)
         raise
-    os.fsync(folder.fd)
+    folder.sync()
+    return True
+
+
+def _date(folder: Folder, name: str, hidden: str) -> None:
+    moment = os.stat(name, dir_fd=folder.fd, follow_symlinks=False).st_mtime_ns - 1_000_000_000
+    try:
+        os.utime(hidden, ns=(moment, moment), dir_fd=folder.fd, follow_symlinks=False)
+    except OSError as error:
+        if not lacks(error):
+            raise
 
 
 def remove(folder: Folder, name: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pgbackup.archive import foreign, manifest, names
-from pgbackup.errors import BackupBad, NoBackup, PermissionDenied
+from pgbackup.archive import catalog, folder, foreign, manifest, names
+from pgbackup.errors import BackupBad, NoBackup, PermissionDenied, SuiteError
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,27 @@ def find(typed: str, directory: Path, database: str) -> Path:
     """Given FILE as typed, return the path to open.
 
     A bare name is looked for in the database's directory first, then here. `<database>_LATEST.sql.gz` is followed
-    to the file beside it that it names; no other link is. Raise NoBackup, with the way to the list.
+    to the file beside it that it names, and is the newest good one there where it does not exist; no other link is.
+    Raise NoBackup, with the way to the list.
     """
     path = Path(typed)
-    if "/" not in typed and os.path.lexists(directory / typed):
+    is_latest = typed == names.latest(database) and not os.path.lexists(path)
+    if "/" not in typed and (is_latest or os.path.lexists(directory / typed)):
         path = directory / typed
-    if path.name == names.latest(database) and path.is_symlink():
-        path = path.parent / path.readlink().name
+    if path.name == names.latest(database):
+        path = path.parent / path.readlink().name if path.is_symlink() else _newest(path, database)
     if not os.path.lexists(path):
         raise NoBackup(f"there is no file '{path}'", "see what there is: restore-postgres.sh TARGET --list")
     return path
+
+
+def _newest(latest: Path, database: str) -> Path:
+    """The newest good backup where nothing lies under the name of the link to it: not all file systems have links."""
+    if not os.path.lexists(latest):
+        with suppress(SuiteError), folder.opened(latest.parent, create=False) as place:
+            if found := catalog.last_good(place, database):
+                return latest.parent / found.name
+    return latest
 
 
 def opened(path: Path, database: str, name: str = "") -> Source:

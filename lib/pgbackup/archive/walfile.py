@@ -138,13 +138,13 @@ def store(folder: Folder, name: str, content: Callable[[], Iterable[bytes]]) -> 
             write_all(descriptor, bytes(made.compress(piece)))
         write_all(descriptor, bytes(made.flush()))
         os.fsync(descriptor)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        workfiles.forget(descriptor)
         os.lseek(descriptor, 0, os.SEEK_SET)
         blocks = iter(lambda: os.read(descriptor, _PIECE_BYTES), b"")
         if _compared(inflated(blocks), content()) != _SAME:
             raise BackupBad(f"'{folder.path / final}' does not read back as it was written")
         os.rename(hidden, final, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-    os.fsync(folder.fd)
+    folder.sync()
     return final
 
 

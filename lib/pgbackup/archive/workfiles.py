@@ -38,13 +38,19 @@ def partial(folder: Folder, owner: str, token: str) -> Iterator[tuple[str, int]]
     descriptor = os.open(name, flags, 0o600, dir_fd=folder.fd)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # tells a sweep that this run is alive
-        os.fchmod(descriptor, 0o600)
+        folder.close_to_others(descriptor)
         folder.adopt(descriptor)
         yield name, descriptor
     finally:
         os.close(descriptor)
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder.fd)
+
+
+def forget(descriptor: int) -> None:
+    """Wish that what is read next comes from the disk and not from memory; some file systems know no wishes."""
+    with suppress(OSError):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @contextmanager
@@ -87,7 +93,7 @@ def write_json(folder: Folder, name: str, content: dict[str, Any]) -> None:
         write_all(descriptor, json.dumps(content, indent=1).encode() + b"\n")
         os.fsync(descriptor)
         os.rename(hidden, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-    os.fsync(folder.fd)
+    folder.sync()
 
 
 @contextmanager

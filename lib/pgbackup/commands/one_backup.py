@@ -240,7 +240,7 @@ def _warn_if_misread(job: Job, outcome: Outcome, written: Written) -> None:
 def _read_back(job: Job, outcome: Outcome, descriptor: int) -> Contents:
     """Read the file again, from the disk and not from memory, and check every byte of it."""
     with outcome.timed("read_back"):
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        workfiles.forget(descriptor)
         file_bytes = os.fstat(descriptor).st_size
         with job.reporter.bar(f"{job.target.name}: read back", file_bytes) as advance:
             try:
@@ -264,7 +264,13 @@ def _publish(job: Job, outcome: Outcome, partial_name: str, started: datetime) -
         )
     outcome.file = publish.publish(job.place, partial_name, job.target.database, started)
     link = workfiles.link_name(job.run.owner, job.run.token)
-    publish.point_latest(job.place, job.target.database, outcome.file, link)
+    if not publish.point_latest(job.place, job.target.database, outcome.file, link):
+        latest = names.latest(job.target.database)
+        message = (
+            f"there is no '{latest}', for the file system of '{job.place.path}' has no symbolic links;"
+            f" a restore of '{latest}' takes the newest good backup"
+        )
+        job.warn("latest.missing", message, outcome)
 
 
 def _expire(job: Job, outcome: Outcome) -> None:

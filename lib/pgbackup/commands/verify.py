@@ -177,7 +177,9 @@ def _latest_warning(target: Target, place: Folder | None, good: list[Backup]) ->
     try:
         pointed = os.readlink(latest, dir_fd=place.fd)
     except OSError:
-        return f"'{place.path / latest}' is not a link to the newest good backup; the next backup makes it anew"
+        return (
+            f"'{place.path / latest}' is not a link to the newest good backup; the next backup makes it, where it can"
+        )
     own = [backup.name for backup in good if not backup.manual] or [backup.name for backup in good]
     if pointed not in own[:1]:
         what = "an older one" if pointed in own else "not a good backup of the suite's"

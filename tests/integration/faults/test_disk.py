@@ -212,7 +212,6 @@ FAILING_TOO = [
     ("linkat", "error=EROFS", {74}),
     ("symlinkat", "error=ENOSPC", {74}),
     ("renameat", "error=EIO", {74}),
-    ("fchmod", "error=EPERM", {74, 77}),
 ]
 if FULL:
     FAILING += FAILING_TOO
