@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.host.host import SCRIPTS, SOURCE, Host, wait_for
+from tests.host.test_setup import put
+from tests.integration.test_clients import REMAPPING
 
 SETUP = f"{SCRIPTS}/setup-wal-archiving.sh"
 RESTORE = f"{SCRIPTS}/restore-postgres.sh"
@@ -217,11 +219,14 @@ def test_without_systemd_cron_keeps_it_alive(unarchived: Host) -> None:
         (f"{SETUP} nosuch", 64, "there is no database 'nosuch'"),
         (f"{SETUP} payment --user nosuch", 78, "there is no account 'nosuch'"),
         (f"PAYMENT_CLIENT=exec {SETUP} payment", 78, "PAYMENT_CLIENT=exec rules that out"),
+        (f"DOCKER=/tmp/remapping {SETUP} payment", 69, "none can be there: docker run on 'payment_db' ended"),
         (f"{SCRIPTS}/receive-wal.sh payment", 78, "is not archived"),
         (f"{RESTORE} payment --window", 66, "there is no WAL archive"),
     ],
 )
 def test_what_cannot_be_is_refused_and_changes_nothing(unarchived: Host, command: str, status: int, said: str) -> None:
+    put(unarchived, "/tmp/remapping", f'#!/bin/sh\nset -f\nexec {REMAPPING} "$@"\n')
+    unarchived.run("chmod 755 /tmp/remapping")
     out = unarchived.run(f"{command}; echo status=$?", check=False)
     assert out.endswith(f"status={status}") and said in out and "Hint: " in out
     assert unarchived.run(TRACES) == "" and not unarchived.succeeds("test -e /opt/backups/pitr")

@@ -20,6 +20,20 @@ SAID = [
         "container 'postgres-a' is not there or not running",
         "docker ps -a",
     ),
+    ('Error: no such container "postgres-a"', Unavailable, "'postgres-a' is not there", "docker ps -a"),
+    ("Error: inspecting object: no such object: postgres-a", Unavailable, "'postgres-a' is not there", "docker ps -a"),
+    (
+        'Error: no container with name or ID "postgres-a" found: no such container',
+        Unavailable,
+        "'postgres-a' is not there",
+        "docker ps -a",
+    ),
+    (
+        "Error: can only create exec sessions on running containers: container state improper",
+        Unavailable,
+        "'postgres-a' is not there or not running",
+        "docker ps -a",
+    ),
     ("Error: No such container: postgres-a", Unavailable, "'postgres-a' is not there", "docker ps -a"),
     ("Error response from daemon: Container 0a1b is not running", Unavailable, "'postgres-a'", "docker ps -a"),
     (
@@ -100,6 +114,22 @@ SAID = [
         Unavailable,
         "older than the server of 'auth_db': server version: 18.1; pg_dump version: 15.18",
         "AUTH_CLIENT=auto",
+    ),
+    (
+        'pg_dump: error: Dumping the contents of table "t" failed: PQgetResult() failed.\n'
+        "pg_dump: detail: Error message from server: ERROR:  canceling statement due to conflict with recovery\n"
+        "DETAIL:  User query might have needed to see row versions that must be removed.\n"
+        "pg_dump: detail: Command was: COPY public.t (id) TO stdout;",
+        Unavailable,
+        "the standby of 'auth_db' has cancelled the dump.*: .*due to conflict with recovery",
+        "hot_standby_feedback = on",
+    ),
+    (
+        "pg_dump: error: query failed: FATAL:  terminating connection due to conflict with recovery\n"
+        "DETAIL:  User was holding a relation lock for too long.",
+        Unavailable,
+        "the standby of 'auth_db' has cancelled the dump",
+        "max_standby_streaming_delay",
     ),
     (
         'pg_dump: error: Dumping the contents of table "t" failed: PQgetResult() failed.\n'

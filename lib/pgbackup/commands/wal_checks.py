@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from pgbackup.archive import workfiles
 from pgbackup.commands.job import Job
 from pgbackup.config import Target
 from pgbackup.database import container, replication, sidecar
 from pgbackup.database.replication import Server
-from pgbackup.errors import ConfigurationError, SuiteError
+from pgbackup.errors import ConfigurationError, SuiteError, Unavailable
 
 _OLDEST_MAJOR = 13  # the first with backup manifests and a limit for slots
 _SENDERS = 2  # one for the receiver, one for a base backup
@@ -61,13 +63,22 @@ def check_server(job: Job, server: Server) -> None:
 
 
 def _refusal(job: Job) -> str:
-    """Why no replication connection can be opened from beside the database, or ""."""
+    """Why no replication connection can be opened from beside the database, or "".
+
+    Raise Unavailable where no container can be beside it, for only such a one receives WAL.
+    """
     target, settings = job.target, job.settings
     found = container.find(target, settings, job.environment)
-    with (
-        workfiles.pipes(job.place, job.run.owner) as pipes,
-        sidecar.started(target, settings, job.run, found, job.environment, pipes) as client,
-    ):
+    with ExitStack() as stack:
+        pipes = stack.enter_context(workfiles.pipes(job.place, job.run.owner))
+        try:
+            client = stack.enter_context(sidecar.started(target, settings, job.run, found, job.environment, pipes))
+        except Unavailable as error:
+            raise Unavailable(
+                f"WAL is received by a container beside '{target.container}', and none can be there: {error.message}",
+                "it has to write here as the backup account: not with a Docker that is rootless or remaps users"
+                " (userns-remap), nor with one on another machine",
+            ) from None
         try:
             replication.check_allowed(client)
         except SuiteError as error:

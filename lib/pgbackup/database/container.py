@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import time
@@ -12,6 +13,8 @@ from pgbackup import interrupt, proc
 from pgbackup.config import Settings, Target
 from pgbackup.database import failures
 from pgbackup.errors import SuiteError, Unavailable
+
+_MOST_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,10 @@ def inspect(target: Target, settings: Settings, environment: Mapping[str, str]) 
     argv = [*settings.docker, "container", "inspect", "--", target.container]
     finished = proc.run(argv, environment=environment, seconds=settings.command_seconds)
     if finished.status != 0:
-        raise failures.explained(finished.stderr, finished.status, "docker inspect", target)
+        error = failures.explained(finished.stderr, finished.status, "docker inspect", target)
+        if failures.absent(finished.stderr) and (names := near(target.container, _running(settings, environment))):
+            error.hint = f"is it called {' or '.join(names)} now? set {target.name.upper()}_CONTAINER; see: docker ps"
+        raise error
     try:
         (facts,) = json.loads(finished.stdout)
         given = facts["Config"]["Env"] or []
@@ -71,6 +77,33 @@ def inspect(target: Target, settings: Settings, environment: Mapping[str, str]) 
             f"'{settings.docker[0]}' gave an answer that cannot be understood for container '{target.container}'",
             f"try it: {' '.join(argv)}",
         ) from None
+
+
+def _running(settings: Settings, environment: Mapping[str, str]) -> list[str]:
+    """The names of the containers that run; none where Docker does not say."""
+    argv = [*settings.docker, "ps", "--format", "{{.Names}}"]
+    try:
+        finished = proc.run(argv, environment=environment, seconds=settings.command_seconds)
+    except Unavailable:
+        return []
+    return finished.stdout.decode("utf-8", "replace").split() if finished.status == 0 else []
+
+
+def near(name: str, running: Sequence[str]) -> list[str]:
+    """Given a container's name and those that run, return what it may be called now. Pure.
+
+    Compose and Swarm put something around a name: `db` becomes `shop-db-1`, `db.1.x3f0` or `a8ef7c_db`.
+    """
+    wanted, others = _plain(name), [other for other in running if not other.startswith("pgbackup-")]
+    found = [other for other in others if wanted in _plain(other)]
+    found = found or [other for other in others if len(other) > 3 and _plain(other) in wanted]
+    return (found or difflib.get_close_matches(name, others, cutoff=0.75))[:_MOST_TOLD]
+
+
+def _plain(name: str) -> str:
+    """A name without what Swarm puts behind it and Compose, for a moment, in front of it."""
+    core = re.sub(r"^[0-9a-f]{12}_|\.[0-9]+\.[0-9a-z]+$", "", name.lower())
+    return re.sub(r"[-_.]+", "-", core)
 
 
 def server_port(arguments: Sequence[str], environment: Sequence[str]) -> str:

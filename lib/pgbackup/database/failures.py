@@ -17,6 +17,8 @@ class _Known:
     hint: str
 
 
+# Docker says the first with a capital, podman without, or the second.
+_ABSENT = r"(?i:no such container|no such object|no container with name or ID)"
 _CROWDED = r"too many clients already|remaining connection slots|too many connections for"
 
 # {reason} is the line that matched, {0} the pattern's group; the rest are the target's settings.
@@ -34,7 +36,7 @@ _KNOWN = [
         "systemctl status docker",
     ),
     _Known(
-        r"(?i)No such container|container \S+ is not running|is restarting|is paused",
+        _ABSENT + r"|(?i:container \S+ is not running|container state improper|is restarting|is paused)",
         Unavailable,
         "container '{container}' is not there or not running: {reason}",
         "docker ps -a --filter name={container}",
@@ -75,6 +77,13 @@ _KNOWN = [
         PermissionDenied,
         "the server does not let role '{user}' in: {reason}",
         'check {KEY}_USER, or CREATE ROLE "{user}" LOGIN;',
+    ),
+    _Known(
+        r"due to conflict with recovery",
+        Unavailable,
+        "the standby of '{database}' has cancelled the dump, to go on with what its primary sends: {reason}",
+        "back up from the primary; or on the standby: ALTER SYSTEM SET hot_standby_feedback = on; or a"
+        " max_standby_streaming_delay longer than a dump takes; then: SELECT pg_reload_conf();",
     ),
     _Known(
         r"cannot connect to invalid database",
@@ -155,6 +164,11 @@ def is_pooler(stderr: str) -> bool:
     return "unsupported startup parameter" in stderr
 
 
+def absent(stderr: str) -> bool:
+    """Whether Docker, or what takes its place, says that there is no such container."""
+    return bool(re.search(_ABSENT, stderr))
+
+
 def crowded(message: str) -> bool:
     """Whether the server is out of connections, which does not mean that nobody is connected."""
     return bool(re.search(_CROWDED, message))
@@ -178,7 +192,6 @@ def explained(stderr: str, status: int, program: str, target: Target) -> SuiteEr
 
 
 def _explained(stderr: str, status: int, program: str, target: Target) -> SuiteError:
-    stderr = primary(stderr)
     names = {
         "container": target.container,
         "database": target.database,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pgbackup import interrupt, proc
 from pgbackup.config import Settings
+from pgbackup.database import failures
 from pgbackup.errors import Interrupted, SuiteError, Unavailable
 
 
@@ -20,7 +21,7 @@ def running(names: Sequence[str], settings: Settings, environment: Mapping[str, 
         finished = proc.run(argv, environment=environment, seconds=settings.command_seconds)
         if finished.status == 0 and finished.stdout.strip() == b"true":
             up.append(name)
-        elif finished.status != 0 and "No such container" in finished.stderr:
+        elif finished.status != 0 and failures.absent(finished.stderr):
             absent.append(name)
         elif finished.status != 0:
             raise Unavailable(f"cannot ask Docker about service '{name}': {finished.stderr}", "systemctl status docker")
