@@ -13,6 +13,7 @@ from pgbackup import arguments, config, interrupt
 from pgbackup.commands import (
     backup,
     backup_plan,
+    moments,
     prepare,
     receive_run,
     recover,
@@ -169,14 +170,14 @@ def _restore_action(options: argparse.Namespace) -> str:
 
 def _aims(options: argparse.Namespace) -> dict[str, str | None]:
     """What was asked to be recovered to, by its kind."""
-    found = {kind: getattr(options, f"to_{kind}") for kind in recover.KINDS if kind != "latest"}
+    found = {kind: getattr(options, f"to_{kind}") for kind in moments.KINDS if kind != "latest"}
     return {**found, "latest": "" if options.latest else None}
 
 
-def _aim(options: argparse.Namespace) -> recover.Aim | None:
+def _aim(options: argparse.Namespace) -> moments.Aim | None:
     """Raise UsageError for a value that can be none."""
     given = ((kind, value) for kind, value in _aims(options).items() if value is not None)
-    return next((recover.checked(recover.Aim(kind, value)) for kind, value in given), None)
+    return next((moments.checked(moments.Aim(kind, value)) for kind, value in given), None)
 
 
 def _setup_options(options: argparse.Namespace, script: str) -> SetupOptions:

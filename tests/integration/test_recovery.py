@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +14,9 @@ from pathlib import Path
 
 import pytest
 from pgbackup import proc
-from pgbackup.archive import basemanifest, wal
+from pgbackup.archive import basemanifest, wal, walrecords
+from pgbackup.archive.wal import Segment
+from pgbackup.commands import moments
 from pgbackup.database import recovery, throwaway
 from pgbackup.database.recovery import Reached, Segments, TargetNotReached
 from pgbackup.database.throwaway import Scratch
@@ -114,8 +118,9 @@ def _recovered(
 ) -> tuple[Reached, list[int]]:
     with start() as made:
         made.unpack(basemanifest.MAIN, _pieces(origin.base))
-        made.check()
-        with recovery.recovered(made, target, segments or origin.segment, _MEMORY_MEGABYTES) as reached:
+        made.verify()
+        made.ready()
+        with recovery.recovered(made, target, segments or origin.segment, _MEMORY_MEGABYTES, {}) as reached:
             return reached, _ids(made)
 
 
@@ -127,10 +132,30 @@ def test_the_checker_of_archives_agrees(origin: Origin) -> None:
     assert wal.parse_lsn(found.start) < wal.parse_lsn(found.stop)
 
 
+def test_what_is_read_of_wal_is_what_pg_waldump_reads(origin: Origin) -> None:
+    """Every end of a transaction has the position and the time that PostgreSQL's own program finds."""
+    path = [segment for name in sorted(origin.segments) if (segment := wal.parse_segment(name))]
+    folder = origin.server.sql("SHOW data_directory")[0][0] + "/pg_wal"
+    words = ["pg_waldump", "--rmgr=Transaction", f"--path={folder}", *map(wal.segment_name, (path[0], path[-1]))]
+    said = subprocess.run(["docker", "exec", "-e", "TZ=UTC", origin.server.id, *words], capture_output=True, text=True)
+    found = re.findall(r"lsn: (\w+/\w+), .*desc: (?:COMMIT|ABORT)(?:_PREPARED \d+:)? ([-\d]+ [\d:.]+) UTC", said.stdout)
+    expected = [(wal.parse_lsn(lsn), moments.moment(f"{time}+00")) for lsn, time in found]
+    assert len(expected) > 300
+
+    def read(segment: Segment) -> bytes:
+        return origin.segments[wal.segment_name(segment)]
+
+    for (lsn, time), guess in itertools.product(expected[:-1:50], (0, len(path) - 1)):
+        cut = walrecords.cut(path, wal.SEGMENT_BYTES, read, time, guess)
+        assert (cut.last, cut.passed) == (walrecords.Ending(lsn, time), True)
+    last = walrecords.cut(path, wal.SEGMENT_BYTES, read, expected[-1][1])
+    assert (last.last, last.passed) == (walrecords.Ending(*expected[-1]), False)
+
+
 def test_all_that_was_archived_comes_back(origin: Origin, scratch: Start) -> None:
     reached, ids = _recovered(scratch, origin, {})
     assert ids == list(range(300))
-    assert reached.time.startswith(origin.stamps[-1][:19])
+    assert reached.time is not None and reached.time >= moments.moment(origin.stamps[-1])
 
 
 @pytest.mark.parametrize("number", [0, 298])
@@ -138,7 +163,7 @@ def test_a_commit_is_there_and_the_next_one_is_not(origin: Origin, scratch: Star
     """Commits are a millisecond apart, or less."""
     reached, ids = _recovered(scratch, origin, {"recovery_target_time": origin.stamps[number]})
     assert ids == list(range(number + 1))
-    assert reached.time == origin.stamps[number]
+    assert reached.time == moments.moment(origin.stamps[number])
 
 
 def test_a_restore_point_is_found(origin: Origin, scratch: Start) -> None:
@@ -179,7 +204,7 @@ def test_a_changed_base_backup_is_refused(origin: Origin, scratch: Start) -> Non
     with scratch() as made:
         made.unpack(basemanifest.MAIN, _pieces(origin.base[:at] + b"9" + origin.base[at + 1 :]))
         with pytest.raises(BackupBad, match="PG_VERSION"):
-            made.check()
+            made.verify()
 
 
 _KILLED = """

@@ -16,8 +16,8 @@ from pgbackup.archive.recoverable import Archive
 from pgbackup.archive.wal import SEGMENT_BYTES, Segment
 from pgbackup.archive.walarchive import Places, Receiver, State
 from pgbackup.archive.window import Base, windows
-from pgbackup.commands import base, recover
-from pgbackup.commands.recover import Aim
+from pgbackup.commands import base, moments, recover
+from pgbackup.commands.moments import Aim
 from pgbackup.errors import NoBackup, UsageError
 
 _START = datetime(2024, 1, 15, 10, 0, tzinfo=timezone.utc)
@@ -72,12 +72,12 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_a_moment_as_people_and_postgresql_write_it(zone: None, text: str) -> None:
-    assert recover.moment(text) == datetime(2024, 1, 15, 10, 37, tzinfo=timezone.utc)
+    assert moments.moment(text) == datetime(2024, 1, 15, 10, 37, tzinfo=timezone.utc)
 
 
 def test_a_fraction_of_a_second_is_kept() -> None:
-    assert recover.moment("2024-01-15 10:37:00.12+00").microsecond == 120_000
-    assert recover.moment("2024-01-15 10:37:00.123456+00").microsecond == 123_456
+    assert moments.moment("2024-01-15 10:37:00.12+00").microsecond == 120_000
+    assert moments.moment("2024-01-15 10:37:00.123456+00").microsecond == 123_456
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_fraction_of_a_second_is_kept() -> None:
 )
 def test_what_is_no_moment_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is no time"):
-        recover.moment(text)
+        moments.moment(text)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_what_is_no_moment_is_refused(text: str) -> None:
 )
 def test_a_malformed_aim_is_refused_before_anything_is_begun(kind: str, value: str) -> None:
     with pytest.raises(UsageError):
-        recover.checked(Aim(kind, value))
+        moments.checked(Aim(kind, value))
 
 
 def _bases(archive: Archive, kind: str, value: str = "") -> list[str]:

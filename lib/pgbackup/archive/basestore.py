@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pgbackup.archive import basemanifest, folder, statefile, wal, walfile, workfiles
@@ -32,7 +32,7 @@ class Record:
 
     start, stop: positions (LSN) as PostgreSQL writes them. ended: an instant in ISO 8601. parent: the base that an
     incremental one builds upon, or "". bytes: of all archives on disk. image: the full id of the database's image.
-    proven: whether pg_verifybackup has seen it.
+    proven: whether pg_verifybackup has seen it. settings: what the server had set that a recovery needs to know.
     """
 
     system: int
@@ -46,6 +46,7 @@ class Record:
     archives: dict[str, str]
     bytes: int
     proven: bool
+    settings: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise ValueError for what cannot be of a base backup."""

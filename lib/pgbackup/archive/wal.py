@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -133,22 +133,37 @@ def reach(
     """Return the last segment that can be had from `begun` on without a gap; None if not even that one is there.
 
     unfinished: those that are there in part, with which it ends. known: what is returned for other beginnings on the
-    same way.
+    same way. The rest as for path().
+    """
+    last = None
+    for found in path(begun, present, switches, timeline, segment_bytes):
+        if found in known:
+            return known[found]
+        last = found
+        if found in unfinished:
+            break
+    return last
+
+
+def path(
+    begun: Segment,
+    present: Collection[Segment],
+    switches: Sequence[Switch] = (),
+    timeline: int | None = None,
+    segment_bytes: int = SEGMENT_BYTES,
+) -> Iterator[Segment]:
+    """Yield the segments that are read from `begun` on, until one is not there.
+
     switches: the history of `timeline`, which is followed; without one it is begun's own. The segment in which
     timelines change is taken from the new one, else from the old one, as the server itself does it.
     """
     following = begun.timeline if timeline is None else timeline
-    last, number = None, begun.number
-    while True:
+    for number in itertools.count(begun.number):
         owners = _owners(number, switches, following, segment_bytes)
         found = next((Segment(owner, number) for owner in owners if Segment(owner, number) in present), None)
         if found is None:
-            return last
-        if found in known:
-            return known[found]
-        last, number = found, number + 1
-        if found in unfinished:
-            return last
+            return
+        yield found
 
 
 def _owners(number: int, switches: Sequence[Switch], following: int, segment_bytes: int) -> list[int]:

@@ -121,6 +121,7 @@ def take(job: Job, archive: Archive) -> tuple[str, Record]:
             archives=archives,
             bytes=_size(place, archives),
             proven=proven,
+            settings=server.settings,
         )
         return basestore.publish(base, place, record, started), record
 

@@ -9,6 +9,7 @@ from pgbackup.archive.recoverable import Archive
 from pgbackup.archive.window import Base
 from pgbackup.commands.job import Job
 from pgbackup.commands.result import size
+from pgbackup.database.needs import ORIGINS
 from pgbackup.database.throwaway import Scratch
 from pgbackup.errors import BackupBad, IoFailed
 
@@ -17,9 +18,11 @@ class BaseBad(BackupBad):
     """A base backup is damaged; an older one may do."""
 
 
-def unpack(job: Job, archive: Archive, base: Base, scratch: Scratch) -> None:
-    """Unpack it and let it be checked. Raise BaseBad; IoFailed where Docker's disk has no room for it, before the first
-    byte is written if that can be foreseen.
+def unpack(job: Job, archive: Archive, base: Base, scratch: Scratch) -> dict[str, str]:
+    """Unpack it and let it be checked; return what its server had set, of needs.ORIGINS.
+
+    Raise BaseBad; IoFailed where Docker's disk has no room for it, before the first byte is written if that can be
+    foreseen.
     """
     chain = window.lineage(base, archive.names)[::-1]
     _require_room(scratch, [_bytes(archive, name) for name in chain])
@@ -39,9 +42,13 @@ def unpack(job: Job, archive: Archive, base: Base, scratch: Scratch) -> None:
     try:
         if len(chain) > 1:
             scratch.combine(chain)
-        scratch.check()
+        scratch.verify()
     except BackupBad as bad:
         raise _bad(archive, base.name, bad) from None
+    # What the server had on its command line or outside of its directory, only base.json has.
+    settings = archive.bases[base.name][1].settings or scratch.configured(ORIGINS)
+    scratch.ready()
+    return settings
 
 
 def _bad(archive: Archive, name: str, why: BackupBad) -> BaseBad:

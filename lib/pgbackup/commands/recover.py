@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from functools import partial
 
 from pgbackup.archive import recoverable, source, wal, walarchive, window, workfiles
-from pgbackup.archive.recoverable import Archive, described, local
+from pgbackup.archive.recoverable import Archive, described
 from pgbackup.archive.source import Source
 from pgbackup.archive.window import Base, Window
-from pgbackup.commands import archiving, base_unpacking, confirm, one_backup, restore_checks
+from pgbackup.commands import archiving, base_unpacking, confirm, one_backup, restore_checks, stopping
 from pgbackup.commands.base_unpacking import BaseBad
 from pgbackup.commands.job import Job, Outcome
+from pgbackup.commands.moments import Aim, moment, position
 from pgbackup.commands.restore_record import Record
+from pgbackup.commands.stopping import Stop
 from pgbackup.database import recovery, throwaway
-from pgbackup.database.recovery import Reached, TargetNotReached
+from pgbackup.database.recovery import Database, Reached, TargetNotReached
 from pgbackup.database.throwaway import Scratch
-from pgbackup.errors import BackupBad, ConfigurationError, NoBackup, UsageError
-
-KINDS = ("time", "lsn", "xid", "name", "latest")
-
-
-@dataclass(frozen=True)
-class Aim:
-    """Where to recover to. kind: one of KINDS. value: as it was typed, "" for latest."""
-
-    kind: str
-    value: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.value}" if self.value else "the latest commit"
+from pgbackup.errors import BackupBad, ConfigurationError, NoBackup
 
 
 @dataclass(frozen=True)
@@ -47,39 +35,6 @@ class Attempt:
     base: Base
 
 
-def checked(aim: Aim) -> Aim:
-    """Return the aim. Raise UsageError for a value that can be none, before anything is begun."""
-    if aim.kind == "time":
-        moment(aim.value)
-    elif aim.kind == "lsn":
-        _position(aim.value)
-    elif aim.kind == "xid" and not re.fullmatch(r"[0-9]{1,10}", aim.value):
-        raise UsageError(f"--to-xid {aim.value!r} is no transaction's number", "for example --to-xid 734")
-    elif aim.kind == "name" and not (aim.value and aim.value.isprintable() and len(aim.value.encode()) < 64):
-        raise UsageError(f"--to-name {aim.value!r} is no restore point's name", "it has at most 63 bytes")
-    return aim
-
-
-def moment(text: str) -> datetime:
-    """Given a time as typed, return the instant: of this host's zone where it names none. Raise UsageError."""
-    spelled = re.sub(r"(:\d{2}(?:\.\d+)?)\s*([+-]\d{2})$", r"\1\2:00", text.strip())
-    spelled = re.sub(r"([+-]\d{2})(\d{2})$", r"\1:\2", spelled) if ":" in spelled else spelled
-    spelled = re.sub(r"(?i)\s*(z|utc)$", "+00:00", re.sub(r"\s+(?=[+-]\d{2}:)", "", spelled))
-    # Python before 3.11 wants three or six digits.
-    spelled = re.sub(r"\.(\d{1,6})", lambda found: f".{found[1]:0<6}", spelled)
-    try:
-        return datetime.fromisoformat(spelled).astimezone(timezone.utc)
-    except (ValueError, OverflowError):
-        raise UsageError(f"--to-time {text!r} is no time", "for example --to-time '2024-01-15 13:37:00+03'") from None
-
-
-def _position(text: str) -> int:
-    try:
-        return wal.parse_lsn(text)
-    except ValueError:
-        raise UsageError(f"--to-lsn {text!r} is no position in WAL", "for example --to-lsn 0/3018BE8") from None
-
-
 def attempts(archive: Archive, aim: Aim) -> list[Attempt]:
     """The ways to try, in order. Raise NoBackup, naming the windows, for an aim outside of all of them. Pure."""
     every = [(each, base) for each in archive.windows for base in each.bases]
@@ -89,7 +44,7 @@ def attempts(archive: Archive, aim: Aim) -> list[Attempt]:
     elif aim.kind == "time":
         found = _and_older(window.base_at(archive.windows, moment(aim.value)))
     elif aim.kind == "lsn":
-        found = _and_older(window.base_before(archive.windows, _position(aim.value)))
+        found = _and_older(window.base_before(archive.windows, position(aim.value)))
     else:
         _require_latest(archive)
         found = _and_older(every[-1] if every else None)
@@ -132,17 +87,9 @@ def _where(archive: Archive, aim: Aim) -> str:
     if aim.kind == "time":
         before, after = moment(aim.value) < first.since, moment(aim.value) > last.until
     else:
-        before, after = _position(aim.value) < first.bases[0].stop, _position(aim.value) > last.lsn
+        before, after = position(aim.value) < first.bases[0].stop, position(aim.value) > last.lsn
     side = "is before the first base backup was finished" if before else "is after the last WAL" if after else ""
     return f"--to-{aim} {side or 'is in a gap, of which there is no WAL'}"
-
-
-def settings_for(aim: Aim) -> dict[str, str]:
-    """What the recovering server is told (PostgreSQL manual, 20.5.6 Recovery Target). Pure."""
-    if aim.kind == "latest":
-        return {}
-    value = moment(aim.value).isoformat() if aim.kind == "time" else aim.value
-    return {f"recovery_target_{aim.kind}": value}
 
 
 def check_early(job: Job, *, yes: bool, into: str) -> None:
@@ -197,27 +144,50 @@ def _first_that_gets_there(job: Job, tries: list[Attempt], descriptor: int) -> s
 
 
 def _dumped(job: Job, attempt: Attempt, descriptor: int) -> str:
-    """Recover and dump; return where it got, in words. Raise TargetNotReached, BackupBad, Unavailable."""
-    aim = attempt.aim
-    for recovery_target in (settings_for(aim), {}):
+    """Recover and dump; return where it got, in words. Raise TargetNotReached, BackupBad, NoBackup, Unavailable."""
+    ended = TargetNotReached("the archived WAL ends before the recovery target")
+    for stop in stopping.stops(attempt.archive, attempt.window, attempt.base, attempt.aim):
         try:
-            with _recovered(job, attempt, recovery_target) as (scratch, reached):
-                when = _asserted(attempt, reached, to_the_end=not recovery_target)
-                where = f"last commit {_commit(reached)}, LSN {wal.format_lsn(reached.lsn)}"
-                job.reporter.tell(f"{job.target.name}: reached: {where}")
-                job.log.info(job.target.name, "recovery.reached", aim=aim, base=attempt.base.name, reached=where)
-                one_backup.dump(job, scratch, Outcome(job.target.name, job.target.database), descriptor, when, None)
-                return where
+            return _dumped_at(job, attempt, stop, descriptor)
         except TargetNotReached:
-            # Of an idle database: the receiver has confirmed that there is no more WAL up to that time.
-            if aim.kind not in ("time", "lsn") or not (attempt.window.current or _is_its_end(attempt)):
-                raise
-    raise TargetNotReached("the archived WAL ends before the recovery target")  # the second round asks for none
+            if stop.seen:
+                raise BackupBad(
+                    f"recovery has ended before {wal.format_lsn(stop.least)}, which the archive has: WAL is damaged",
+                    "see which: verify-backups.sh",
+                ) from None
+    raise ended
 
 
-def _is_its_end(attempt: Attempt) -> bool:
-    """Whether all that a window holds was asked for, as where it ends before missing WAL. Pure."""
-    return attempt.aim.kind == "lsn" and _position(attempt.aim.value) == attempt.window.lsn
+def _dumped_at(job: Job, attempt: Attempt, stop: Stop, descriptor: int) -> str:
+    aim = attempt.aim
+    with _recovered(job, attempt, stop.settings) as (scratch, reached):
+        stopping.check(stop, aim, reached)
+        last = stop.last or reached.time
+        where = f"last commit {_commit(last)}, LSN {wal.format_lsn(reached.lsn)}"
+        job.reporter.tell(f"{job.target.name}: reached: {where}")
+        job.log.info(job.target.name, "recovery.reached", aim=aim, base=attempt.base.name, reached=where)
+        _require_database(job, scratch, where, None if aim.kind == "time" else last)
+        shown = moment(aim.value) if aim.kind == "time" else last or attempt.base.ended
+        one_backup.dump(job, scratch, Outcome(job.target.name, job.target.database), descriptor, shown, None)
+        return where
+
+
+def _require_database(job: Job, scratch: Scratch, where: str, last: datetime | None) -> None:
+    """Raise NoBackup where the database was not there at that moment, or not any more whole."""
+    name = job.target.database
+    match recovery.state_of(scratch, name):
+        case Database.ABSENT:
+            raise NoBackup(
+                f"there was no database '{name}' at that moment ({where})",
+                "take a moment before it was dropped, or after it was made",
+            )
+        case Database.BROKEN:
+            before = f": --to-time '{_commit(last)}'" if last else ""
+            raise NoBackup(
+                f"database '{name}' was being dropped at that moment ({where})", f"take a moment before that{before}"
+            )
+        case Database.THERE:
+            return
 
 
 @contextmanager
@@ -239,35 +209,17 @@ def _recovered(job: Job, attempt: Attempt, recovery_target: Mapping[str, str]) -
             throwaway.started(job.target, settings, job.run, image, job.environment, pipes, megabytes)
         )
         job.reporter.tell(f"{job.target.name}: recovering to {attempt.aim} from base backup '{base.name}'")
-        base_unpacking.unpack(job, archive, base, scratch)
+        origin = base_unpacking.unpack(job, archive, base, scratch)
         with job.reporter.bar(f"{job.target.name}: replaying WAL", total) as advance:
-            served = recovery.recovered(scratch, recovery_target, partial(handed_out, advance=advance), megabytes)
+            segments = partial(handed_out, advance=advance)
+            served = recovery.recovered(scratch, recovery_target, segments, megabytes, origin)
             reached = stack.enter_context(served)
+        if reached.missing:
+            libraries = ", ".join(map(repr, reached.missing))
+            job.reporter.warn(f"{job.target.name}: warning: recovered without what the image lacks: {libraries}")
         yield scratch, reached
 
 
-def _commit(reached: Reached) -> str:
-    """When the last commit was that is there, by the clock of this host's zone."""
-    if not reached.time:
-        return "before the base backup"
-    return f"{moment(reached.time).astimezone():%Y-%m-%d %H:%M:%S.%f%z}"
-
-
-def _asserted(attempt: Attempt, reached: Reached, *, to_the_end: bool) -> datetime:
-    """Return the moment that the server now shows. Raise BackupBad unless it is the one that was asked for. Pure."""
-    aim, within = attempt.aim, attempt.window
-    last = moment(reached.time) if reached.time else None
-    wanted = moment(aim.value) if aim.kind == "time" else None
-    if wanted and last and last > wanted:
-        raise BackupBad(f"recovery went too far: to {local(last)}, and {local(wanted)} was asked for")
-    if aim.kind == "lsn" and not to_the_end and reached.lsn < _position(aim.value):
-        raise BackupBad(f"recovery has ended at {wal.format_lsn(reached.lsn)}, before {aim.value}")
-    # Before a gap nobody knows how far the last segment is filled.
-    least = within.lsn if within.current else within.last.number * attempt.archive.state.segment_bytes
-    if to_the_end and reached.lsn < least:
-        raise BackupBad(
-            f"recovery has ended at {wal.format_lsn(reached.lsn)}, and the archive reaches to"
-            f" {wal.format_lsn(least)}: WAL is damaged",
-            "see which: verify-backups.sh",
-        )
-    return wanted or last or attempt.base.ended
+def _commit(last: datetime | None) -> str:
+    """When the last commit was that is there, by the clock of this host's zone. Pure."""
+    return f"{last.astimezone():%Y-%m-%d %H:%M:%S.%f%z}" if last else "before the base backup"

@@ -174,6 +174,11 @@ def crowded(message: str) -> bool:
     return bool(re.search(_CROWDED, message))
 
 
+def is_absent(message: str) -> bool:
+    """Whether there is no such database, or no longer its files."""
+    return bool(re.search(r'database ".*" does not exist', message))
+
+
 def passing(stderr: str) -> bool:
     """Whether a short wait may help: the server starts, is out of connections, the container is paused."""
     return bool(_PASSING.search(stderr))

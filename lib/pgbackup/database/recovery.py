@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from enum import Enum, auto
+from pathlib import PurePosixPath
 
 from pgbackup import interrupt, proc
 from pgbackup.archive import wal
-from pgbackup.database import failures
+from pgbackup.database import failures, needs
+from pgbackup.database.needs import Needs
 from pgbackup.database.sidecar import INSIDE, make_fifo, when_read
 from pgbackup.database.streams import Sink
-from pgbackup.database.throwaway import DATA, DISK, Scratch
+from pgbackup.database.throwaway import DATA, Scratch
 from pgbackup.errors import BackupBad, SuiteError, Unavailable
 
 _TICK_SECONDS = 0.2
@@ -27,6 +30,7 @@ read -r status <{INSIDE}/answer || exit 200
 cat <{INSIDE}/segment >"$2" || exit 200
 """
 _MISSING, _DAMAGED = 1, 200
+_INVALID = "-2"  # DATCONNLIMIT_INVALID_DB (catalog/pg_database.h)
 _READY = "database system is ready to accept connections"
 _NOT_REACHED = "recovery ended before configured recovery target was reached"
 
@@ -35,85 +39,90 @@ Segments = Callable[[str], bytes | None]
 
 @dataclass(frozen=True)
 class Reached:
-    """Where recovery has ended. time: of the last commit that was replayed, as the server writes it, "" for none.
+    """Where recovery has ended. time: of the last commit that was replayed, None for none.
 
-    lsn: the end of the last record that was replayed.
+    lsn: the end of the last record that was replayed. missing: libraries that the origin loads and the image lacks.
     """
 
-    time: str
+    time: datetime | None
     lsn: int
+    missing: tuple[str, ...] = ()
+
+
+class Database(Enum):
+    """Whether a database was there at that moment. BROKEN: it was being dropped."""
+
+    THERE = auto()
+    ABSENT = auto()
+    BROKEN = auto()
 
 
 class TargetNotReached(BackupBad):
     """WAL came to its end before the target was met: the target is later than all that there is, or WAL is damaged."""
 
 
-def configuration(target: Mapping[str, str], max_prepared_transactions: int, memory_megabytes: int) -> str:
-    """Return the text of postgresql.conf. Pure. target: recovery_target_time or another one, none for all WAL.
-
-    Without hot standby the server needs none of the origin's limits but that for prepared transactions (manual,
-    27.4.3 Administrator's Overview); nothing in it has to survive a crash.
-    """
-    settings = {
-        "listen_addresses": "",
-        "unix_socket_directories": DISK,
-        "hba_file": f"{INSIDE}/pg_hba.conf",
-        "ident_file": f"{INSIDE}/pg_ident.conf",
-        "hot_standby": "off",
-        "max_prepared_transactions": str(max_prepared_transactions),
-        "shared_buffers": f"{max(16, memory_megabytes // 4)}MB",
-        "maintenance_work_mem": f"{max(16, memory_megabytes // 8)}MB",
-        "huge_pages": "off",
-        "autovacuum": "off",
-        "fsync": "off",
-        "full_page_writes": "off",
-        "max_wal_size": "4GB",
-        "lc_messages": "C",
-        "logging_collector": "off",
-        "log_destination": "stderr",
-        "restore_command": f'sh {INSIDE}/fetch "%f" "%p"',
-        "recovery_target_timeline": "latest",
-        "recovery_target_action": "promote",
-        **target,
-    }
-    return "".join(f"{key} = '{_escaped(value)}'\n" for key, value in settings.items())
-
-
-def _escaped(value: str) -> str:
-    """As a quoted value of postgresql.conf (manual, 20.1.2)."""
-    if any(not char.isprintable() for char in value):
-        raise BackupBad(f"{value!r} is no recovery target")
-    return value.replace("\\", "\\\\").replace("'", "''")
-
-
 @contextmanager
 def recovered(
-    scratch: Scratch, recovery_target: Mapping[str, str], segments: Segments, memory_megabytes: int
+    scratch: Scratch,
+    recovery_target: Mapping[str, str],
+    segments: Segments,
+    memory_megabytes: int,
+    origin: Mapping[str, str],
 ) -> Iterator[Reached]:
     """Recover and give what was reached; the server answers for the length of the block.
 
     segments: gives the content of a file of the archive, None where there is none, and raises BackupBad where it
-    is damaged. Raise TargetNotReached, BackupBad or Unavailable.
+    is damaged. origin: settings of the server that the base backup is of, as far as they are in needs.ORIGINS. Raise
+    TargetNotReached, BackupBad or Unavailable.
     """
-    prepared = re.search(r"max_prepared_xacts setting: +(\d+)", scratch.say("pg_controldata", DATA))
-    text = configuration(recovery_target, int(prepared[1]) if prepared else 0, memory_megabytes)
-    for name, content in (
-        ("postgresql.conf", text),
-        ("pg_hba.conf", "local all all trust\n"),
-        ("pg_ident.conf", ""),
-        ("fetch", _FETCH),
-    ):
+    for name, content in (("pg_hba.conf", "local all all trust\n"), ("pg_ident.conf", ""), ("fetch", _FETCH)):
         scratch.place(name, content)
     for name in ("want", "answer", "segment"):
         make_fifo(scratch.pipes / name)
     program = ["postgres", "-D", DATA, "-c", f"config_file={INSIDE}/postgresql.conf"]
-    with proc.Program(scratch.command(program), environment=scratch.environment) as server:
-        _serve(scratch, server, segments)
-        yield _reached(scratch)
+    given = needs.known(scratch.say("pg_controldata", DATA), origin)
+    with ExitStack() as stack:
+        while True:
+            scratch.place("postgresql.conf", needs.configuration(recovery_target, given, memory_megabytes))
+            server = stack.enter_context(proc.Program(scratch.command(program), environment=scratch.environment))
+            if _serve(scratch, server, segments):
+                break
+            wanted = needs.further(given, scratch.say("pg_controldata", DATA), server.stderr)
+            if wanted == given:
+                raise _explained(scratch, server, given.missing)
+            _make_directories(scratch, given, wanted)
+            stack.close()
+            given = wanted
+        _let_in(scratch)
+        yield _reached(scratch, given.missing)
 
 
-def _serve(scratch: Scratch, server: proc.Program, segments: Segments) -> None:
-    """Hand out segments until the server is up. One after the other, for it asks for one at a time."""
+def _make_directories(scratch: Scratch, before: Needs, wanted: Needs) -> None:
+    """Make the directories of tablespaces that were made after the base backup."""
+    for path in set(wanted.directories) - set(before.directories):
+        scratch.make_directory(path)
+    for path in set(wanted.opened) - set(before.opened):
+        above = [str(each) for each in PurePosixPath(path).parents if str(each) != "/"]
+        scratch.make_directory(path, *reversed(above))
+
+
+def _let_in(scratch: Scratch) -> None:
+    """Let sessions begin without libraries that are set for a role or a database: the image may lack them.
+
+    Only a superuser may set the first one.
+    """
+    for further in ({"session_preload_libraries": "", "local_preload_libraries": ""}, {"local_preload_libraries": ""}):
+        scratch.further = further
+        with suppress(SuiteError):
+            scratch.server_query("SELECT 1")
+            return
+    scratch.further = {}
+
+
+def _serve(scratch: Scratch, server: proc.Program, segments: Segments) -> bool:
+    """Hand out segments until the server is up; return whether it is, or has ended. One after the other, for it asks
+    for one at a time. Raise BackupBad where it has ended for a damaged segment.
+    """
     want, answer = (
         os.open(scratch.pipes / name, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC) for name in ("want", "answer")
     )
@@ -123,7 +132,9 @@ def _serve(scratch: Scratch, server: proc.Program, segments: Segments) -> None:
         while _READY not in server.stderr:
             interrupt.check()
             if server.status is not None:
-                raise damage or _explained(scratch, server)
+                if damage:
+                    raise damage
+                return False
             if time.monotonic() > deadline:
                 raise Unavailable(f"the recovery of '{scratch.target.database}' asked for nothing for {limit} s")
             server.pause(_TICK_SECONDS, want)
@@ -140,6 +151,7 @@ def _serve(scratch: Scratch, server: proc.Program, segments: Segments) -> None:
             os.write(answer, b"%d\n" % status)
             if content is not None:
                 _hand_over(scratch, content, server)
+        return True
     finally:
         os.close(want)
         os.close(answer)
@@ -157,17 +169,40 @@ def _hand_over(scratch: Scratch, content: bytes, server: proc.Program) -> None:
         sink.close()
 
 
-def _explained(scratch: Scratch, server: proc.Program) -> SuiteError:
+def _explained(scratch: Scratch, server: proc.Program, missing: Sequence[str]) -> SuiteError:
     if _NOT_REACHED in server.stderr:
         return TargetNotReached("the archived WAL ends before the recovery target")
+    without = f"; its image has no library {', '.join(map(repr, missing))}, which the server had" if missing else ""
     return Unavailable(
-        f"the recovery of '{scratch.target.database}' failed: {failures.first_error(server.stderr)}",
-        "take an older base backup, or a time before this",
+        f"the recovery of '{scratch.target.database}' failed{without}: {failures.first_error(server.stderr)}",
+        "take an image that has it" if missing else "take an older base backup, or a time before this",
     )
 
 
-def _reached(scratch: Scratch) -> Reached:
-    sql = "SELECT pg_last_xact_replay_timestamp(), pg_last_wal_replay_lsn()"
-    answer = scratch.query(sql)
-    moment, _, lsn = answer.partition("|")
-    return Reached(moment, wal.parse_lsn(lsn))
+# Whatever a role or a database has set as its style of dates and numbers.
+_WHERE = """
+SELECT to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'),
+  pg_last_wal_replay_lsn()
+"""
+
+
+def _reached(scratch: Scratch, missing: tuple[str, ...]) -> Reached:
+    moment, _, lsn = scratch.server_query(_WHERE).partition("|")
+    last = datetime.fromisoformat(moment).replace(tzinfo=timezone.utc) if moment else None
+    return Reached(last, wal.parse_lsn(lsn), missing)
+
+
+def state_of(scratch: Scratch, database: str) -> Database:
+    """Whether a database was there at that moment. Raise what the failure means where that is not to be seen."""
+    listed = scratch.server_query("SELECT datconnlimit FROM pg_database WHERE datname = %s", database)
+    if not listed:
+        return Database.ABSENT
+    if listed == _INVALID:
+        return Database.BROKEN
+    try:
+        scratch.query("SELECT 1", database=database)
+    except Unavailable as error:
+        if failures.is_absent(error.message):  # majors before 16 did not mark it; its files are gone
+            return Database.BROKEN
+        raise
+    return Database.THERE

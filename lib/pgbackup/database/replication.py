@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pgbackup import proc
@@ -11,6 +11,7 @@ from pgbackup.archive import basemanifest, wal
 from pgbackup.database import failures
 from pgbackup.database.client import Client, conninfo
 from pgbackup.database.naming import literal
+from pgbackup.database.needs import ORIGINS
 from pgbackup.errors import Unavailable
 
 _SQL = """
@@ -33,7 +34,10 @@ SELECT json_build_object(
   'slot_in_use', (SELECT coalesce(bool_or(active), false) FROM pg_replication_slots WHERE slot_name = {slot}),
   'lsn', CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
   'waited_for', current_setting('synchronous_standby_names') LIKE '%' || {name} || '%',
-  'now', clock_timestamp(),
+  'now', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'),
+  -- Those of this session are not the server's.
+  'settings', (SELECT json_object_agg(name, setting) FROM pg_settings WHERE name IN ({settings})
+     AND source NOT IN ('client', 'session', 'database', 'user', 'database user')),
   'written', (SELECT max(write_lsn) FROM pg_stat_replication WHERE application_name = {name}))
 """
 
@@ -43,7 +47,8 @@ class Server:
     """system: the cluster's identifier. keep: max_slot_wal_keep_size as the server shows it. slots: how many there are.
     slot: the receiver's wal_status, None where there is none. may_see: the role may see how far receivers are.
     waited_for: commits wait for the receiver. lsn: the end of WAL at the instant `now`. written: how far the receiver
-    has it, None while there is no receiver. tablespaces: further ones.
+    has it, None while there is no receiver. tablespaces: further ones. settings: what of
+    needs.ORIGINS can be seen.
     """
 
     major: int
@@ -66,6 +71,7 @@ class Server:
     lsn: int
     now: datetime
     written: int | None
+    settings: dict[str, str] = field(default_factory=dict)
 
 
 def receiver_name(owner: str) -> str:
@@ -83,7 +89,8 @@ def slot_name(owner: str) -> str:
 
 def look(client: Client, owner: str) -> Server:
     """Ask the server. Raise what the failure means."""
-    sql = _SQL.format(slot=literal(slot_name(owner)), name=literal(receiver_name(owner)))
+    settings = ", ".join(map(literal, ORIGINS))
+    sql = _SQL.format(slot=literal(slot_name(owner)), name=literal(receiver_name(owner)), settings=settings)
     answer = client.server_query(sql)
     try:
         held = json.loads(answer)

@@ -6,7 +6,9 @@ nothing of the archive: everything is handed in.
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,12 +34,15 @@ _NOBODY = 65534  # PostgreSQL does not run as root
 def run_arguments(
     docker: Sequence[str], run: Run, name: str, image: str, pipes: Path, user: str, memory_megabytes: int
 ) -> list[str]:
-    """Return the argument list of `docker run`. Pure. user: `uid:gid`, not root's."""
+    """Return the argument list of `docker run`. Pure. user: `uid:gid`, not root's.
+
+    Its root is writable, though hardly for that user: Docker itself makes directories there, for make_directory().
+    """
     return [
         *docker,
         *("run", "--rm", "--interactive", "--pull", "never", "--name", name),
         *("--label", f"{LABEL}={run.owner}", "--network", "none", "--user", user),
-        *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
+        *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
         *("--memory", f"{memory_megabytes}m", "--pids-limit", "128", "--log-driver", "none", "--no-healthcheck"),
         *(
             "--mount",
@@ -52,7 +57,7 @@ def run_arguments(
 
 
 class Scratch(Sidecar):
-    """The container; made by `started()`. First unpack() every archive, then check(), then recovered()."""
+    """The container; made by `started()`. First unpack() every archive, then verify(), ready(), recovered()."""
 
     kind = "recovery"
 
@@ -143,12 +148,39 @@ class Scratch(Sidecar):
             raise BackupBad(f"the incremental base backups do not fit together: {error.message}") from None
         self.say("rm", "-rf", _PARTS)
 
-    def check(self) -> None:
-        """Do verify(); then make it ready to start: what was set for the origin is not for this server."""
-        self.verify()
+    def configured(self, names: Sequence[str]) -> dict[str, str]:
+        """What the unpacked server's own files set, by name; what they do not tell is left out."""
+        asking = 'for name; do value=$(postgres -D "$0" -C "$name") && echo "$name=$value"; done; true'
+        told = self.say("sh", "-c", asking, DATA, *names)
+        return dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+
+    def ready(self) -> None:
+        """Make it ready to start, after verify(): what was set for the origin is not for this server."""
         # Without the map the links stay as they were made above.
         self.say("rm", "-f", f"{DATA}/postgresql.auto.conf", f"{DATA}/tablespace_map", f"{DATA}/standby.signal")
         self.say("touch", f"{DATA}/postgresql.auto.conf", f"{DATA}/recovery.signal")
+
+    def make_directory(self, path: str, *above: str) -> None:
+        """Let Docker make a directory anywhere in the container, or give it to the server's user.
+
+        above: directories that lead to it, to be opened for all. Raise IoFailed.
+        """
+        stream, owner = io.BytesIO(), os.geteuid() or _NOBODY
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            for name in (*above, path):
+                entry = tarfile.TarInfo(name.lstrip("/"))
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+                if name == path:
+                    entry.mode, entry.uid, entry.gid = 0o700, owner, os.getegid() or _NOBODY
+                tar.addfile(entry)
+        with proc.fed(stream.getvalue()) as descriptor:
+            argv = [*self.settings.docker, "cp", "-", f"{self._name}:/"]
+            seconds = self.settings.command_seconds
+            finished = proc.run(argv, environment=self.environment, seconds=seconds, stdin=descriptor)
+        if finished.status != 0:
+            raise IoFailed(
+                f"the directory '{path}' of a tablespace cannot be made: {failures.first_error(finished.stderr)}"
+            )
 
     def place(self, name: str, content: str) -> None:
         """Put a small file where the container sees it, in INSIDE."""
