@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 import pytest
 
-from tests.support import archives
+from tests.support import archives, images
 from tests.support.archives import Lab
 from tests.support.servers import docker
 
 Note = Callable[..., None]
 LATE, GONE = "/var/lib/postgresql/late", "/srv/gone"
+LIBRARIES = "/usr/lib/postgresql/15/lib"
+STYLED = "5.25::numeric::money AS paid, interval '-1 day 2 hours' AS lasts, timestamptz '2024-03-04 05:06:07+00' AS at"
 
 
 @dataclass
@@ -24,24 +28,27 @@ class Life:
 
     def note(self, name: str) -> None:
         """It is this moment, and everything before it has ended."""
-        self.moments[name] = str(self.lab.server.sql("SELECT clock_timestamp()::text")[0][0])
+        now = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US+00')"
+        self.moments[name] = str(self.lab.server.sql(now)[0][0])
 
     def sql(self, database: str, *statements: str) -> None:
         with self.lab.server.connect(database=database) as session:
             for statement in statements:
                 session.execute(statement)
 
+    def restore(self, database: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """Let restore-postgres.sh work on another database of the same cluster."""
+        self.lab.settings["PAYMENT_DATABASE"] = database
+        try:
+            return self.lab.restore(*words)
+        finally:
+            self.lab.settings.clear()
+            assert archives.leftovers(self.lab) == []
+
     def rows(self, database: str, sql: str, *to: str) -> list[tuple[object, ...]]:
         """What a database answers when it was recovered beside all others; it is gone afterwards."""
-        more = {"PAYMENT_DATABASE": database}
-        self.lab.settings.update(more)
-        try:
-            done = self.lab.restore(*to, "--into", "beside", "--yes")
-        finally:
-            for key in more:
-                self.lab.settings.pop(key)
+        done = self.restore(database, *to, "--into", "beside", "--yes")
         assert done.returncode == 0, done.stderr
-        assert archives.leftovers(self.lab) == []
         try:
             with self.lab.server.connect(database="beside") as session:
                 return session.execute(sql).fetchall()
@@ -54,9 +61,21 @@ def _tablespace(lab: Lab, name: str, place: str) -> None:
     lab.server.sql(f"CREATE TABLESPACE {name} LOCATION '{place}'")
 
 
+def _style(life: Life) -> None:
+    """A database, and its role, that write and read as nobody else does."""
+    life.lab.server.sql("CREATE DATABASE styled")
+    life.sql("styled", f"CREATE TABLE styles AS SELECT {STYLED}")
+    for setting in (
+        *("DateStyle = 'German'", "IntervalStyle = 'sql_standard'", "TimeZone = 'America/St_Johns'"),
+        *("lc_messages = 'tr_TR.utf8'", "session_preload_libraries = 'house'"),
+    ):
+        life.lab.server.sql(f"ALTER DATABASE styled SET {setting}")
+
+
 def _live(lab: Lab) -> Life:
     """Everything here happens after the only base backup."""
     life = Life(lab)
+    _style(life)
     for name in ("app", "moved", "source"):
         lab.server.sql(f"CREATE DATABASE {name}")
         life.sql(name, "CREATE TABLE t AS SELECT generate_series(1, 10) AS id")
@@ -91,13 +110,26 @@ def _live(lab: Lab) -> Life:
         life.note("one rolled back")
         lab.server.sql("DROP DATABASE other")
         session.execute("COMMIT PREPARED 'p2'")
+    lab.server.sql("CREATE DATABASE many")
+    life.sql(
+        "many", "DO $$BEGIN FOR n IN 1..8000 LOOP EXECUTE 'CREATE TABLE t_' || n || ' ()'; COMMIT; END LOOP; END$$"
+    )
     lab.await_confirmed()
+    lab.server.sql("ALTER ROLE payment_user SET DateStyle = 'SQL, DMY'")
+    lab.await_received()
     return life
 
 
 @pytest.fixture(scope="module")
 def life(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
-    with archives.archived(15, tmp_path_factory.mktemp("pitr"), durable=False) as lab:
+    house = tmp_path_factory.mktemp("house")
+    library = ["docker", "run", "--rm", "--entrypoint", "cat", images.ensure(15), f"{LIBRARIES}/dict_int.so"]
+    (house / "house.so").write_bytes(subprocess.run(library, check=True, capture_output=True).stdout)
+    for path in (house, house / "house.so"):
+        path.chmod(0o755)
+    settings = {"dynamic_library_path": "/opt/house:$libdir", "shared_preload_libraries": "house, auto_explain"}
+    options = {"settings": settings, "mounts": {house: "/opt/house"}, "environment": {"LANG": "tr_TR.utf8"}}
+    with archives.archived(15, tmp_path_factory.mktemp("pitr"), durable=False, **options) as lab:
         yield _live(lab)
 
 
@@ -128,3 +160,37 @@ def test_the_latest_commit_after_all_of_it(life: Life, expected: Note, survived:
     expected(94, fault, 1)
     assert life.rows("moved", "SELECT (SELECT count(*) FROM t), (SELECT sum(id) FROM l)", "--latest") == [(12, 7)]
     survived(94, fault)
+
+
+@pytest.mark.parametrize("to", ["--latest", "--to-lsn"])
+def test_styles_of_a_database_and_its_role_and_of_the_cluster_do_not_matter(
+    life: Life, to: str, expected: Note, survived: Note
+) -> None:
+    """The cluster has a locale of its own, in which 5,25 is written what elsewhere is 5.25, and 525 what is 5.25."""
+    expected(95, f"DateStyle, TimeZone, lc_monetary, lc_messages: {to}", 1)
+    words = [to] if to == "--latest" else [to, life.lab.confirmed()[1]]
+    asked = "SELECT paid::numeric, extract(epoch FROM lasts)::int, extract(epoch FROM at)::int FROM styles"
+    assert life.rows("styled", asked, *words) == [(Decimal("5.25"), -79200, 1709528767)]
+    survived(95, f"DateStyle, TimeZone, lc_monetary, lc_messages: {to}")
+
+
+def test_as_many_tables_can_be_locked_as_in_the_cluster(life: Life, expected: Note, survived: Note) -> None:
+    expected(96, "8,000 tables", 1)
+    done = life.restore("many", "--latest", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    survived(96, "8,000 tables")
+
+
+def test_a_library_that_the_image_lacks_is_told_and_stops_nothing(life: Life, expected: Note, survived: Note) -> None:
+    expected(97, "shared_preload_libraries, session_preload_libraries", 1)
+    done = life.restore("styled", "--latest", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "recovered without what the image lacks: 'house'" in done.stderr
+    survived(97, "shared_preload_libraries, session_preload_libraries")
+
+
+def test_a_moment_without_the_database_is_told_as_one(life: Life) -> None:
+    done = life.restore("app", "--to-time", life.moments["no app"], "--into", "beside", "--yes")
+    assert done.returncode == 66, done.stderr
+    assert "there was no database 'app' at that moment" in done.stderr and "Hint: take a moment before" in done.stderr
+    assert "DROP DATABASE" not in done.stderr
