@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from demo import servers as demo_servers
@@ -173,6 +174,31 @@ def test_dry_run_checks_all_and_changes_nothing(lab: Lab) -> None:
     bad = lab.directory / f"{lab.database}_20240101_000000.sql.gz"
     bad.write_bytes(file.read_bytes()[:-100])
     assert lab.restore("--dry-run", bad.name).status == 65
+
+
+@pytest.mark.fault(128, "an old backup that lacks most of what is there now")
+def test_the_question_shows_what_only_the_live_database_has(lab: Lab) -> None:
+    lab.reset(50)
+    lab.sql("DROP TABLE orders; ANALYZE", lab.database)
+    file = lab.backup()
+    lab.sql("CREATE TABLE orders AS SELECT generate_series(1, 40000) AS id", lab.database)
+    lab.sql('CREATE TABLE "in voices" AS SELECT generate_series(1, 777) AS id; DELETE FROM arrivals', lab.database)
+    lab.sql("INSERT INTO users SELECT n, n::text FROM generate_series(1000, 1004) n", lab.database)
+    with psycopg.connect(lab.dsn(lab.database)) as session:
+        session.execute('LOCK TABLE "in voices" IN ACCESS EXCLUSIVE MODE')
+        ended = lab.restore("--dry-run", "--json", file.name)
+    assert ended.status == 0, ended.stderr
+    said = ended.stderr.splitlines()
+    first = next(number for number, line in enumerate(said) if "public.orders" in line)
+    assert re.search(r"public\.orders +- +40,000 +not in the backup: ALL LOST", said[first])
+    assert re.search(r'public\."in voices" +- +~\d+', said[first + 1]), "it was locked, so it is estimated"
+    assert re.search(r"public\.users +\S+ +\S+ +5 fewer", ended.stderr)
+    known = {each["table"]: each for each in documents(ended)["compared"]}
+    assert (known["public.orders"]["backup"], known["public.orders"]["now"]) == (None, 40000)
+    assert not known['public."in voices"']["exact"]
+    lab.sql("DROP TABLE orders", lab.database)
+    again = lab.restore("--dry-run", file.name)
+    assert "orders" not in again.stderr
 
 
 def test_in_place_restores_where_two_do_not_fit_and_keeps_a_backup_of_what_was_there(lab: Lab) -> None:

@@ -201,4 +201,4 @@ def test_thousands_of_tables_are_counted_without_taking_the_locks_that_others_ne
         lab.sql(make.format(f"{start}..{start + 249}") + " END LOOP; END $$", "shop")
     ended = lab.restore("--yes", lab.backup().name)
     assert ended.status == 0, ended.stderr
-    assert "rows not counted" not in ended.stderr
+    assert "~" not in ended.stderr

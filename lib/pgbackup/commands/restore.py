@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from pgbackup import interrupt, lock
@@ -105,6 +105,7 @@ def _prepared(job: Job, ask: Client, opened: Source, options: Options, record: R
         *situation.warnings,
         *(f"service '{name}' does not exist" for name in situation.absent),
     ]
+    record.compared = [asdict(each) for each in situation.tables or []]
     when = "only while the databases change places" if options.online else "until the restore is over"
     say("\n".join(restore_checks.lines(job, opened, contents, situation, into=options.into, when=when)))
     now = datetime.now().astimezone()

@@ -12,12 +12,12 @@ from typing import Any
 from pgbackup import proc
 from pgbackup.archive.dumpfile import Contents
 from pgbackup.archive.source import Source
-from pgbackup.commands import needs
+from pgbackup.commands import loss, needs
 from pgbackup.commands.job import Job
+from pgbackup.commands.loss import Compared
 from pgbackup.commands.result import age, size
-from pgbackup.database import naming, preflight, properties, scratch, swap
+from pgbackup.database import live_tables, naming, preflight, properties, scratch, swap
 from pgbackup.database.client import Client
-from pgbackup.database.counting import count_rows
 from pgbackup.database.facts import gather
 from pgbackup.database.naming import identifier
 from pgbackup.errors import BackupBad, ConfigurationError, IoFailed, SuiteError, Unavailable
@@ -36,14 +36,15 @@ class Situation:
     """exists: the live database is there. valid: no DROP of it was interrupted. server: the properties that the
     restored one gets. major: the server's.
 
-    up: services that run, in stopping order; absent: configured ones that do not exist. now_rows: None if not known.
-    warnings: what may go otherwise than it was, and stops nothing.
+    up: services that run, in stopping order; absent: configured ones that do not exist. tables: the backup's and the
+    live ones side by side, None where the live ones are not known or do not matter. warnings: what may go otherwise
+    than it was, and stops nothing.
     """
 
     exists: bool
     valid: bool
     size_bytes: int
-    now_rows: int | None
+    tables: list[Compared] | None
     server: dict[str, Any]
     major: int
     restricts: bool
@@ -94,12 +95,11 @@ def examine(
     live = exists and not found["closed"]
     if not server and live:
         server = gather(client).details
-    rows = _now_rows(job, client, contents) if live else None
     return Situation(
         exists=exists,
         valid=exists and not found["invalid"],
         size_bytes=found["size_bytes"] or 0,
-        now_rows=rows,
+        tables=_compared(job, client, contents) if live and not into else None,
         server=server,
         major=found["major"],
         restricts=restricts,
@@ -200,13 +200,13 @@ def _check_space(job: Job, client: Client, data_directory: str | None, needed_by
         )
 
 
-def _now_rows(job: Job, client: Client, contents: Contents) -> int | None:
-    """The rows that the live database has now in the dump's tables; None when counting takes too long."""
-    limit = float(job.settings.command_seconds)
+def _compared(job: Job, client: Client, contents: Contents) -> list[Compared] | None:
+    """What is in the live database now beside what the backup holds; None where that cannot be asked."""
     try:
-        return sum(count_rows(client, job.target.database, set(contents.rows), limit).rows.values())
+        now = live_tables.look(client, float(job.settings.command_seconds), set(contents.rows))
     except SuiteError:
         return None
+    return loss.compared(contents.rows, now)
 
 
 def lines(job: Job, source: Source, contents: Contents, situation: Situation, *, into: str, when: str) -> list[str]:
@@ -226,8 +226,11 @@ def lines(job: Job, source: Source, contents: Contents, situation: Situation, *,
     if into:
         return [*told, f"  result    a new database '{into}'; '{job.target.database}' is not touched"]
     if situation.exists:
-        rows = "rows not counted" if situation.now_rows is None else f"{situation.now_rows:,} rows in those tables"
-        told.append(f"  now       {size(situation.size_bytes)}, {rows}: what came in the last {old} WILL BE LOST")
+        told.append(f"  now       {size(situation.size_bytes)}: what came in the last {old} WILL BE LOST")
+        if situation.tables is None:
+            told.append("            its tables could not be counted: look at what is in it before you say yes")
+        elif situation.tables:
+            told += loss.lines(situation.tables)
     else:
         told.append(f"  now       there is no database '{job.target.database}'")
     told.append(f"  services  {', '.join(situation.up) + ': stopped ' + when if situation.up else 'none is running'}")

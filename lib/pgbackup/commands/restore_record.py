@@ -26,7 +26,8 @@ class Record:
     """seconds: by phase. downtime_seconds: how long the services were stopped. replaced: what the old one is called.
 
     safety: the backup of what was dropped. unwell: what is wrong with the services. swapped: the restored database
-    is in its place. began: something was changed, so it belongs into the history.
+    is in its place. compared: the tables of backup and live database, as loss.Compared. began: something was changed,
+    so it belongs into the history.
     """
 
     target: str
@@ -51,6 +52,7 @@ class Record:
     outcome: str = ""
     hint: str | None = None
     began: bool = False
+    compared: list[dict[str, Any]] = field(default_factory=list)
 
     def timed(self, phase: str) -> AbstractContextManager[None]:
         return timed(self.seconds, phase)
@@ -58,3 +60,7 @@ class Record:
     def document(self) -> dict[str, Any]:
         """The record as JSON values."""
         return {**asdict(self), "started": instant(self.started)}
+
+    def line(self) -> dict[str, Any]:
+        """What of it belongs into the history: not every table."""
+        return {key: value for key, value in self.document().items() if key != "compared"}

@@ -60,7 +60,7 @@ def _tell(log: EventLog, top: Folder, record: Record) -> None:
     event = f"{record.action}.{'failed' if record.status else 'done'}"
     write(record.target, event, status=record.status, file=record.file, rows=record.rows, reason=record.outcome)
     try:
-        history.append(top, record.document())
+        history.append(top, record.line())
     except OSError as error:
         record.warnings.append(f"'{top.path / history.NAME}' could not be written: {error.strerror}")
 
