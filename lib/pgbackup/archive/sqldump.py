@@ -219,7 +219,7 @@ class DumpScanner:
             self.misread.append(_routine(text))
             self._has_name = False
         verb = words[0] if words else b""
-        if verb == b"copy" and _reads_stdin(words):
+        if verb == b"copy" and reads_stdin(words):
             table = _table(verb, text)
             self.rows.setdefault(table, 0)
             self._copies.append(table)
@@ -259,7 +259,7 @@ def _newlines(data: bytes) -> int:
     return len(data) - len(data.replace(b"\n", b""))
 
 
-def _reads_stdin(words: list[bytes]) -> bool:
+def reads_stdin(words: list[bytes]) -> bool:
     """Whether a COPY statement of these words makes psql read data; PostgreSQL takes STDOUT for the same here."""
     source = words.index(b"from") + 1 if b"from" in words else len(words)
     return words[source : source + 1] in ([b"stdin"], [b"stdout"])

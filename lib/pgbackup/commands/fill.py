@@ -39,32 +39,47 @@ def fill(job: Job, ask: Client, filling: Filling, name: str, record: Record) -> 
     caller to drop.
     """
     with record.timed("load"):
-        _load(job, ask, filling, name)
-    limit = float(job.settings.load_stall_seconds)
+        load_file(job, ask, filling, name)
     with record.timed("compare"):
-        _require_equal(filling.contents.rows, count_rows(ask, name, set(filling.contents.rows), limit))
+        compare(job, ask, filling, name)
     with record.timed("finish"):
-        scratch.analyze(ask, name, limit)
-        properties.apply(ask, name, properties.property_sql(name, filling.server))
+        finish(job, ask, filling, name)
 
 
-def _load(job: Job, ask: Client, filling: Filling, name: str) -> None:
-    """From the descriptor that was verified, so that it is the same file, and checked again: the same bytes."""
+def compare(job: Job, ask: Client, filling: Filling, name: str) -> None:
+    """Count every table of what was loaded. Raise BackupBad when anything differs from the backup."""
+    limit = float(job.settings.load_stall_seconds)
+    _require_equal(filling.contents.rows, count_rows(ask, name, set(filling.contents.rows), limit))
+
+
+def finish(job: Job, ask: Client, filling: Filling, name: str) -> None:
+    """Give what was loaded its statistics and its properties."""
+    scratch.analyze(ask, name, float(job.settings.load_stall_seconds))
+    properties.apply(ask, name, properties.property_sql(name, filling.server))
+
+
+def load_file(job: Job, ask: Client, filling: Filling, name: str) -> None:
+    """Make the database and load it from the descriptor that was verified, checked again: the same bytes."""
     with ExitStack() as stack:
-        scratch.create(ask, name, scratch.create_sql(name, filling.server, filling.major))
-        properties.apply(ask, name, properties.settings_sql(name, filling.server, steering=False))
         advance = stack.enter_context(job.reporter.bar(f"{job.target.name}: load", filling.contents.sql_bytes))
         reader = dumpfile.Reader(filling.source.descriptor)
         # Only our own files are surely what pg_dump wrote, and only for large ones further sessions are worth it.
         apart = filling.source.manifest is not None and filling.contents.sql_bytes >= _LARGE_BYTES
         parts = _counted(guard.parted(reader.pieces(), reader.scanner, apart=apart), advance)
-        parts = older_server.for_server(parts, filling.major)
-        try:
-            load.load(ask, name, parts, filling.server, restricts=filling.restricts)
-        except Unavailable as error:
-            raise job.blamed(error, ask) from None
+        load_parts(job, ask, filling, name, parts)
         if reader.finished() != filling.contents:
             raise BackupBad(f"'{filling.source.name}' was changed while it was restored", "restore it again")
+
+
+def load_parts(job: Job, ask: Client, filling: Filling, name: str, parts: Iterable[Part]) -> None:
+    """Make the database and load the parts of a guarded dump into it."""
+    scratch.create(ask, name, scratch.create_sql(name, filling.server, filling.major))
+    properties.apply(ask, name, properties.settings_sql(name, filling.server, steering=False))
+    parts = older_server.for_server(parts, filling.major)
+    try:
+        load.load(ask, name, parts, filling.server, restricts=filling.restricts)
+    except Unavailable as error:
+        raise job.blamed(error, ask) from None
 
 
 def _counted(parts: Iterable[Part], advance: Callable[[int], None]) -> Iterator[Part]:

@@ -1,53 +1,150 @@
 """--in-place: where there is no room for two copies, the live database goes before the new one comes.
 
-A verified backup is made first. It brings the database back when the restore fails, or, after a kill, with the
-next command: until then there is none.
+It is set aside under another name, so that nobody writes to it any more, and a verified backup of it is made. That
+brings it back when the restore fails, or, after a kill, with the next command: until then there is none. So nothing is
+stopped or dropped before the server was seen to take both: all of the file and all of the live database but the rows,
+for which there is no room.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
 
-from pgbackup import interrupt
-from pgbackup.archive import dumpfile, journal, source
+from pgbackup.archive import dumpfile, guard, journal, source
+from pgbackup.archive.rowless import without_rows
+from pgbackup.archive.sqldump import DumpScanner
 from pgbackup.commands import restore_checks
-from pgbackup.commands.fill import Filling, fill
+from pgbackup.commands.fill import Filling, compare, finish, load_file, load_parts
 from pgbackup.commands.job import Job
-from pgbackup.commands.restore_record import Record
-from pgbackup.database import preflight, swap
-from pgbackup.database.client import Client
+from pgbackup.database import facts, pg_dump, preflight, scratch, swap
+from pgbackup.database.client import Client, conninfo
+from pgbackup.database.naming import identifier
+from pgbackup.errors import BackupBad, ConfigurationError, Interrupted, PermissionDenied, SuiteError, Unavailable
+
+_ROOM = "nothing was touched; make room for a second copy (--drop-old) and restore without --in-place"
 
 
-@contextmanager
-def emptied(job: Job, ask: Client, entry: journal.Entry, record: Record) -> Iterator[None]:
-    """Drop the live database for the block; after a failure it is brought back from the safety backup."""
+class Lost(Unavailable):
+    """There is no live database now, and it could not be brought back."""
+
+
+def prove(job: Job, ask: Client, filling: Filling, name: str) -> None:
+    """Load the file and the live database into `name`, one after the other, without rows. Raise unless both load."""
+    reader = dumpfile.Reader(filling.source.descriptor)
+    job.reporter.tell(f"{job.target.name}: trying out all of '{filling.source.name}' but its rows")
     try:
-        with record.timed("drop"):
-            swap.drop(ask, job.target.database)
-        yield
-    except BaseException:
-        with interrupt.shielded():
-            swap.end_sessions(ask)
-            swap.drop(ask, entry.scratch)
-            bring_back(job, ask, entry)
+        _tried(job, ask, filling, name, without_rows(reader.pieces(), reader.scanner))
+    except (BackupBad, PermissionDenied) as error:
+        message = f"--in-place is refused: '{filling.source.name}' cannot be loaded beside the live database"
+        raise BackupBad(f"{message}: {error.message}", _ROOM) from None
+    job.reporter.tell(f"{job.target.name}: trying out all of the live database but its rows")
+    live = facts.gather(ask).details
+    program = [*pg_dump.arguments(ask, live["encoding"]), "--schema-only"]
+    try:
+        with ask.reading(program) as stream:
+            like_it = Filling(filling.source, filling.contents, live, filling.major, filling.restricts)
+            _tried(job, ask, like_it, name, stream.chunks(job.settings.stall_seconds))
+    except (BackupBad, PermissionDenied) as error:
+        message = f"--in-place is refused: '{job.target.database}' as it is now could not be brought back"
+        raise ConfigurationError(f"{message}: {error.message}", _ROOM) from None
+
+
+def _tried(job: Job, ask: Client, filling: Filling, name: str, pieces: Iterable[bytes]) -> None:
+    load_parts(job, ask, filling, name, guard.parted(pieces, DumpScanner(), apart=False))
+    swap.drop(ask, name)
+
+
+def bring_back(job: Job, client: Client, entry: journal.Entry) -> None:
+    """Put the live database, which is gone or invalid, back in its place. Raise Lost, or Interrupted.
+
+    From where it was set aside, or from its safety backup, whatever differs: that is told, and it is there.
+    """
+    live = job.target.database
+    try:
+        if entry.outgoing and swap.valid(client, entry.outgoing):
+            swap.drop(client, live)
+            swap.swap(client, entry.outgoing, None)
+        elif entry.safety:
+            job.reporter.warn(f"{job.target.name}: bringing '{live}' back from '{entry.safety}'")
+            _restored(job, client, entry)
+    except Interrupted:
         raise
+    except (SuiteError, OSError) as error:
+        reason = error.message if isinstance(error, SuiteError) else str(error)
+        raise _lost(job, client, entry, reason) from None
 
 
-def bring_back(job: Job, ask: Client, entry: journal.Entry) -> None:
-    """Restore the safety backup where the live database is gone. Raise SuiteError; the journal then stays."""
-    if swap.valid(ask, job.target.database):
-        return
-    swap.drop(ask, job.target.database)
-    job.reporter.warn(f"{job.target.name}: bringing '{job.target.database}' back from '{entry.safety}'")
+def _restored(job: Job, client: Client, entry: journal.Entry) -> None:
     opened = source.opened(job.place.path / entry.safety, job.target.database)
     try:
         contents = dumpfile.check(opened.descriptor)
         server = opened.manifest.raw["server"] if opened.manifest else {}
-        major = preflight.look(ask, [])["major"]
-        filling = Filling(opened, contents, server, major, restricts=restore_checks.load_restricts(job, ask))
-        fill(job, ask, filling, entry.scratch, Record(job.target.name, job.target.database, "bring back"))
-        swap.swap(ask, entry.scratch, None)
+        major = preflight.look(client, [])["major"]
+        filling = Filling(opened, contents, server, major, restricts=restore_checks.load_restricts(job, client))
+        swap.drop(client, job.target.database)
+        swap.drop(client, entry.scratch)
+        load_file(job, client, filling, entry.scratch)
+        for step in (compare, finish):
+            try:
+                step(job, client, filling, entry.scratch)
+            except Interrupted:
+                raise
+            except SuiteError as error:
+                told = f"'{job.target.database}' is brought back, and not all is as it was: {error.message}"
+                job.log.warning(job.target.name, "restore.brought-back", reason=told)
+                job.reporter.warn(f"{job.target.name}: warning: {told}")
+        swap.swap(client, entry.scratch, None)
     finally:
         os.close(opened.descriptor)
+
+
+def _lost(job: Job, client: Client, entry: journal.Entry, reason: str) -> Lost:
+    """Say in plain words that there is no database, what holds it, and what to type."""
+    live = job.target.database
+    if not entry.safety:
+        held, commands = f"is in the database '{entry.outgoing}'", by_hand(job, client, entry.outgoing, None)
+    else:
+        path = job.place.path / entry.safety
+        held, commands = f"is in '{path}'", by_hand(job, client, "", path)
+    return Lost(
+        f"THERE IS NO DATABASE '{live}' NOW; all that was in it {held}; it could not be brought back: {reason}",
+        "\n".join(
+            [
+                "each next backup, restore or rollback tries again; by hand, past the errors that it shows:",
+                *(f"  {command}" for command in commands),
+            ]
+        ),
+    )
+
+
+def by_hand(job: Job, client: Client, aside: str, path: Path | None) -> list[str]:
+    """The commands that bring the database back without this suite: from where it was set aside, or from that file."""
+    live = job.target.database
+    prefix = [*job.settings.docker, "exec", "-i", job.target.container] if client.container_id else []
+    if not prefix and job.target.passfile:
+        prefix = ["env", f"PGPASSFILE={job.target.passfile}"]
+
+    def psql(database: str, *words: str) -> str:
+        where = conninfo(client.connection, database, "by-hand")
+        return shlex.join([*prefix, "psql", "-X", "-q", "-d", where, *words])
+
+    try:
+        elsewhere = client.maintenance(aside)
+    except SuiteError:
+        elsewhere = "template1"
+    if path is None:
+        return [psql(elsewhere, "-c", swap.swap_sql(live, aside, None))]
+    create = f"CREATE DATABASE {identifier(live)}"
+    try:
+        opened = source.opened(path, live)
+        os.close(opened.descriptor)
+        if opened.manifest:
+            major = preflight.look(client, [])["major"]
+            create = scratch.create_sql(live, opened.manifest.raw["server"], major)
+    except SuiteError:
+        pass  # the server's own defaults then
+    load = f"gunzip -c {shlex.quote(str(path))} | {psql(live)}"
+    return [psql(elsewhere, "-c", create), load]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime, timezone
 from typing import Any
 
@@ -13,7 +14,7 @@ from pgbackup.archive import catalog, dumpfile, expiry, loadable, names, publish
 from pgbackup.archive.catalog import Backup
 from pgbackup.archive.dumpfile import Contents, Written
 from pgbackup.archive.manifest import FORMAT
-from pgbackup.commands import needs, unfinished
+from pgbackup.commands import in_place, needs, unfinished
 from pgbackup.commands.job import Job, Outcome
 from pgbackup.commands.result import instant, short_version, size
 from pgbackup.database import container, failures, pg_dump, sidecar
@@ -30,21 +31,28 @@ def back_up(job: Job, outcome: Outcome) -> None:
     """Make, prove and publish one backup, then let old ones expire. Raise SuiteError or OSError."""
     with lock.held(job.place, names.stem(job.target.database)):
         swept = sweep(job)
-        unfinished.settle(job, job.client)
-        make(job, outcome)
+        if problem := unfinished.settle(job, job.client):
+            if isinstance(problem, in_place.Lost):
+                raise problem
+            job.warn("backup.beside", problem.message, outcome)
+        make(job, outcome, job.client)
+        _point_latest(job, outcome)
         with outcome.timed("retention"):
             _expire(job, outcome)
         if swept:
             sweep(job)  # once more: Docker may have been about to start a sidecar when its run was killed
 
 
-def make(job: Job, outcome: Outcome) -> None:
-    """Make, prove and publish one backup; the lock is held. Raise SuiteError or OSError."""
+def make(job: Job, outcome: Outcome, opening: Callable[[], AbstractContextManager[Client]]) -> None:
+    """Make, prove and publish one backup; the lock is held. Raise SuiteError or OSError.
+
+    opening: gives the client of the database to dump, whatever that is called now.
+    """
     last = catalog.last_good(job.place, job.target.database)
     _check_space(job, last)
     started = datetime.now(timezone.utc)
     with workfiles.partial(job.place, job.run.owner, job.run.token) as (partial_name, descriptor):
-        facts, written = _dump(job, outcome, descriptor, started, last)
+        facts, written = _dump(job, outcome, descriptor, started, last, opening)
         _warn_if_shrunk(job, outcome, written, last)
         _warn_if_misread(job, outcome, written)
         with outcome.timed("sync"):
@@ -96,11 +104,18 @@ def _check_space(job: Job, last: Backup | None) -> None:
         )
 
 
-def _dump(job: Job, outcome: Outcome, descriptor: int, started: datetime, last: Backup | None) -> tuple[Facts, Written]:
+def _dump(
+    job: Job,
+    outcome: Outcome,
+    descriptor: int,
+    started: datetime,
+    last: Backup | None,
+    opening: Callable[[], AbstractContextManager[Client]],
+) -> tuple[Facts, Written]:
     """Write the whole file, manifest included, into `descriptor`. Raise unless the dump is complete."""
     with ExitStack() as stack:
         with outcome.timed("connect"):
-            client = stack.enter_context(job.client())
+            client = stack.enter_context(opening())
         facts, written = dump(job, client, outcome, descriptor, started, last)
         for problem in needs.of_the_role(client, facts):
             job.warn("restore.hindered", f"as it is now, a restore would be refused: {problem}", outcome)
@@ -195,6 +210,7 @@ def _require_same_container(job: Job, client: Client) -> None:
 
 
 def _manifest(job: Job, client: Client, facts: Facts, written: Written, started: datetime) -> dict[str, Any]:
+    named = {**facts.details["database"], "datname": job.target.database}  # set aside it has another name
     return {
         "format": FORMAT,
         "suite": __version__,
@@ -208,7 +224,7 @@ def _manifest(job: Job, client: Client, facts: Facts, written: Written, started:
         "started": instant(started),
         "ended": instant(datetime.now(timezone.utc)),
         "time_zone": time.strftime("%Z %z"),
-        "server": {**facts.details, "size_bytes": facts.size_bytes},
+        "server": {**facts.details, "database": named, "size_bytes": facts.size_bytes},
         "sql_bytes": written.scanner.sql_bytes,
         "gzip_bytes": written.gzip_bytes,
         "sha256": written.sha256,
@@ -263,6 +279,9 @@ def _publish(job: Job, outcome: Outcome, partial_name: str, started: datetime) -
             f"was it unmounted or replaced? mount | grep '{job.settings.backup_dir}'",
         )
     outcome.file = publish.publish(job.place, partial_name, job.target.database, started)
+
+
+def _point_latest(job: Job, outcome: Outcome) -> None:
     link = workfiles.link_name(job.run.owner, job.run.token)
     if not publish.point_latest(job.place, job.target.database, outcome.file, link):
         latest = names.latest(job.target.database)

@@ -80,9 +80,10 @@ def restore(job: Job, opening: Callable[[], AbstractContextManager[Source]], opt
     with lock.held(job.place, names.stem(job.target.database)):
         one_backup.sweep(job)
         with job.client() as ask:
-            unfinished.settle(job, lambda: nullcontext(ask))
+            if problem := unfinished.settle(job, lambda: nullcontext(ask)):
+                record.warnings.append(problem.message)
             with opening() as opened:
-                work = _prepared(job, ask, opened, options, record)
+                work = _carrying_on(_prepared(job, ask, opened, options, record))
                 if not options.yes:
                     confirm.ask(options.into or job.target.database, "a restore")
                 record.warnings += restore_checks.create_roles(job, ask, work.situation)
@@ -114,15 +115,23 @@ def _prepared(job: Job, ask: Client, opened: Source, options: Options, record: R
         taken = swap.kept(ask, infix)
         return naming.next_derived(job.target.database, infix, now, taken[0] if taken else None)
 
-    keeps_old = situation.valid and not options.into and not options.in_place
+    replaces = situation.valid and not options.into
     entry = journal.Entry(
         started=now.isoformat(timespec="seconds"),
         file=opened.name,
         scratch=new_name(naming.SCRATCH),
-        outgoing=new_name(naming.BEFORE) if keeps_old else "",
+        outgoing=new_name(naming.BEFORE) if replaces else "",
         stopped=situation.up,
     )
     return Work(job, ask, opened, contents, situation, options, record, entry)
+
+
+def _carrying_on(work: Work) -> Work:
+    """An earlier restore may have left no live database: what would bring it back is not forgotten by this one."""
+    job, left = work.job, journal.read(work.job.place, work.job.run.owner)
+    if left is None or not unfinished.is_missing(job, work.ask, left):
+        return work
+    return replace(work, entry=replace(work.entry, safety=left.safety, outgoing=left.outgoing))
 
 
 def _examined(job: Job, ask: Client, opened: Source, options: Options, record: Record) -> tuple[Contents, Situation]:
@@ -160,40 +169,61 @@ def _verified(job: Job, opened: Source, into: str) -> Contents:
     return contents
 
 
-def _safety_backup(job: Job, record: Record) -> str:
-    """Back up the live database as it is now and return the file's name. Nothing expires."""
+def _set_aside(work: Work) -> journal.Entry:
+    """Give the live database another name and back it up: nobody writes to it any more, so nothing is missing in it.
+
+    Nothing expires, and LATEST does not lead to it: it holds what the restore is to get rid of. Return the journal's
+    entry, which names it.
+    """
+    job, record, entry = work.job, work.record, work.entry
     outcome = Outcome(job.target.name, job.target.database)
     with record.timed("safety backup"):
-        one_backup.make(job, outcome)
-    return outcome.file
+        swap.rename(work.ask, job.target.database, entry.outgoing)
+        one_backup.make(job, outcome, lambda: nullcontext(work.ask.of(entry.outgoing)))
+    record.safety = outcome.file
+    entry = replace(entry, safety=outcome.file)
+    journal.write(job.place, job.run.owner, entry)
+    return entry
+
+
+def _drop_old(work: Work) -> None:
+    with work.record.timed("drop"):
+        swap.drop(work.ask, work.entry.outgoing)
 
 
 def _carry_out(work: Work) -> None:
     """From here on something exists that has to be cleaned up: the journal says what."""
     job, options, entry = work.job, work.options, work.entry
+    replaces_in_place = options.in_place and work.situation.valid
+    roomless = replaces_in_place and not work.situation.fits
     work.record.began = True
     journal.write(job.place, job.run.owner, entry)
     job.log.info(job.target.name, "restore.start", file=work.source.name, into=options.into or job.target.database)
     with ExitStack() as stack:
         stack.enter_context(_undone(work))
-        if not options.into and not options.online:
-            stack.enter_context(_services_stopped(work))
         filling = Filling(
             work.source, work.contents, work.situation.server, work.situation.major, work.situation.restricts
         )
-        if options.in_place and work.situation.valid:
-            # After the services stopped: what they wrote until then is in it.
-            work.record.safety = _safety_backup(job, work.record)
-            entry = replace(entry, safety=work.record.safety)
-            journal.write(job.place, job.run.owner, entry)
-            stack.enter_context(in_place.emptied(job, work.ask, entry, work.record))
+        if roomless:
+            with work.record.timed("try out"):
+                in_place.prove(job, work.ask, filling, entry.scratch)
+        if not options.into and not options.online:
+            stack.enter_context(_services_stopped(work))
+        if replaces_in_place:
+            entry = _set_aside(work)
+        if roomless:
+            _drop_old(work)
         fill(job, work.ask, filling, entry.scratch, work.record)
         if options.online:
             stack.enter_context(_services_stopped(work))
         journal.write(job.place, job.run.owner, replace(entry, swapping=True))
         with work.record.timed("swap"):
             _swap(work)
-        work.record.swapped, work.record.replaced = True, entry.outgoing
+        work.record.swapped = True
+        if replaces_in_place and not roomless:
+            _drop_old(work)
+        elif work.situation.valid and not options.in_place:
+            work.record.replaced = entry.outgoing
 
 
 def _swap(work: Work) -> None:
@@ -203,33 +233,56 @@ def _swap(work: Work) -> None:
         return
     if work.situation.exists and not work.situation.valid:  # nobody can use it, and it cannot be renamed
         swap.drop(work.ask, job.target.database)
-    swap.swap(work.ask, scratch, work.entry.outgoing or None)
+    keeps_old = work.situation.valid and not work.options.in_place
+    swap.swap(work.ask, scratch, work.entry.outgoing if keeps_old else None)
 
 
 @contextmanager
 def _undone(work: Work) -> Iterator[None]:
     """After a failure drop what was loaded, unless it is to be kept; then close the journal.
 
-    Where it cannot be dropped now, the journal stays and the next run does it.
+    Where it cannot be dropped now, or there is no live database, the journal stays and the next run does it.
     """
-    job, record, name = work.job, work.record, work.entry.scratch
+    job, record = work.job, work.record
     try:
         yield
     except BaseException as error:
         with interrupt.shielded():
             try:
-                if work.options.keep_failed and isinstance(error, BackupBad):
-                    swap.end_sessions(work.ask)
-                    record.warnings.append(f"what was loaded is kept in the database '{name}'")
-                elif not record.swapped:
-                    entry = journal.read(job.place, job.run.owner) or work.entry
-                    record.swapped = unfinished.undo(job, work.ask, entry)
+                with job.answering(work.ask) as client:
+                    _undo(work, client, kept=work.options.keep_failed and isinstance(error, BackupBad))
+            except in_place.Lost as lost:
+                raise _told(error, lost) from None
             except SuiteError as failed:
-                record.warnings.append(f"'{name}' is left to the next run: {failed.message}")
+                record.warnings.append(f"'{work.entry.scratch}' is left to the next run: {failed.message}")
                 raise error from None
             journal.close(job.place, job.run.owner)
         raise
-    journal.close(job.place, job.run.owner)
+    if work.options.into and (work.entry.safety or work.entry.outgoing):
+        journal.write(job.place, job.run.owner, work.entry)  # of an earlier one: there is still no live database
+    else:
+        journal.close(job.place, job.run.owner)
+
+
+def _undo(work: Work, client: Client, *, kept: bool) -> None:
+    """kept: what was loaded stays to be looked at, where there is room for it beside the live database."""
+    job, record, name = work.job, work.record, work.entry.scratch
+    entry = journal.read(job.place, job.run.owner) or work.entry
+    if kept and not work.options.in_place:
+        swap.end_sessions(client)
+        record.warnings.append(f"what was loaded is kept in the database '{name}'")
+    elif not record.swapped:
+        record.swapped = unfinished.undo(job, client, entry)
+        if kept:
+            record.warnings.append("what was loaded is not kept: --in-place makes room for the database as it was")
+
+
+def _told(error: BaseException, lost: in_place.Lost) -> BaseException:
+    """The error of a restore, and that there is no database now, which is what matters."""
+    if not isinstance(error, SuiteError):
+        return lost
+    error.message, error.hint = f"{error.message}; {lost.message}", lost.hint
+    return error
 
 
 @contextmanager

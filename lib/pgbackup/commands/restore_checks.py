@@ -39,6 +39,7 @@ class Situation:
     up: services that run, in stopping order; absent: configured ones that do not exist. tables: the backup's and the
     live ones side by side, None where the live ones are not known or do not matter. warnings: what may go otherwise
     than it was, and stops nothing.
+    fits: there is surely room for a second copy.
     """
 
     exists: bool
@@ -48,6 +49,7 @@ class Situation:
     server: dict[str, Any]
     major: int
     restricts: bool
+    fits: bool
     missing_roles: dict[str, str]
     warnings: list[str] = field(default_factory=list)
     up: list[str] = field(default_factory=list)
@@ -89,8 +91,10 @@ def examine(
     if problems:
         kind = BackupBad if _foreign(job, source, into) else ConfigurationError
         raise kind("; ".join(problems), "nothing was touched; docs/restore.md says what to do about each")
+    free = _free_bytes(job, client, found["data_directory"])
+    wanted = int((server.get("size_bytes") or contents.sql_bytes) * _SPACE_FACTOR)
     if not in_place:
-        _check_space(job, client, found["data_directory"], server.get("size_bytes") or contents.sql_bytes)
+        _require_space(job, free, wanted)
     exists = bool(found["exists"])
     live = exists and not found["closed"]
     if not server and live:
@@ -103,6 +107,7 @@ def examine(
         server=server,
         major=found["major"],
         restricts=restricts,
+        fits=free is not None and free >= wanted,
         missing_roles=missing,
         warnings=needs.other_versions(found, server),
         up=up,
@@ -182,17 +187,21 @@ def create_roles(job: Job, client: Client, situation: Situation) -> list[str]:
     return todo
 
 
-def _check_space(job: Job, client: Client, data_directory: str | None, needed_bytes: int) -> None:
-    """Refuse when a second copy does not fit beside the live one, as far as that can be seen."""
+def _free_bytes(job: Job, client: Client, data_directory: str | None) -> int | None:
+    """The room on the server's disk, None where that cannot be seen."""
     if client.kind == "direct" or not data_directory:
-        return
+        return None
     argv = client.command(["df", "-Pk", data_directory])
     finished = proc.run(argv, environment=client.environment, seconds=job.settings.command_seconds)
     fields = finished.stdout.decode("utf-8", "replace").splitlines()[-1:]
     if finished.status != 0 or not fields or len(fields[0].split()) < 4 or not fields[0].split()[3].isdigit():
-        return
-    free, wanted = int(fields[0].split()[3]) * 1024, int(needed_bytes * _SPACE_FACTOR)
-    if free < wanted:
+        return None
+    return int(fields[0].split()[3]) * 1024
+
+
+def _require_space(job: Job, free: int | None, wanted: int) -> None:
+    """Refuse when a second copy does not fit beside the live one, as far as that can be seen."""
+    if free is not None and free < wanted:
         raise IoFailed(
             f"too little space for a second copy of '{job.target.database}' on the server: {size(free)} free,"
             f" and {size(wanted)} are wanted",

@@ -15,6 +15,8 @@ from pgbackup.database.client import Client
 from pgbackup.errors import NoBackup
 from pgbackup.log import say
 
+_NONE = "no restore has kept an old '{}'"
+
 
 def rollback(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
     """Put the database that the last restore replaced back in its place; the present one is kept in turn.
@@ -22,13 +24,17 @@ def rollback(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
     Raise NoBackup when there is none. So a second rollback takes the first one back.
     """
     with lock.held(job.place, names.stem(job.target.database)), job.client() as ask:
-        kept = _kept(job, ask, dry_run=dry_run, hint="restore a backup: --list")
+        kept = [name for name in _kept(job, ask, record, dry_run=dry_run) if swap.valid(ask, name)]
+        if not kept:
+            raise NoBackup(_NONE.format(job.target.database), "restore a backup: --list")
         say(f"roll back '{job.target.database}' to '{kept[0]}'; the present one is kept")
         if dry_run:
             return
         if not yes:
             confirm.ask(job.target.database, "a rollback")
-        there = swap.exists(ask, job.target.database)
+        there = swap.valid(ask, job.target.database)
+        if not there:
+            swap.drop(ask, job.target.database)  # nobody can use it, and it cannot be renamed
         now = datetime.now().astimezone()
         outgoing = naming.next_derived(job.target.database, naming.BEFORE, now, kept[0]) if there else None
         record.file, record.replaced = kept[0], outgoing or ""
@@ -41,7 +47,9 @@ def rollback(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
 def drop_old(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
     """Drop the databases that restores have kept. Raise NoBackup when there is none."""
     with lock.held(job.place, names.stem(job.target.database)), job.client() as ask:
-        kept = _kept(job, ask, dry_run=dry_run)
+        kept = _kept(job, ask, record, dry_run=dry_run)
+        if not kept:
+            raise NoBackup(_NONE.format(job.target.database))
         say("drop for good: " + ", ".join(f"'{name}'" for name in kept))
         if dry_run:
             return
@@ -54,11 +62,8 @@ def drop_old(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
         record.file = ", ".join(kept)
 
 
-def _kept(job: Job, ask: Client, *, dry_run: bool, hint: str | None = None) -> list[str]:
-    """The databases that restores have kept, newest first, an unfinished restore settled. Raise NoBackup for none."""
-    if not dry_run:
-        unfinished.settle(job, lambda: nullcontext(ask))
-    kept = swap.kept(ask)
-    if not kept:
-        raise NoBackup(f"no restore has kept an old '{job.target.database}'", hint)
-    return kept
+def _kept(job: Job, ask: Client, record: Record, *, dry_run: bool) -> list[str]:
+    """The databases that restores have kept, newest first, an unfinished restore settled as far as it can be."""
+    if not dry_run and (problem := unfinished.settle(job, lambda: nullcontext(ask))):
+        record.warnings.append(problem.message)
+    return swap.kept(ask)

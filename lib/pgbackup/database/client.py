@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pgbackup import interrupt, proc
@@ -93,6 +94,12 @@ class Client(ABC):
         self.pooled = False  # what is there takes no options at the start of a session
         self._maintenance: dict[str, str] = {}
 
+    def of(self, database: str) -> Client:
+        """Return this client for another database of the same server."""
+        other = copy.copy(self)
+        other.target, other._maintenance = replace(self.target, database=database), {}
+        return other
+
     @abstractmethod
     def command(self, program: Sequence[str], *, fed: bool = False) -> list[str]:
         """Given a program and its arguments, return the argument list that runs it next to the database.
@@ -175,9 +182,9 @@ class Client(ABC):
         return found
 
     @contextmanager
-    def meanwhile(self, sql: str, *values: str) -> Iterator[None]:
+    def meanwhile(self, sql: str, *values: str, about: str = "") -> Iterator[None]:
         """Run statements as server_query() does for the length of the block, and then end them; how is not asked."""
-        program = self._psql(self.maintenance())
+        program = self._psql(self.maintenance(about))
         with proc.fed(_script(sql, values)) as descriptor:
             running = proc.Program(program, environment=self.environment, stdin=descriptor)
         with running:

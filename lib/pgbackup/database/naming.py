@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from datetime import datetime, timedelta
 
@@ -9,6 +10,7 @@ LONGEST_BYTES = 63  # NAMEDATALEN - 1: the server would cut a longer name in sil
 SCRATCH = "_restore_"
 BEFORE = "_before_restore_"
 STAMP = "%Y%m%d_%H%M%S"
+_AMBIGUOUS = BEFORE.removesuffix(SCRATCH)
 
 
 def identifier(name: str) -> str:
@@ -36,11 +38,16 @@ def parts(spelled: str) -> tuple[str, ...]:
 def derived(database: str, infix: str, when: datetime) -> str:
     """Return the name of a database that belongs to `database`: its name, the infix and a local time.
 
-    A name that would become too long is cut in front of the infix, between characters.
+    A name that would become too long is cut, between characters, and has a hash of the whole name in front of the
+    infix. So has one that another database could have as well: `shop_before` and `_restore_` would make what
+    `shop` and `_before_restore_` do.
     """
     suffix = infix + f"{when.astimezone():{STAMP}}"
     room = LONGEST_BYTES - len(suffix.encode())
-    return database.encode()[:room].decode("utf-8", "ignore") + suffix
+    if len(database.encode()) > room or (infix == SCRATCH and database.endswith(_AMBIGUOUS)):
+        told = f"_{hashlib.sha256(database.encode()).hexdigest()[:8]}"
+        return database.encode()[: room - len(told)].decode("utf-8", "ignore") + told + suffix
+    return database + suffix
 
 
 def next_derived(database: str, infix: str, when: datetime, newest: str | None) -> str:

@@ -48,8 +48,8 @@ def probe_locale(client: Client, server: dict[str, Any]) -> None:
 
 
 def create(client: Client, name: str, sql: str) -> None:
-    """Run create_sql()'s statement."""
-    client.server_query(sql)
+    """Run create_sql()'s statement; up to 14 the server waits for a checkpoint in it."""
+    client.server_query(sql, about=name, seconds=client.settings.load_stall_seconds)
 
 
 def analyze(client: Client, database: str, seconds: float) -> None:

@@ -11,14 +11,13 @@ from __future__ import annotations
 import time
 
 from pgbackup import interrupt
+from pgbackup.database import leaving
 from pgbackup.database.client import Client
 from pgbackup.database.naming import BEFORE, derived_prefix, identifier, literal
 from pgbackup.errors import SuiteError, Unavailable
 
 _ATTEMPTS = 5
 _ENDING_SECONDS = 10.0
-_IN_USE = "55006"  # object_in_use (PostgreSQL manual, appendix A)
-_NO_DATABASE = "3D000"
 
 
 def exists(client: Client, name: str) -> bool:
@@ -50,20 +49,8 @@ def end_sessions(client: Client) -> None:
 
 
 def drop(client: Client, name: str) -> None:
-    """Drop a database, its sessions ended; nothing happens when it is not there."""
-    sql = f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)"
-    client.server_query(sql)
-
-
-def dropped(client: Client, name: str) -> bool:
-    """Drop a database as drop() does; return whether it was there to the server's last word: nothing comes between."""
-    try:
-        client.server_query(f"DROP DATABASE {identifier(name)} WITH (FORCE)")
-    except SuiteError as error:
-        if error.sqlstate != _NO_DATABASE:
-            raise
-        return False
-    return True
+    """Drop a database with all that hangs on it, its sessions ended; nothing happens when it is not there."""
+    leaving.dropped(client, name)
 
 
 def kept(client: Client, infix: str = BEFORE) -> list[str]:
@@ -75,13 +62,6 @@ def kept(client: Client, infix: str = BEFORE) -> list[str]:
         f" AND substr(datname, {len(prefix) + 1}) ~ '^[0-9]{{8}}_[0-9]{{6}}$' ORDER BY datname DESC"
     )
     return [name for name in client.server_query(sql).splitlines() if name]
-
-
-def rename(client: Client, name: str, new: str) -> None:
-    """Give a database that nobody uses another name."""
-    sql = f"ALTER DATABASE {identifier(name)} RENAME TO {identifier(new)}"
-    with interrupt.shielded():
-        client.server_query(sql)
 
 
 def swap_sql(live: str, incoming: str, outgoing: str | None) -> str:
@@ -101,38 +81,56 @@ def swap_sql(live: str, incoming: str, outgoing: str | None) -> str:
     )
 
 
-def _ending_sql(live: str, incoming: str) -> str:
-    """End the sessions of the live database, again and again, until it is renamed, for ten seconds at most.
+def _ending_sql(names: list[str]) -> str:
+    """End the sessions of those databases, again and again, until the last one is renamed, for ten seconds at most.
 
-    Its oid is taken only while `incoming` is there too, so before the swap: the new live database has the same name.
+    Their oids are taken only while all the names are there, so before the swap: afterwards another database may have
+    one of them. A session that the role may not end is left to the renaming, which says that it is in the way.
     """
+    listed, last = ", ".join(map(literal, names)), literal(names[-1])
     body = (
-        f"DECLARE live oid := (SELECT oid FROM pg_database WHERE datname = {literal(live)}"
-        f" AND EXISTS (SELECT FROM pg_database WHERE datname = {literal(incoming)}));"
+        "DECLARE ids oid[] := (SELECT array_agg(oid) FROM pg_database"
+        f" WHERE datname IN ({listed}) HAVING count(*) = {len(names)}); one int;"
         " BEGIN FOR turn IN 1..500 LOOP"
-        f" EXIT WHEN NOT EXISTS (SELECT FROM pg_database WHERE oid = live AND datname = {literal(live)});"
-        " PERFORM pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datid = live AND backend_type <> 'autovacuum worker';"
+        f" EXIT WHEN NOT EXISTS (SELECT FROM pg_database WHERE oid = ANY (ids) AND datname = {last});"
+        " FOR one IN SELECT pid FROM pg_stat_activity WHERE datid = ANY (ids) AND pid <> pg_backend_pid()"
+        " AND backend_type <> 'autovacuum worker'"
+        f" AND EXISTS (SELECT FROM pg_database WHERE oid = ANY (ids) AND datname = {last}) LOOP"
+        " BEGIN PERFORM pg_terminate_backend(one); EXCEPTION WHEN insufficient_privilege THEN NULL; END;"
+        " END LOOP;"
         " PERFORM pg_stat_clear_snapshot(); PERFORM pg_sleep(0.02); END LOOP; END"
     )
     return f"DO {literal(body)}"
 
 
-def swap(client: Client, incoming: str, outgoing: str | None) -> None:
-    """Rename the live database to `outgoing`, closed, and `incoming` to the live name, open, in one transaction.
+def _renamed(client: Client, names: list[str], sql: str) -> None:
+    """Run the statements that rename those databases, their sessions ended meanwhile, whosever they are.
 
     A signal is looked at before, between and after the attempts, not in one: the server would go on without us.
-    Raise SuiteError when the sessions of the live database do not go, or the answer was lost: then only the server
-    knows whether it has happened.
+    Raise SuiteError when the sessions do not go, or the answer was lost: then only the server knows whether it has
+    happened.
     """
-    live = client.target.database
     for attempt in range(_ATTEMPTS):
         interrupt.check()
-        with interrupt.shielded(), client.meanwhile(_ending_sql(live, incoming)):
+        with interrupt.shielded(), client.meanwhile(_ending_sql(names), about=names[-1]):
             try:
-                client.server_query(swap_sql(live, incoming, outgoing))
+                client.server_query(sql, about=names[-1])
             except SuiteError as error:
-                if error.sqlstate != _IN_USE or attempt == _ATTEMPTS - 1:
+                if error.sqlstate != leaving.IN_USE or attempt == _ATTEMPTS - 1:
                     raise
             else:
                 return
+
+
+def rename(client: Client, name: str, new: str) -> None:
+    """Give a database another name; who is connected to it is not any more."""
+    _renamed(client, [name], f"ALTER DATABASE {identifier(name)} RENAME TO {identifier(new)}")
+
+
+def swap(client: Client, incoming: str, outgoing: str | None) -> None:
+    """Rename the live database to `outgoing`, closed, and `incoming` to the live name, open, in one transaction.
+
+    Raise SuiteError as _renamed() does.
+    """
+    live = client.target.database
+    _renamed(client, [*([live] if outgoing else []), incoming], swap_sql(live, incoming, outgoing))

@@ -404,12 +404,12 @@ BUGS = {
     ),
     "nothing undone": (
         "commands/unfinished.py",
-        "    there = swap.dropped(client, job.run, job.target, job.settings, entry.scratch)\n",
-        "    there = True\n",
+        "        there = leaving.dropped(client, entry.scratch)\n",
+        "        there = True\n",
     ),
     "earlier sessions not ended": (
         "commands/unfinished.py",
-        "    swap.end_sessions(client, job.run, job.target, job.settings)\n",
+        "    swap.end_sessions(client)\n",
         "",
     ),
 }
