@@ -109,6 +109,22 @@ def test_databases_that_share_an_archive_have_it_verified_and_a_base_backup_made
         lab.server.sql("DROP DATABASE auth_db")
 
 
+@pytest.mark.fault(92, "the set-up may not change the server's settings")
+@pytest.mark.parametrize("major", [15, 18])
+def test_a_server_whose_settings_cannot_be_changed_is_archived_with_a_warning(
+    engine: str, tmp_path: Path, major: int
+) -> None:
+    settings = {"allow_alter_system": "off"} if major == 18 else {}
+    with archives.archived(major, tmp_path, started=False, durable=False, settings=settings) as lab:
+        if major == 15:  # the file that ALTER SYSTEM writes
+            lab.server.exec(["mkdir", "/var/lib/postgresql/data/postgresql.auto.conf.tmp"])
+        for _ in range(2):
+            (warning,) = lab.agree()
+            assert "max_slot_wal_keep_size is -1, and it could not be set (psql on 'payment_db' ended" in warning
+            assert json.loads((lab.archive_path / "archive.json").read_text())["keep_was_set"] is False
+            assert lab.server.sql("SELECT slot_name FROM pg_replication_slots") == [("pgbackup_payment",)]
+
+
 def test_a_role_with_the_right_to_replicate_is_enough(engine: str, tmp_path: Path) -> None:
     """It may not limit how much WAL the slot holds back, and says who has to."""
     with archives.archived(15, tmp_path, started=False, durable=False) as lab:

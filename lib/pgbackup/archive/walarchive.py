@@ -150,6 +150,18 @@ def segments(places: Places, segment_bytes: int) -> tuple[dict[Segment, datetime
     return times, times.keys() - finished
 
 
+def wanted(places: Places, segment_bytes: int) -> Segment | None:
+    """The segment with which pg_receivewal goes on: the one behind the newest finished one in `receiving`, or the
+    unfinished one (pg_receivewal.c, FindStreamingStart); None where the slot or the server says it.
+    """
+    found = [
+        Segment(segment.timeline, segment.number + (not name.endswith(wal.PARTIAL)))
+        for name in os.listdir(places.receiving.fd)
+        if (segment := wal.parse_segment(name.removesuffix(wal.PARTIAL), segment_bytes))
+    ]
+    return max(found, key=lambda segment: (segment.number, segment.timeline), default=None)
+
+
 def histories(places: Places) -> dict[int, tuple[Switch, ...]]:
     """Where each timeline comes from. Raise BackupBad, naming the file, for one of which no whole copy is there."""
     found: dict[int, tuple[Switch, ...]] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -11,6 +10,7 @@ from datetime import datetime, timezone
 
 from pgbackup import interrupt, proc
 from pgbackup.archive import folder, recoverable, wal, walarchive
+from pgbackup.archive.wal import Segment
 from pgbackup.archive.walarchive import Places, Receiver, State
 from pgbackup.commands import archiving, base
 from pgbackup.commands.archiving import INSIDE
@@ -24,11 +24,6 @@ _ASK_SECONDS = 10.0
 _PATIENCE = 3  # questions without an answer, before the sidecar is taken to be cut off
 _PAUSES_SECONDS = (0.5, 1.0, 2.0, 5.0)
 _LOOK_SECONDS, _RETRY_SECONDS = 30.0, 300.0
-_GONE = re.compile(
-    r"has already been removed|can no longer (?:access|get changes from) replication slot"
-    r"|slot .* has been invalidated|invalidated because it exceeded"
-    r"|\w:  [^\n\"/]*\b[0-9A-F]{24}\b"  # a segment that the server has not, in whatever language it says so
-)
 
 
 @dataclass
@@ -105,20 +100,35 @@ def _session(attendance: Attendance, client: Sidecar) -> None:
     if server.slot is None or server.slot == "lost":
         _begin_anew(attendance, client, "its replication slot was dropped, or has run into max_slot_wal_keep_size")
     walarchive.drop_blank(places, state.segment_bytes)
-    argv = replication.receive(client, server, state.owner, INSIDE, synchronous=job.target.wal_sync)
+    wanted = walarchive.wanted(places, state.segment_bytes)
+    argv = replication.receive(client, state.owner, INSIDE, synchronous=job.target.wal_sync)
     with proc.Program(client.command(argv), environment=job.environment) as program:
         job.log.info(job.target.name, "wal.receiving", lsn=wal.format_lsn(server.lsn))
         job.reporter.tell(f"{job.target.name}: receiving WAL from {wal.format_lsn(server.lsn)}")
-        attendance.told = ""
         try:
             _attend(attendance, client, program)
         finally:
             walarchive.put_away(places, state)
         if program.status is None:
             return  # switched off
-        if _GONE.search(program.stderr):
-            _begin_anew(attendance, client, failures.first_error(program.stderr))
+        if wanted and _is_gone(attendance, client, wanted):
+            name = wal.segment_name(wanted, state.segment_bytes)
+            _begin_anew(attendance, client, f"the server has no longer '{name}', with which the receiver goes on")
         raise failures.explained(program.stderr, program.status or 0, "pg_receivewal", job.target)
+
+
+def _is_gone(attendance: Attendance, client: Sidecar, wanted: Segment) -> bool:
+    """Whether a receiver that has ended can never go on, for the server no longer has that segment: its own words say
+    so, too, but in any language. One that has come further since, and a server that cannot be asked, tell nothing.
+    """
+    if walarchive.wanted(attendance.places, attendance.state.segment_bytes) != wanted:
+        return False
+    try:
+        return replication.has_removed(client, attendance.state.owner, wanted, attendance.state.segment_bytes)
+    except Interrupted:
+        raise
+    except SuiteError:
+        return False
 
 
 def _attend(attendance: Attendance, client: Sidecar, program: proc.Program) -> None:
@@ -155,6 +165,7 @@ def _confirm(attendance: Attendance, server: replication.Server, pending: tuple[
     there = next((each for each in reached if server.written is not None and server.written >= each[1]), None)
     if there is None:
         return False
+    attendance.told = ""
     attendance.note(trouble="", confirmed_time=there[0].isoformat(), confirmed_lsn=wal.format_lsn(there[1]))
     _see_to_a_base(attendance)
     return True

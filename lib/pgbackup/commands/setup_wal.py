@@ -199,7 +199,7 @@ def _take_down(job: Job, root: Path, options: Options, told: Told) -> None:
     now = "no longer" if changes or (state and state.active) else "not"
     told.done.append(f"the WAL of '{target.name}' is {now} archived; what was, stays in '{path}'")
     try:
-        wal_agreement.take_back(job, state)
+        told.warnings += wal_agreement.take_back(job, state)
         job.log.info(target.name, "wal.taken-down", archive=path)
     except SuiteError as error:
         told.status = error.status

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pgbackup.archive import walarchive
 from pgbackup.archive.walarchive import Places, State
 from pgbackup.archive.window import Confirmed
@@ -10,7 +12,7 @@ from pgbackup.config import Settings, Target
 from pgbackup.database import replication
 from pgbackup.database.client import Client
 from pgbackup.database.replication import Server
-from pgbackup.errors import ConfigurationError, SuiteError, Unavailable
+from pgbackup.errors import ConfigurationError, PermissionDenied, Unavailable
 
 
 def known(settings: Settings, target: Target) -> tuple[State | None, Confirmed | None]:
@@ -43,38 +45,34 @@ def agree(job: Job, ask: Client, server: Server, places: Places, state: State | 
     target = job.target
     ours = state is not None and state.keep_was_set
     sets = server.is_superuser and (ours or server.keep == "-1")
-    refusal = _limited(ask, target.wal_keep_megabytes) if sets else ""
     agreed = State(
         owner=target.name,
         system=server.system,
         image=ask.image_id,
         major=server.major,
         segment_bytes=server.segment_bytes,
-        keep_was_set=sets and not refusal,
+        keep_was_set=sets,
         active=True,
     )
     walarchive.write_state(places, agreed)
+    refusal = f"'{target.user}' may not set it"
+    if sets:
+        try:
+            replication.keep_at_most(ask, target.wal_keep_megabytes)
+        except (Unavailable, PermissionDenied) as error:  # allow_alter_system = off, a postgresql.auto.conf that stays
+            sets, refusal = False, f"it could not be set ({error.message})"
+            walarchive.write_state(places, replace(agreed, keep_was_set=ours))
     if server.slot is not None and not (state and state.active):
         replication.drop_slot(ask, target.name)  # of another archive, and not in use
     if server.slot is None or not (state and state.active):
         replication.create_slot(ask, target.name)
-    if server.keep == "-1" and not agreed.keep_was_set:
-        why = refusal or f"'{target.user}' may not set it; as a superuser"
-        return [
-            f"{target.name}: max_slot_wal_keep_size is -1, and a receiver that is away for long fills the database's"
-            f" disk: {why}: ALTER SYSTEM SET max_slot_wal_keep_size = '{target.wal_keep_megabytes}MB';"
-            " SELECT pg_reload_conf();"
-        ]
-    return []
-
-
-def _limited(ask: Client, megabytes: int) -> str:
-    """Limit what a slot may hold back; return why that was refused, as where the configuration is made elsewhere."""
-    try:
-        replication.keep_at_most(ask, megabytes)
-    except SuiteError as error:
-        return f"{error.message}; set it where the server's configuration is made, as by"
-    return ""
+    if sets or server.keep != "-1":
+        return []
+    return [
+        f"{target.name}: max_slot_wal_keep_size is -1, and {refusal}: a receiver that is away for long fills the"
+        " database's disk; where the server's settings are made, or as a superuser: ALTER SYSTEM SET"
+        f" max_slot_wal_keep_size = '{target.wal_keep_megabytes}MB'; SELECT pg_reload_conf();"
+    ]
 
 
 def refuse_to_stop_commits(job: Job) -> None:
@@ -95,9 +93,19 @@ def refuse_to_stop_commits(job: Job) -> None:
         )
 
 
-def take_back(job: Job, state: State | None) -> None:
-    """Leave nothing on the server: neither the slot nor a setting of ours. Raise what the failure means."""
+def take_back(job: Job, state: State | None) -> list[str]:
+    """Leave nothing on the server: neither the slot nor a setting of ours. Return what to warn of.
+
+    Raise what the failure means, where the slot could not be dropped.
+    """
     with job.client() as ask:
         replication.drop_slot(ask, job.target.name)
         if state and state.keep_was_set:
-            replication.keep_at_most(ask, None)
+            try:
+                replication.keep_at_most(ask, None)
+            except (Unavailable, PermissionDenied) as error:
+                return [
+                    f"{job.target.name}: max_slot_wal_keep_size stays as it was set here ({error.message});"
+                    " as a superuser: ALTER SYSTEM RESET max_slot_wal_keep_size; SELECT pg_reload_conf();"
+                ]
+    return []

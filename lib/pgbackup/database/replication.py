@@ -101,6 +101,23 @@ def look(client: Client, owner: str) -> Server:
         raise Unavailable(f"the server gave an answer that cannot be understood: {answer[:80]!r}") from None
 
 
+def has_removed(client: Client, owner: str, segment: wal.Segment, segment_bytes: int) -> bool:
+    """Whether the server no longer has a segment, on whatever timeline. Raise what the failure means.
+
+    A role that may not see its files is told by the slot: what comes before it, the server need not keep. Ask that
+    after a receiver has failed only.
+    """
+    end = literal(wal.format_lsn((segment.number + 1) * segment_bytes))
+    if client.server_query("SELECT has_function_privilege('pg_ls_waldir()', 'EXECUTE')") == "t":
+        name = literal(wal.segment_name(segment, segment_bytes)[8:])
+        gone = f"NOT EXISTS (SELECT FROM pg_ls_waldir() WHERE substr(name, 9) = {name})"
+    else:
+        slot = f"slot_name = {literal(slot_name(owner))} AND restart_lsn < {end}"
+        gone = f"NOT EXISTS (SELECT FROM pg_replication_slots WHERE {slot})"
+    # One that the server still writes to, or will, is not gone.
+    return client.server_query(f"SELECT pg_current_wal_lsn() >= {end} AND {gone}") == "t"
+
+
 def create_slot(client: Client, owner: str) -> None:
     """Make the slot, with WAL kept from now on. Raise what the failure means."""
     sql = f"SELECT pg_create_physical_replication_slot({literal(slot_name(owner))}, true)"
@@ -138,13 +155,12 @@ def check_allowed(client: Client) -> None:
         raise failures.explained(finished.stderr, finished.status, "psql", client.target)
 
 
-def receive(client: Client, server: Server, owner: str, directory: str, *, synchronous: bool) -> list[str]:
-    """Return the argument list of pg_receivewal. Pure. What the server says in the end is English, if it may be.
+def receive(client: Client, owner: str, directory: str, *, synchronous: bool) -> list[str]:
+    """Return the argument list of pg_receivewal. Pure.
 
     --no-loop: a sidecar whose database was restarted is cut off for good, so that its end has to be seen.
     """
-    english = {"options": "-c lc_messages=C"} if server.is_superuser else {}
-    where = conninfo({**client.connection, **english}, "replication", receiver_name(owner))
+    where = conninfo(client.connection, "replication", receiver_name(owner))
     words = ["pg_receivewal", "--no-password", "--no-loop", "--status-interval=1", f"--slot={slot_name(owner)}"]
     return [*words, f"--directory={directory}", f"--dbname={where}", *(["--synchronous"] if synchronous else [])]
 
