@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -52,15 +53,16 @@ class Record:
         """Raise ValueError for what cannot be of a base backup."""
         if wal.parse_lsn(self.stop) < wal.parse_lsn(self.start) or self.timeline < 1:
             raise ValueError("its positions make no sense")
-        if self.when.utcoffset() is None:
-            raise ValueError("its time has no zone")
+        statefile.instant(self.ended)
         if MAIN not in self.archives or any("/" in name or name.startswith(".") for name in self.archives):
             raise ValueError("its archives are none")
+        if self.bytes < 0 or self.image.startswith("-"):
+            raise ValueError("its size or its image is none")
 
     @property
     def when(self) -> datetime:
         """The instant that `ended` is."""
-        return datetime.fromisoformat(self.ended)
+        return statefile.instant(self.ended)
 
 
 def write(descriptor: int, pieces: Iterable[bytes]) -> str:
@@ -221,6 +223,6 @@ def listing(base: Folder, segment_bytes: int) -> tuple[dict[str, tuple[Base, Rec
 
 def remove(base: Folder, name: str) -> None:
     """Remove an expired base backup, in one step as far as others can see. Raise OSError."""
-    hidden = f"{_HIDDEN}expired-{name}"
+    hidden = f"{_HIDDEN}expired-{name}-{secrets.token_hex(4)}"  # what could not be removed before may be there
     os.rename(name, hidden, src_dir_fd=base.fd, dst_dir_fd=base.fd)
     shutil.rmtree(base.path / hidden)

@@ -35,7 +35,7 @@ def read(folder: Folder) -> list[dict[str, Any]]:
         for line in lines:
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             records += [record] if isinstance(record, dict) else []
     return records

@@ -40,7 +40,12 @@ def write(folder: Folder, owner: str, entry: Entry) -> None:
 
 def read(folder: Folder, owner: str) -> Entry | None:
     """Return the unfinished restore's entry, or None. Raise Unreadable when it cannot be understood."""
-    return statefile.read(folder, _name(owner), Entry)
+    path = folder.path / _name(owner)
+    remedy = (
+        f"a restore was killed; see which databases are there (psql -l), drop what it was loading (…_restore_…),"
+        f" and then: rm '{path}'"
+    )
+    return statefile.read(folder, _name(owner), Entry, remedy)
 
 
 def close(folder: Folder, owner: str) -> None:

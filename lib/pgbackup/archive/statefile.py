@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import typing
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 from pgbackup.archive import folder, workfiles
@@ -20,10 +22,16 @@ from pgbackup.errors import CannotCreate
 VERSION = 1
 _LARGEST_BYTES = 1 << 20
 _Held = TypeVar("_Held")
+# Half a character, which cannot be written anywhere; the second halves are bytes of file names that are not UTF-8.
+_HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 class Unreadable(CannotCreate):
     """A state file that cannot be understood: which one, and why. What it would have said is not known."""
+
+
+class Newer(Unreadable):
+    """A state file of a later version of this suite: whole, and not ours to replace."""
 
 
 def write(place: Folder, name: str, held: Any) -> None:
@@ -31,12 +39,12 @@ def write(place: Folder, name: str, held: Any) -> None:
     workfiles.write_json(place, name, {"version": VERSION, **dataclasses.asdict(held)})
 
 
-def read(place: Folder, name: str, kind: type[_Held]) -> _Held | None:
-    """Return what a state file holds, None where there is none.
+def read(place: Folder, name: str, kind: type[_Held], remedy: str = "") -> _Held | None:
+    """Return what a state file holds, None where there is none. remedy: what to do about one that is damaged.
 
     kind: a dataclass whose fields are texts, whole numbers, truths, lists of texts or mappings of text to text; it
     raises ValueError for values that make no sense together. A file without a version has the first one.
-    Raise Unreadable, or PermissionDenied and IoFailed as folder.explained() tells them.
+    Raise Unreadable, Newer, or PermissionDenied as folder.explained() tells it.
     """
     path = place.path / name
     try:
@@ -48,11 +56,21 @@ def read(place: Folder, name: str, kind: type[_Held]) -> _Held | None:
     except PermissionError as error:
         raise folder.explained(error, path) from None
     except OSError as error:
-        raise Unreadable(f"'{path}' cannot be read: {error.strerror}", f"look at it: ls -l '{path}'") from None
+        look = remedy or f"look at it: ls -l '{path}'"
+        raise Unreadable(f"'{path}' cannot be read: {error.strerror}", look) from None
     try:
         return parsed(text, kind)
+    except _NewerVersion as error:
+        raise Newer(
+            f"'{path}' cannot be understood: {error}", "install that version again: sudo make install"
+        ) from None
     except ValueError as error:
-        raise Unreadable(f"'{path}' cannot be understood: {error}", f"look at it: cat '{path}'") from None
+        look = remedy or f"look at it: cat '{path}'"
+        raise Unreadable(f"'{path}' cannot be understood: {error}", look) from None
+
+
+class _NewerVersion(ValueError):
+    pass
 
 
 def parsed(text: bytes, kind: type[_Held]) -> _Held:
@@ -71,8 +89,18 @@ def parsed(text: bytes, kind: type[_Held]) -> _Held:
     if type(version) is not int or version < 1:
         raise ValueError("its version is no number")
     if version > VERSION:
-        raise ValueError(f"a newer version of this suite has written it (version {version}, known is {VERSION})")
+        raise _NewerVersion(f"a newer version of this suite has written it (version {version}, known is {VERSION})")
     return kind(**_checked(raw, kind))
+
+
+def instant(text: str) -> datetime:
+    """Given an instant in ISO 8601, return it. Raise ValueError where it has no zone, or the calendar ends near it."""
+    found = datetime.fromisoformat(text)
+    if found.utcoffset() is None:
+        raise ValueError("its time has no zone")
+    if not 1 < found.year < 9999:
+        raise ValueError("its time is out of the range of the calendar")
+    return found
 
 
 def _checked(raw: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
@@ -95,4 +123,6 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, list) and all(_fits(one, inner[0]) for one in value)
     if origin is dict:
         return isinstance(value, dict) and all(_fits(one, inner[1]) for one in value.values())
+    if hint is str and isinstance(value, str):
+        return not _HALF.search(value)
     return type(value) is hint  # a truth is no number here

@@ -105,6 +105,14 @@ def parse_history(text: str) -> tuple[Switch, ...]:
     return tuple(switches)
 
 
+def history_of(timeline: int, data: bytes) -> tuple[Switch, ...]:
+    """Given the history file of a timeline, return what parse_history() does. Raise ValueError where it is not its."""
+    switches = parse_history(data.decode("ascii", "replace"))
+    if not switches or not 0 < switches[-1].timeline < timeline:
+        raise ValueError(f"it does not say where timeline {timeline} comes from")
+    return switches
+
+
 def newest_timeline(
     begun: Segment, histories: Mapping[int, Sequence[Switch]], segment_bytes: int = SEGMENT_BYTES
 ) -> int:

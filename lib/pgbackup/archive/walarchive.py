@@ -23,6 +23,7 @@ from pgbackup.errors import BackupBad, NoBackup
 
 TOP = "pitr"
 SET_UP = "begin one: sudo setup-wal-archiving.sh TARGET"
+_WRITE_ANEW = "write it anew; what is archived stays: sudo setup-wal-archiving.sh TARGET"
 _STATE, _RECEIVER = "archive.json", "receiver.json"
 
 
@@ -55,6 +56,8 @@ class State:
         """Raise ValueError for what no set-up agrees."""
         if self.segment_bytes not in (1 << power for power in range(20, 31)):
             raise ValueError("its segment_bytes are no size of segments")
+        if self.image.startswith("-") or not self.owner:
+            raise ValueError("its image or its owner is none")
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,13 @@ class Receiver:
         """Raise ValueError for what no receiver says."""
         if (self.confirmed_lsn == "") != (self.confirmed_time == ""):
             raise ValueError("it confirms a time or a position alone")
-        if self.confirmed and self.confirmed.time.utcoffset() is None:
-            raise ValueError("its time has no zone")
+        _ = self.confirmed
 
     @property
     def confirmed(self) -> Confirmed | None:
         if not self.confirmed_lsn:
             return None
-        return Confirmed(datetime.fromisoformat(self.confirmed_time), wal.parse_lsn(self.confirmed_lsn))
+        return Confirmed(statefile.instant(self.confirmed_time), wal.parse_lsn(self.confirmed_lsn))
 
 
 def path_of(backup_dir: Path, directory: str) -> Path:
@@ -110,7 +112,18 @@ def write_state(places: Places, state: State) -> None:
 
 def read_state(places: Places) -> State | None:
     """What the set-up has agreed. Raise Unreadable: without it nothing of the archive can be understood."""
-    return statefile.read(places.top, _STATE, State)
+    return statefile.read(
+        places.top, _STATE, State, "write it anew, what is archived stays: sudo setup-wal-archiving.sh TARGET"
+    )
+
+
+def origin(places: Places) -> tuple[int, int] | None:
+    """The cluster that the newest segment that can be read is of, and the size of its segments; None without one."""
+    for place in (places.receiving, places.wal):
+        for name in sorted(os.listdir(place.fd), reverse=True):
+            with suppress(BackupBad, OSError):
+                return walfile.origin(place, name)
+    return None
 
 
 def write_receiver(places: Places, receiver: Receiver) -> None:
@@ -163,7 +176,9 @@ def wanted(places: Places, segment_bytes: int) -> Segment | None:
 
 
 def histories(places: Places) -> dict[int, tuple[Switch, ...]]:
-    """Where each timeline comes from. Raise BackupBad, naming the file, for one of which no whole copy is there."""
+    """Where each timeline comes from. Raise BackupBad, naming the file, for one of which no whole copy is there, and
+    PermissionError.
+    """
     found: dict[int, tuple[Switch, ...]] = {}
     damaged: dict[int, str] = {}
     for place in (places.wal, places.receiving):
@@ -174,8 +189,10 @@ def histories(places: Places) -> dict[int, tuple[Switch, ...]]:
             try:
                 data = walfile.read(place, name)
                 if data is not None:
-                    found[timeline] = wal.parse_history(data.decode("ascii", "replace"))
-            except (BackupBad, ValueError) as error:
+                    found[timeline] = wal.history_of(timeline, data)
+            except PermissionError:
+                raise
+            except (BackupBad, ValueError, OSError) as error:
                 damaged[timeline] = f"'{place.path / name}' is damaged: {error}"
     for timeline, reason in damaged.items():
         if timeline not in found:
@@ -186,34 +203,49 @@ def histories(places: Places) -> dict[int, tuple[Switch, ...]]:
 def hand_out(places: Places, state: State, name: str) -> bytes | None:
     """Return a segment or history file as restore_command wants it; None where there is none.
 
-    A finished segment is preferred to an unfinished one. Raise BackupBad, naming the file, where it is damaged or of
-    another cluster.
+    A finished segment is preferred to an unfinished one, and is never replaced by it; a damaged file by another whole
+    copy. Raise BackupBad, naming the file, where there is none, or where it is of another cluster.
     """
     segment = wal.parse_segment(name, state.segment_bytes)
     if segment is None and wal.parse_history_name(name) is None:
         return None
     unfinished = [(places.receiving, name + wal.PARTIAL), (places.wal, name + wal.PARTIAL + COMPRESSED)]
-    choices = [(places.wal, name + COMPRESSED), (places.receiving, name), *(unfinished if segment else [])]
+    whole = [(places.wal, name + COMPRESSED), (places.receiving, name)]
+    choices = [*whole, *(unfinished if segment else [])]
+    bad = ""
     for place, file in choices * 2:  # twice, for meanwhile the receiver moves files from one place to the other
+        if bad and (place, file) not in whole:
+            continue
         try:
             content = None if walfile.is_blank(place, file) else walfile.read(place, file)
             if content is not None:
-                if segment:
-                    walfile.check_header(content, segment, state.system)
+                _check(content, name, segment, state)
                 return content
-        except BackupBad as bad:
-            raise BackupBad(
-                f"'{place.path / file}' is bad: {bad.message}", "verify-backups.sh tells what else is"
-            ) from None
+        except (BackupBad, ValueError) as error:
+            bad = bad or f"'{place.path / file}' is bad: {error}"
+    if bad:
+        raise BackupBad(bad, "verify-backups.sh tells what else is")
     return None
 
 
-def drop_blank(places: Places, segment_bytes: int) -> None:
-    """Remove an unfinished segment that pg_receivewal was still filling with zeros when it was killed.
+def _check(content: bytes, name: str, segment: Segment | None, state: State) -> None:
+    """Raise BackupBad or ValueError for what is not what its name says."""
+    if segment:
+        walfile.check_header(content, segment, state.system)
+    elif timeline := wal.parse_history_name(name):
+        wal.history_of(timeline, content)
 
-    It refuses to go on with one (pg_receivewal.c, FindStreamingStart and open_walfile: 0 bytes or a whole segment).
+
+def drop_blank(places: Places, segment_bytes: int) -> None:
+    """Remove an unfinished segment that pg_receivewal was still filling with zeros when it was killed, and a damaged
+    history file.
+
+    It refuses to go on with the former (pg_receivewal.c, FindStreamingStart and open_walfile: 0 bytes or a whole
+    segment), and fetches the latter anew where it is not there (receivelog.c, existsTimeLineHistoryFile).
     """
     for name in os.listdir(places.receiving.fd):
+        if (timeline := wal.parse_history_name(name)) and not _is_history(places.receiving, name, timeline):
+            os.unlink(name, dir_fd=places.receiving.fd)
         if wal.parse_segment(name.removesuffix(wal.PARTIAL), segment_bytes) and walfile.is_blank(
             places.receiving, name
         ):
@@ -245,8 +277,23 @@ def _put_away(places: Places, state: State, name: str, *, moved: bool) -> None:
     begin, length = walfile.head(places.receiving, name)
     if segment:
         walfile.check_header(begin, segment, state.system, length)
+    elif timeline := wal.parse_history_name(name):
+        if not _is_history(places.receiving, name, timeline):
+            return  # the next receiver fetches it anew
+        if not _is_history(places.wal, name + COMPRESSED, timeline):
+            with suppress(FileNotFoundError):
+                os.unlink(name + COMPRESSED, dir_fd=places.wal.fd)
     written = os.stat(name, dir_fd=places.receiving.fd, follow_symlinks=False)
     final = walfile.store(places.wal, name, lambda: walfile.pieces(places.receiving, name))
     os.utime(final, ns=(written.st_atime_ns, written.st_mtime_ns), dir_fd=places.wal.fd, follow_symlinks=False)
     if segment or moved:
         os.unlink(name, dir_fd=places.receiving.fd)
+
+
+def _is_history(place: Folder, name: str, timeline: int) -> bool:
+    """Whether that file is the history of that timeline; false where there is none."""
+    try:
+        wal.history_of(timeline, walfile.read(place, name) or b"")
+    except (BackupBad, ValueError):
+        return False
+    return True

@@ -54,6 +54,17 @@ def _header(data: bytes) -> tuple[int, int, int, int]:
     return timeline, position, system, size
 
 
+def origin(folder: Folder, name: str) -> tuple[int, int]:
+    """The cluster that a segment is of, and the size of its segments. Raise BackupBad for no segment, and OSError."""
+    head = bytearray()
+    for piece in pieces(folder, name):
+        head += piece
+        if len(head) >= _HEADER.size:
+            break
+    _timeline, _position, system, size = _header(bytes(head))
+    return system, size
+
+
 def is_blank(folder: Folder, name: str) -> bool:
     """Whether no WAL has been written yet into an unfinished segment: pg_receivewal fills it with zeros before."""
     if not name.endswith(wal.PARTIAL):

@@ -261,7 +261,10 @@ def _expire(job: Job, archive: Archive, now: datetime) -> None:
         # What cannot be read may be what the oldest WAL is needed for.
         reason = "; ".join(f"'{name}': {why}" for name, why in archive.wrong.items())
         job.log.warning(job.target.name, "wal.kept", reason=f"nothing expires: {reason}")
-        job.reporter.warn(f"{job.target.name}: warning: no WAL and no base backup expires: {reason}")
+        job.reporter.warn(
+            f"{job.target.name}: warning: no WAL and no base backup expires: {reason}; mend it, or move it out of"
+            f" '{places.base.path}'"
+        )
         return
     bases = list(archive.names.values())
     gone = window.expired(bases, job.settings.retention_days, now)

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 
 from pgbackup import interrupt, proc
 from pgbackup.archive import folder, recoverable, wal, walarchive
+from pgbackup.archive.statefile import Newer, Unreadable
 from pgbackup.archive.wal import Segment
 from pgbackup.archive.walarchive import Places, Receiver, State
 from pgbackup.commands import archiving, base
@@ -17,7 +18,7 @@ from pgbackup.commands.archiving import INSIDE
 from pgbackup.commands.job import Job
 from pgbackup.database import failures, replication
 from pgbackup.database.sidecar import Sidecar
-from pgbackup.errors import ConfigurationError, Interrupted, LockHeld, SuiteError
+from pgbackup.errors import BackupBad, ConfigurationError, Interrupted, LockHeld, SuiteError
 
 _PUT_AWAY_SECONDS = 1.0
 _ASK_SECONDS = 10.0
@@ -57,7 +58,7 @@ def receive(job: Job, places: Places, state: State) -> None:
     failed = 0
     with ThreadPoolExecutor(1) as pool:
         attendance = Attendance(job, places, state, pool)
-        while _is_on(places):
+        while _is_on(attendance):
             begun = time.monotonic()
             try:
                 archiving.sweep(job)
@@ -76,9 +77,22 @@ def receive(job: Job, places: Places, state: State) -> None:
             _rest(_PAUSES_SECONDS[min(failed, len(_PAUSES_SECONDS) - 1)])
 
 
-def _is_on(places: Places) -> bool:
-    """Whether this archive still wants WAL: the set-up may have switched it off, or moved it away."""
-    state = walarchive.read_state(places)
+def _is_on(attendance: Attendance) -> bool:
+    """Whether this archive still wants WAL: the set-up may have switched it off, or moved it away.
+
+    The set-up writes its file in one step: one that is damaged says nothing of that, and is written anew as it was
+    agreed. Raise Newer.
+    """
+    places = attendance.places
+    try:
+        state = walarchive.read_state(places)
+    except Newer:
+        raise
+    except Unreadable as error:
+        attendance.job.log.warning(attendance.job.target.name, "wal.state-damaged", reason=error.message)
+        state = attendance.state
+        with suppress(OSError):
+            walarchive.write_state(places, state)
     return state is not None and state.active and places.top.reachable()
 
 
@@ -136,7 +150,7 @@ def _attend(attendance: Attendance, client: Sidecar, program: proc.Program) -> N
     job, places, state = attendance.job, attendance.places, attendance.state
     ask_at, unanswered, seldom = 0.0, 0, False
     pending: tuple[datetime, int] | None = None
-    while program.status is None and _is_on(places):
+    while program.status is None and _is_on(attendance):
         interrupt.check()
         walarchive.put_away(places, state)
         if time.monotonic() >= ask_at:
@@ -182,7 +196,12 @@ def _see_to_a_base(attendance: Attendance) -> None:
     if now < attendance.look_at:
         return
     attendance.look_at = now + _LOOK_SECONDS
-    if recoverable.broken_off(recoverable.look(attendance.places)):
+    try:
+        problem = recoverable.broken_off(recoverable.look(attendance.places))
+    except BackupBad as error:  # a history file; WAL is to be received all the same
+        attendance.note(base_trouble=error.message)
+        return
+    if problem:
         attendance.making = attendance.pool.submit(base.back_up, attendance.job, attendance.places, None)
 
 

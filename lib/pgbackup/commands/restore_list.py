@@ -79,8 +79,8 @@ def past(settings: Settings, target: Target) -> Result:
     rows = [
         [
             str(record.get("started")), str(record.get("who")), str(record.get("action")),
-            str(record.get("outcome")), f"{record.get('rows', 0):,}",
-            f"{sum(record.get('seconds', {}).values()):.1f}", f"{record.get('downtime_seconds', 0):.1f}",
+            str(record.get("outcome")), f"{_number(record.get('rows')):,.0f}",
+            f"{_seconds(record.get('seconds')):.1f}", f"{_number(record.get('downtime_seconds')):.1f}",
             str(record.get("file")),
         ]
         for record in records
@@ -88,3 +88,12 @@ def past(settings: Settings, target: Target) -> Result:
     heads = ["started (UTC)", "who", "what", "outcome", "rows", "seconds", "downtime", "file"]
     lines = table(heads, rows, right=(4, 5, 6)) if rows else [f"nothing was restored into '{target.database}' yet"]
     return Result(0, lines, document("restore --history", 0, database=target.database, restores=records))
+
+
+def _number(value: object) -> float:
+    """What stands where a number should, in a file that anybody may have edited."""
+    return value if isinstance(value, int | float) else 0
+
+
+def _seconds(phases: object) -> float:
+    return sum(map(_number, phases.values())) if isinstance(phases, dict) else 0

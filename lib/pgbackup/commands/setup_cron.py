@@ -54,29 +54,41 @@ def set_up(settings: Settings, root: Path, options: Options) -> Result:
 
 
 def take_down(root: Path, options: Options) -> Result:
-    """Remove the job from the crontab, and the log's rotation unless others run backups. Nothing there: no error."""
+    """Remove the job from the crontab, and the log's rotation unless others run backups. Nothing there: no error.
+
+    Without --user: from the crontab of whoever has it.
+    """
     environment = proc.environment(os.environ)
-    user = options.user or accounts.DEFAULT
     script = root / "scripts" / "backup-postgres.sh"
+    user = options.user or accounts.DEFAULT
     with setup.alone():
-        before = crontab.read(user, environment) if crontab.installed() and accounts.exists(user) else ""
-        after = crontab.removed(before, script)
-        changes = [crontab.change(user, before, after)]
-        if not (units.DIRECTORY / units.TIMER).exists() and not crontab.strangers(after, script):
+        known = crontab.installed() and accounts.exists(user)
+        crontabs = {user: crontab.read(user, environment) if known else ""}
+        if options.user is None and crontab.installed():
+            crontabs |= crontab.holders(script, "", environment)
+        changes = [crontab.change(one, text, crontab.removed(text, script)) for one, text in crontabs.items()]
+        had = [one for one, change in zip(crontabs, changes, strict=True) if change.before != change.after]
+        left = [line for change in changes for line in crontab.strangers(change.after or "", script)]
+        if not (units.DIRECTORY / units.TIMER).exists() and not left:
             changes.append(rotation.taking_down())
         if not options.dry_run:
-            if after != before:
-                crontab.write(user, after, environment)
-            for change in changes[1:]:
+            crontab.apply(changes, environment)
+            for change in changes[len(crontabs) :]:
                 installed.apply(change)
-    had = "cron no longer runs the backup" if after != before else "cron did not run the backup"
-    return setup.told(SCRIPT, options, changes, [f"{had} as '{user}'"], [])
+    names = ", ".join(f"'{one}'" for one in had or [user])
+    done = f"cron no longer runs the backup as {names}" if had else f"cron did not run the backup as {names}"
+    return setup.told(SCRIPT, options, changes, [done], [])
 
 
 def _warnings(before: str, script: Path, account: Account, environment: Mapping[str, str]) -> list[str]:
     found = [
         f"another '{script.name}' stays in the crontab of '{account.name}': {line}"
         for line in crontab.strangers(before, script)
+    ]
+    found += [
+        f"the crontab of '{other}' starts the backup as well; to end that: sudo {SCRIPT} --uninstall --user {other}"
+        for other in crontab.holders(script, "", environment)
+        if other != account.name
     ]
     if systemctl.is_enabled(units.TIMER, environment):
         found.append(

@@ -72,7 +72,8 @@ def _set_up(job: Job, root: Path, options: Options, told: Told) -> None:
 
 def _set_up_on(ask: Client, job: Job, root: Path, options: Options, told: Told) -> None:
     target, settings = job.target, job.settings
-    account = accounts.find(options.user or wal_service.user() or accounts.DEFAULT)
+    known = wal_service.user(root, target.name, job.environment)
+    account = accounts.find(options.user or known or accounts.DEFAULT)
     path = walarchive.path_of(settings.backup_dir, target.directory)
     accounts.check_directories([settings.backup_dir, path.parent, path], account)
     server = replication.look(ask, target.name)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pgbackup.archive import walarchive
+from pgbackup.archive import basestore, walarchive
+from pgbackup.archive.statefile import Newer, Unreadable
 from pgbackup.archive.walarchive import Places, State
 from pgbackup.archive.window import Confirmed
 from pgbackup.commands.job import Job
@@ -16,11 +17,31 @@ from pgbackup.errors import ConfigurationError, PermissionDenied, Unavailable
 
 
 def known(settings: Settings, target: Target) -> tuple[State | None, Confirmed | None]:
-    """What an earlier set-up has left, and how far its archive reaches."""
+    """What an earlier set-up has left, and how far its archive reaches. Raise Newer.
+
+    Where its file is damaged, the archive itself says whose it is; an empty one is nobody's.
+    """
     if not walarchive.path_of(settings.backup_dir, target.directory).is_dir():
         return None, None
     with walarchive.opened(settings.backup_dir, target.directory, create=True) as places:
-        return walarchive.read_state(places), walarchive.read_confirmed(places)
+        confirmed = walarchive.read_confirmed(places)
+        try:
+            return walarchive.read_state(places), confirmed
+        except Newer:
+            raise
+        except Unreadable:
+            return _guessed(places, target.name), confirmed
+
+
+def _guessed(places: Places, owner: str) -> State | None:
+    """What archive.json would say, as far as segments and base backups do; None without a segment. owner: who asks."""
+    found = walarchive.origin(places)
+    if found is None:
+        return None
+    system, segment_bytes = found
+    bases, _ = basestore.listing(places.base, segment_bytes)
+    image, major = next(((record.image, record.major) for _, record in reversed(bases.values())), ("", 0))
+    return State(owner, system, image, major, segment_bytes, keep_was_set=False, active=True)
 
 
 def refuse_others(target: Target, state: State | None, server: Server, *, known: bool) -> None:

@@ -7,9 +7,11 @@ All lines but the suite's own are kept byte for byte. Its own is found by the sc
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from pgbackup import proc
@@ -18,6 +20,9 @@ from pgbackup.host.installed import Change
 
 _SECONDS = 30
 _SPOOL = Path("/var/spool/cron/crontabs")
+_SPOOLS = (_SPOOL, Path("/var/spool/cron"), Path("/var/spool/cron/tabs"))  # Debian's, Red Hat's, SUSE's
+_OF = "crontab of "
+_BACKUP_DIR = re.compile(r"(?<!\S)BACKUP_DIR=(?:'[^']*'|\"[^\"]*\"|\\.|[^\s'\"\\])*")
 _JOB = re.compile(r"[ \t]*(?P<when>@\S+|[0-9*~]\S*(?:[ \t]+\S+){4})[ \t]+(?P<command>\S.*)")
 
 
@@ -76,6 +81,15 @@ def added(text: str, script: Path, line: str, cron: str | None, argument: str = 
     return "".join(kept)
 
 
+def redirected(text: str, script: Path, backup_dir: Path, argument: str) -> str:
+    """Return the crontab `text` with another BACKUP_DIR in those of the suite's jobs that set one."""
+    ours = "BACKUP_DIR=" + shlex.quote(str(backup_dir)).replace("%", r"\%")
+    return "".join(
+        _BACKUP_DIR.sub(lambda _found: ours, line, count=1) if _starts(line, script, argument) else line
+        for line in _lines(text)
+    )
+
+
 def removed(text: str, script: Path, argument: str = "") -> str:
     """Return the crontab `text` without the suite's jobs."""
     return "".join(line for line in _lines(text) if not _starts(line, script, argument))
@@ -102,21 +116,29 @@ def _rescheduled(line: str, cron: str) -> str:
 
 def change(user: str, before: str, after: str) -> Change:
     """What is to become of a user's crontab; '' is none. Pure."""
-    return Change(Path(f"crontab of {user}"), before or None, after or None)
+    return Change(Path(_OF + user), before or None, after or None)
 
 
-def user_of(change: Change) -> str:
-    """Whose crontab a change of change() is of. Pure."""
-    return str(change.path).removeprefix("crontab of ")
+def apply(changes: Iterable[Change], environment: Mapping[str, str]) -> None:
+    """Write those of the changes that are a crontab's. Raise IoFailed as write() does."""
+    for one in changes:
+        user = str(one.path).removeprefix(_OF)
+        if user != str(one.path) and one.after != one.before:
+            write(user, one.after or "", environment)
 
 
-def holders(script: Path, argument: str, environment: Mapping[str, str]) -> list[str]:
-    """The users in whose crontabs jobs start this script, as far as this account may look; none without cron."""
-    try:
-        users = sorted(path.name for path in _SPOOL.iterdir()) if installed() else []
-    except OSError:
-        return []
-    return [user for user in users if jobs_of(read(user, environment), script, argument)]
+def holders(script: Path, argument: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """The accounts that start the script, and their crontabs: whoever was named when it was set up, at some time."""
+    found = {}
+    for user in sorted(
+        {path.name for spool in _SPOOLS if spool.is_dir() for path in spool.iterdir() if path.is_file()}
+    ):
+        with suppress(KeyError, PermissionDenied):
+            pwd.getpwnam(user)
+            text = read(user, environment)
+            if jobs_of(text, script, argument):
+                found[user] = text
+    return found
 
 
 def installed() -> bool:

@@ -13,9 +13,19 @@ from pgbackup.host.installed import Change
 _WANTS = units.DIRECTORY / "multi-user.target.wants"
 
 
-def user() -> str | None:
-    """The account that the installed unit runs as, None where there is none."""
-    return units.user_of(installed.read(units.DIRECTORY / units.WAL_SERVICE))
+def user(root: Path, name: str, environment: Mapping[str, str]) -> str | None:
+    """The account that the receiver runs as: the installed unit's, else whose crontab starts it; None for nobody."""
+    if of_unit := units.user_of(installed.read(units.DIRECTORY / units.WAL_SERVICE)):
+        return of_unit
+    return next(iter(_holders(root, name, environment)), None)
+
+
+def _holders(root: Path, name: str, environment: Mapping[str, str]) -> dict[str, str]:
+    return crontab.holders(_script(root), name, environment) if crontab.installed() else {}
+
+
+def _script(root: Path) -> Path:
+    return root / "scripts" / "receive-wal.sh"
 
 
 def instance(name: str) -> str:
@@ -31,43 +41,36 @@ def setting_up(
     asked_user: str | None,
     environment: Mapping[str, str],
 ) -> list[Change]:
-    """What is to be changed on this host. Raise SuiteError where that cannot be: no cron, a unit that is masked."""
-    if systemctl.running():
+    """What is to be changed on this host. Raise SuiteError where that cannot be: no cron, a unit that is masked.
+
+    A job of cron that is there gets the present BACKUP_DIR. In the crontab of another account it goes, and where
+    systemd does it now.
+    """
+    script, by_systemd = _script(root), systemctl.running()
+    holders = _holders(root, name, environment)
+    gone = [
+        crontab.change(user, text, crontab.removed(text, script, name))
+        for user, text in holders.items()
+        if by_systemd or user != account.name
+    ]
+    if by_systemd:
         host = units.host_of(settings, root, account.name)
-        return [units.change_of(units.WAL_SERVICE, host, None, asked_user)]
-    script = root / "scripts" / "receive-wal.sh"
+        return [units.change_of(units.WAL_SERVICE, host, None, asked_user), *gone]
     for path in (script, settings.backup_dir):
         units.check_path(path)
     before = crontab.read(account.name, environment)
     line = crontab.watchdog(settings.backup_dir, script, name)
-    directory = crontab.command_of(line).split(" ")[0]
-    is_other = any(directory not in crontab.command_of(old).split(" ") for old in crontab.jobs_of(before, script, name))
-    kept = crontab.removed(before, script, name) if is_other else before  # a receiver into another BACKUP_DIR
-    changes = [crontab.change(account.name, before, crontab.added(kept, script, line, None, name))]
-    others = [user for user in crontab.holders(script, name, environment) if user != account.name]
-    return changes + [_without(user, script, name, environment) for user in others]
-
-
-def _without(user: str, script: Path, name: str, environment: Mapping[str, str]) -> Change:
-    before = crontab.read(user, environment)
-    return crontab.change(user, before, crontab.removed(before, script, name))
+    after = crontab.redirected(before, script, settings.backup_dir, name)
+    return [crontab.change(account.name, before, crontab.added(after, script, line, None, name)), *gone]
 
 
 def start(changes: Sequence[Change], name: str, environment: Mapping[str, str]) -> None:
     """Make the changes and let the receiver run. Raise IoFailed or Unavailable."""
+    crontab.apply(changes, environment)
     if systemctl.running():
-        units.apply(changes, environment)
+        units.apply([change for change in changes if change.path.is_absolute()], environment)
         systemctl.call("enable", instance(name), environment=environment)
         systemctl.call("restart", instance(name), environment=environment)
-        return
-    _write(changes, environment)
-
-
-def _write(changes: Sequence[Change], environment: Mapping[str, str]) -> None:
-    """Those of them that are of crontabs."""
-    for change in changes:
-        if not change.path.is_absolute() and change.after != change.before:
-            crontab.write(crontab.user_of(change), change.after or "", environment)
 
 
 def stop(name: str, environment: Mapping[str, str]) -> None:
@@ -77,11 +80,11 @@ def stop(name: str, environment: Mapping[str, str]) -> None:
 
 
 def taking_down(root: Path, name: str, environment: Mapping[str, str]) -> list[Change]:
-    """What is to be removed of this host: the unit only with its last receiver, and a job from whosever crontab."""
+    """What is to be removed of this host: the unit only with its last receiver, jobs of cron whoever has them."""
     changes: list[Change]
     changes, _ = units.removals([] if _others(name) else [units.WAL_SERVICE], root)
-    script = root / "scripts" / "receive-wal.sh"
-    changes += [_without(user, script, name, environment) for user in crontab.holders(script, name, environment)]
+    for user, before in _holders(root, name, environment).items():
+        changes.append(crontab.change(user, before, crontab.removed(before, _script(root), name)))
     return [change for change in changes if change.before != change.after]
 
 
@@ -103,7 +106,7 @@ def remove(changes: Sequence[Change], name: str, environment: Mapping[str, str])
     if systemctl.running() and (_WANTS / instance(name)).is_symlink():
         systemctl.call("disable", "--now", instance(name), environment=environment)
     units.apply([change for change in changes if change.path.is_absolute()], environment)
-    _write(changes, environment)
+    crontab.apply(changes, environment)
 
 
 def warnings(changes: Sequence[Change], root: Path) -> list[str]:
