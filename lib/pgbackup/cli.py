@@ -13,6 +13,7 @@ from pgbackup import arguments, config, interrupt
 from pgbackup.commands import (
     backup,
     backup_plan,
+    lost_settings,
     moments,
     prepare,
     receive_run,
@@ -88,7 +89,7 @@ def _backup(options: argparse.Namespace) -> tuple[Result, argparse.Namespace]:
         "BACKUP_JOBS": options.jobs,
     }
     settings = config.with_client(_settings(overrides), options.client)
-    targets = settings.chosen(tuple(options.names))
+    targets = lost_settings.chosen(settings, tuple(options.names))
     if options.dry_run:
         return backup_plan.plan(settings, targets), options
     return backup.run(settings, targets, quiet=options.quiet), options
@@ -102,7 +103,7 @@ def _verify(options: argparse.Namespace) -> tuple[Result, argparse.Namespace]:
     if not 0 < hours < 1e6:
         raise UsageError(f"--max-age {options.max_age!r} must be a number of hours above 0", "for example --max-age 26")
     settings = _settings({})
-    targets = settings.chosen(tuple(options.names))
+    targets = lost_settings.chosen(settings, tuple(options.names))
     return verify.run(settings, targets, max_age_hours=hours, quiet=options.quiet), options
 
 
@@ -110,7 +111,7 @@ def _restore(options: argparse.Namespace) -> tuple[Result, argparse.Namespace]:
     action = _restore_action(options)
     aim = _aim(options)
     settings = config.with_client(_settings({}), options.client)
-    (target,) = settings.chosen((options.target,))
+    (target,) = lost_settings.chosen(settings, (options.target,))
     archive = options.archive or target.directory
     if action == "window":
         return restore_window.show(settings, target, archive), options

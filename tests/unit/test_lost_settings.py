@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pgbackup import config
-from pgbackup.archive import folder, names, unclaimed
+from pgbackup import cli, config
+from pgbackup.archive import folder, names, unclaimed, walarchive
 from pgbackup.archive.unclaimed import Unclaimed
-from pgbackup.commands import lost_settings, restore_list, verify
+from pgbackup.commands import lost_settings, restore_list, restore_run, restore_window, verify
+from pgbackup.commands.job import Job
+from pgbackup.commands.restore_record import Record
 from pgbackup.config import Settings
+from pgbackup.errors import NoBackup, SuiteError, Unavailable
 
 from tests.support import backup_files
 
@@ -91,6 +96,52 @@ def test_what_the_hint_says_are_settings_under_which_they_are_found(tmp_path: Pa
     known = config.load({}, tmp_path / ".env", {"BACKUP_DIR": str(tmp_path)})
     assert restore_list.listing(known, known.targets[0]).document["files"]
     assert look(tmp_path, *((target.directory, target.database) for target in known.targets)) == []
+
+
+@pytest.mark.parametrize("verb", ["verify", "backup", "restore"])
+def test_a_name_that_only_the_lost_settings_had_is_answered_with_them(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    put(tmp_path, "pg15", "webshop_20240115_020000.sql.gz", **SHOP)
+    for key in [key for key in os.environ if key.startswith(("DATABASES", "AUTH_", "PAYMENT_"))]:
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("BACKUP_DIR", str(tmp_path))
+    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    assert cli.main([verb, "shop", *(["--list"] if verb == "restore" else [])]) == 64
+    said = capsys.readouterr().err
+    assert "there is no database 'shop' in DATABASES" in said and "\n  SHOP_CONTAINER=pg15\n" in said
+
+
+def test_a_restore_that_finds_neither_container_nor_backup_names_what_lies_there(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path, "pg15", "webshop_20240115_020000.sql.gz", **SHOP)
+
+    def fails(error: SuiteError) -> Callable[[Job, Record], object]:
+        def work(_job: Job, _record: Record) -> object:
+            raise error
+
+        return work
+
+    auth = settings.targets[0]
+    for error in (Unavailable("container 'postgres-a' is not there"), NoBackup("there is no file 'x'")):
+        result = restore_run.run(settings, auth, "restore", fails(error), quiet=True, dry=False)
+        assert result.status == error.status
+        assert error.message in capsys.readouterr().err
+        assert "'webshop' lies in" in result.document["outcome"] and "SHOP_CONTAINER=pg15" in result.document["hint"]
+    put(tmp_path, "postgres-a", "auth_db_20240115_020000.sql.gz")
+    result = restore_run.run(settings, auth, "restore", fails(NoBackup("there is no file 'x'")), quiet=True, dry=False)
+    assert result.document["outcome"] == "there is no file 'x'"
+
+
+def test_a_wal_archive_that_is_not_there_is_told_with_those_that_are(tmp_path: Path, settings: Settings) -> None:
+    with pytest.raises(NoBackup) as caught:
+        restore_window.show(settings, settings.targets[0], "postgres-a")
+    assert caught.value.hint == walarchive.SET_UP
+    (tmp_path / "pitr" / "pg15").mkdir(parents=True)
+    with pytest.raises(NoBackup) as caught:
+        restore_window.show(settings, settings.targets[0], "postgres-a")
+    assert "the archives pg15: --archive NAME" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(

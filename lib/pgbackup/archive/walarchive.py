@@ -90,12 +90,22 @@ def path_of(backup_dir: Path, directory: str) -> Path:
     return backup_dir / TOP / directory
 
 
+def _instead(top: Path) -> str:
+    """What to do where an archive is not there: others may be, of a database whose settings are lost."""
+    try:
+        names = sorted(each.name for each in top.iterdir() if each.is_dir() and not each.name.startswith("."))
+    except OSError:
+        names = []
+    there = f"there are the archives {', '.join(names[:5])}: --archive NAME takes one; else " if names else ""
+    return there + SET_UP
+
+
 @contextmanager
 def opened(backup_dir: Path, directory: str, *, create: bool) -> Iterator[Places]:
     """Open the archive; its directories are made if `create`. Raise NoBackup where there is none."""
     path = path_of(backup_dir, directory)
     if not create and not path.is_dir():
-        raise NoBackup(f"there is no WAL archive in '{path}'", SET_UP)
+        raise NoBackup(f"there is no WAL archive in '{path}'", _instead(path.parent))
     with ExitStack() as stack:
         if create:
             stack.enter_context(folder.opened(path.parent, create=True))

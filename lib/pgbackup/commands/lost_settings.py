@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,7 @@ from pgbackup.archive import catalog, folder, unclaimed
 from pgbackup.archive.folder import Folder
 from pgbackup.archive.unclaimed import Unclaimed
 from pgbackup.config import Settings, Target
-from pgbackup.errors import SuiteError
+from pgbackup.errors import SuiteError, UsageError
 
 _MOST_TOLD = 10
 
@@ -30,6 +31,20 @@ def instead_of(settings: Settings, target: Target, top: Folder) -> list[Unclaime
     except SuiteError:
         pass
     return found(settings, top)
+
+
+def chosen(settings: Settings, names: tuple[str, ...]) -> tuple[Target, ...]:
+    """The targets that the command line names: see Settings.chosen().
+
+    A name that the settings do not have may be one that they had: what lies in BACKUP_DIR is told with it.
+    """
+    try:
+        return settings.chosen(names)
+    except UsageError as error:
+        with suppress(SuiteError), folder.opened(settings.backup_dir, create=False, top=True) as top:
+            if some := found(settings, top):
+                error.message, error.hint = "; ".join([error.message, *told(top, some)]), hint(some)
+        raise
 
 
 def told(top: Folder, some: Sequence[Unclaimed]) -> list[str]:

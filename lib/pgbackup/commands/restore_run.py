@@ -13,7 +13,7 @@ from pgbackup.commands.job import Job, identity, looking
 from pgbackup.commands.restore_record import Record
 from pgbackup.commands.result import Result, document
 from pgbackup.config import Settings, Target
-from pgbackup.errors import NoBackup, SuiteError
+from pgbackup.errors import NoBackup, SuiteError, Unavailable
 from pgbackup.log import EventLog, say
 from pgbackup.progress import reporting
 
@@ -39,7 +39,9 @@ def run(
         except (SuiteError, OSError) as raised:
             error = raised if isinstance(raised, SuiteError) else folder.explained(raised, top.path / target.directory)
             record.status, record.outcome, record.hint = error.status, error.message, error.hint
-            if isinstance(error, NoBackup) and (others := lost_settings.instead_of(settings, target, top)):
+            # Without .env the defaults are asked for: a container that is not there, a file that is not there.
+            lost = isinstance(error, NoBackup | Unavailable) and not record.began
+            if lost and (others := lost_settings.instead_of(settings, target, top)):
                 record.outcome = "; ".join([error.message, *lost_settings.told(top, others)])
                 record.hint = lost_settings.hint(others)
             if record.swapped and not record.unwell:
