@@ -153,6 +153,34 @@ def test_what_is_no_plain_compressed_dump_is_refused_in_a_sentence_that_says_wha
     file.unlink()
 
 
+UNLOADABLE = {
+    "a value of another type": "CREATE TABLE public.z (n integer);\nCOPY public.z (n) FROM stdin;\nsEcReT\n\\.\n",
+    "the same key twice": (
+        "CREATE TABLE public.z (n text);\nCOPY public.z (n) FROM stdin;\nsEcReT\nsEcReT\n\\.\n\n"
+        "ALTER TABLE ONLY public.z ADD CONSTRAINT z_key PRIMARY KEY (n);\n"
+    ),
+    "a row that breaks a rule": (
+        "CREATE TABLE public.z (n text, CONSTRAINT z_rule CHECK (n <> 'sEcReT'));\n"
+        "COPY public.z (n) FROM stdin;\nsEcReT\n\\.\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("how", UNLOADABLE)
+def test_a_row_that_cannot_be_loaded_is_in_no_log_history_or_document(dumped: Dumped, how: str) -> None:
+    lab = dumped.lab
+    file = lab.directory / "auth_db_manual_20240101_000000.sql.gz"
+    mark = b"\n--\n-- PostgreSQL database dump complete\n"
+    file.write_bytes(gzip.compress(dumped.dump().replace(mark, b"\n" + UNLOADABLE[how].encode() + mark)))
+    ended = lab.restore("--yes", "--json", file.name)
+    assert not restores.failed(lab, ended, 65, dumped.old)
+    assert "could not be loaded" in ended.stderr
+    log, history = (lab.place.path / name for name in ("backup.log", "restore-history.jsonl"))
+    for written in (ended.stdout, log.read_text(), history.read_text()):
+        assert "could not be loaded: " in written and "sEcReT" not in written
+    file.unlink()
+
+
 REMEDIES = {
     "a cluster": lambda of: gzip.compress(of.dump("all")),
     "custom format": lambda of: of.dump("-Fc"),
