@@ -93,7 +93,7 @@ def test_all_else_about_databases_stays_refused(how: str) -> None:
     for size in SIZES:
         with pytest.raises(BackupBad, match="refused at line"):
             through(REFUSED[how], size)
-        refused, _ = guard.judged(cut(REFUSED[how], size), DumpScanner())
+        refused, _ = loadable.judged(cut(REFUSED[how], size), DumpScanner())
         assert refused is not None
 
 
@@ -101,7 +101,7 @@ def test_a_judge_goes_on_to_the_end_and_counts_what_the_scanner_alone_counts() -
     text = HEAD + b"SELECT 1;\n\\! x\n" + MADE + b"LOAD 'x';\n" + MADE
     for size in SIZES:
         judged, alone = DumpScanner(), DumpScanner()
-        refused, left_out = guard.judged(cut(text, size), judged)
+        refused, left_out = loadable.judged(cut(text, size), judged)
         alone.feed(text)
         alone.finish()
         judged.finish()

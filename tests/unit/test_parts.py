@@ -137,3 +137,13 @@ def test_what_psql_reads_differently_up_to_the_end_of_the_line_is_no_part_of_its
         parts = list(guard.parted(cut(line, size), DumpScanner(), apart=True))
         assert b"".join(part.text for part in parts) == line
         assert [part for part in parts if part.kind == guard.INDEX] == []
+
+
+@pytest.mark.parametrize("setting", [b"SET standard_conforming_strings = on;", b"SET client_encoding = 'LATIN1';"])
+def test_what_may_be_loaded_later_is_read_as_it_is_read_here(setting: bytes) -> None:
+    """An event trigger comes last, and must not come under another reading of strings than its own."""
+    comment = b"COMMENT ON EVENT TRIGGER x IS 'a\\' \\! touch x --';\n"
+    text = b"SET standard_conforming_strings = off;\nSELECT 1;\n" + comment + setting + b"\n"
+    for apart in (False, True):
+        with pytest.raises(BackupBad, match="a setting behind an event trigger"):
+            list(guard.parted([text], DumpScanner(), apart=apart))

@@ -32,6 +32,8 @@ from pgbackup.errors import BackupBad
 _HELD_BYTES = 1 << 20
 _COMMAND = {False: re.compile(rb"\\restrict ([A-Za-z0-9]+)\r?"), True: re.compile(rb"\\unrestrict ([A-Za-z0-9]+)\r?")}
 _BEGIN = b"begin"
+# What decides how a statement is read; see refusals.py for what of it is let through.
+_READING = ([b"standard_conforming_strings"], [b"client_encoding"])
 _HINT = "pg_dump writes no such thing; look at the file before you trust it"
 
 INDEX, SETTING = "index", "setting"
@@ -72,54 +74,23 @@ def guarded(pieces: Iterable[bytes], scanner: DumpScanner) -> Iterator[bytes]:
         yield part.text
 
 
-def judged(pieces: Iterable[bytes], scanner: DumpScanner) -> tuple[BackupBad | None, list[str]]:
-    """Feed all pieces to the scanner. Return why guarded() would refuse them, None if it would not, and what of them
-    it leaves out or changes for a new database.
-    """
-    guard = _Guard(scanner, apart=False)
-    found: list[BackupBad] = []
-
-    def refuse(bad: BackupBad) -> None:
-        found.append(bad)
-        scanner.on_mark = None
-
-    def mark(kind: str, position: int, excerpt: bytes) -> None:
-        try:
-            guard.mark(kind, position, excerpt)
-        except BackupBad as bad:  # the scanner goes on
-            refuse(bad)
-
-    scanner.on_mark = mark
-    for piece in pieces:
-        if found:
-            scanner.feed(piece)
-            continue
-        try:
-            guard.take(piece)
-        except BackupBad as bad:
-            refuse(bad)
-    if not found:
-        try:
-            guard.finish()
-        except BackupBad as bad:
-            refuse(bad)
-    return (found[0] if found else None), guard.adapter.left_out
-
-
 def parted(pieces: Iterable[bytes], scanner: DumpScanner, *, apart: bool) -> Iterator[Part]:
     """Do what guarded() does and say what each piece is. apart: yield settings and indexes as pieces of their own, too.
 
     That is only for what pg_dump has surely written: other scripts may rely on one session, or on a transaction.
     """
-    guard = _Guard(scanner, apart=apart)
+    guard = Guard(scanner, apart=apart)
     scanner.on_mark = guard.mark
     for piece in pieces:
         yield from guard.take(piece)
     yield from guard.finish()
 
 
-class _Guard:
-    """What has been seen so far. Positions count from the beginning of the dump."""
+class Guard:
+    """What has been seen so far. Positions count from the beginning of the dump.
+
+    To be set as the scanner's on_mark: mark. adapter: what it leaves out or changes.
+    """
 
     def __init__(self, scanner: DumpScanner, *, apart: bool) -> None:
         self._scanner = scanner
@@ -127,6 +98,7 @@ class _Guard:
         self._parts: list[tuple[int, int, str]] = []  # where each begins and ends that is to be a piece of its own
         self._is_partly_out = False  # the statement that has begun
         self._is_tied = False  # it began in a line that psql reads to its end in one session
+        self._is_moved = False  # a statement was given apart that may be loaded later than it stands here
         self.adapter = Adapter()
         self._statements = 0
         self._key = b""
@@ -140,7 +112,11 @@ class _Guard:
         self._lines = 0  # that lie before it
 
     def take(self, piece: bytes) -> list[Part]:
-        """Take the next piece and return what may go to psql now. Raise BackupBad; the scanner has the piece then."""
+        """Take the next piece and return what may go to psql now. Raise BackupBad."""
+        return self._release(self.walk(piece))
+
+    def walk(self, piece: bytes) -> int:
+        """Read the next piece and return up to where it may go to psql. Raise BackupBad; the scanner has it then."""
         scanner = self._scanner
         self._waiting += piece
         if (at := piece.find(b"\0")) >= 0:
@@ -150,7 +126,7 @@ class _Guard:
             at += scanner.sql_bytes - len(piece)
             raise self._refused(at, "a NUL byte, which no plain dump has (is it UTF-16?)")
         scanner.feed(piece)
-        return self._release(self._settled())
+        return self._settled()
 
     def finish(self) -> list[Part]:
         """The dump is over: return the rest. Raise BackupBad unless it is so between statements, `\restrict` ended."""
@@ -189,6 +165,8 @@ class _Guard:
                 self._replace(position + 1, len(text), change)
             elif reason := refusal(words, text, names_setter=self._scanner.names_setter, ended=True):
                 raise self._refused(position, f"a statement that {reason}: {_shown(text)}")
+            if self._is_moved and words[:1] == [b"set"] and words[1:2] in _READING:
+                raise self._refused(position, f"a setting behind an event trigger: {_shown(text)}")
             if part := self._kind():
                 self._part_ends(position, part)
             self._reconnected = False
@@ -204,6 +182,7 @@ class _Guard:
     def _part_ends(self, position: int, kind: str) -> None:
         if not self._is_partly_out:
             self._parts.append((self._held_from, position + 1, kind))
+            self._is_moved |= kind == EVENT_TRIGGER
         elif kind == SETTING:  # other sessions would not learn of it
             raise self._refused(position, "a setting behind rows or more than 1 MiB of comment")
 
@@ -283,14 +262,19 @@ class _Guard:
         """Take it out of what waits, edited."""
         if self._begin == 0 and self._waiting.startswith(BYTE_ORDER_MARK):
             self._edits.insert(0, (0, len(BYTE_ORDER_MARK), b""))
-        text = bytes(self._waiting[: until - self._begin])
-        self._lines += text.count(b"\n")
-        del self._waiting[: until - self._begin]
+        with memoryview(self._waiting) as waiting:
+            text = bytes(waiting[: until - self._begin])
         for start, stop, instead in reversed([edit for edit in self._edits if edit[0] < until]):
             text = text[: start - self._begin] + instead + text[stop - self._begin :]
+        self.skip(until)
+        return text
+
+    def skip(self, until: int) -> None:
+        """Let what lies before that position go."""
+        self._lines += self._waiting.count(b"\n", 0, until - self._begin)
+        del self._waiting[: until - self._begin]
         self._edits = [edit for edit in self._edits if edit[0] >= until]
         self._begin = until
-        return text
 
     def _odd(self, position: int, excerpt: bytes) -> BackupBad:
         what = f"text that psql may read in more than one way: {_shown(excerpt)}"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from pgbackup.archive import guard
 from pgbackup.archive.dumpfile import Contents, Reader
+from pgbackup.archive.guard import Guard
 from pgbackup.archive.sqldump import DumpScanner
 from pgbackup.errors import BackupBad
 
@@ -19,11 +19,45 @@ _BY_HAND = "load it by hand into a database that has the rest: gunzip -c FILE | 
 def read(descriptor: int, advance: Callable[[int], None] = lambda _bytes: None) -> tuple[Contents, BackupBad | None]:
     """Do what dumpfile.check() does. Return what the file holds, and why a restore would refuse it if it would."""
     reader = Reader(descriptor, advance)
-    refused, left_out = guard.judged(reader.pieces(), reader.scanner)
+    refused, left_out = judged(reader.pieces(), reader.scanner)
     contents = replace(reader.finished(), left_out=tuple(left_out))
     if not refused and not contents.manifest and (lacking := shortfall(reader.scanner)):
         refused = BackupBad(lacking, _BY_HAND)
     return contents, refused
+
+
+def judged(pieces: Iterable[bytes], scanner: DumpScanner) -> tuple[BackupBad | None, list[str]]:
+    """Feed all pieces to the scanner. Return why the guard would refuse them, None if it would not, and what of them
+    it leaves out or changes for a new database.
+    """
+    reading = Guard(scanner, apart=False)
+    found: list[BackupBad] = []
+
+    def refuse(bad: BackupBad) -> None:
+        found.append(bad)
+        scanner.on_mark = None
+
+    def mark(kind: str, position: int, excerpt: bytes) -> None:
+        try:
+            reading.mark(kind, position, excerpt)
+        except BackupBad as bad:  # the scanner goes on
+            refuse(bad)
+
+    scanner.on_mark = mark
+    for piece in pieces:
+        if found:
+            scanner.feed(piece)
+            continue
+        try:
+            reading.skip(reading.walk(piece))
+        except BackupBad as bad:
+            refuse(bad)
+    if not found:
+        try:
+            reading.finish()
+        except BackupBad as bad:
+            refuse(bad)
+    return (found[0] if found else None), reading.adapter.left_out
 
 
 def shortfall(scanner: DumpScanner) -> str:
