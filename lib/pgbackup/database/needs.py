@@ -10,16 +10,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from pgbackup.database import session
 from pgbackup.database.sidecar import INSIDE
 from pgbackup.database.throwaway import DISK
 from pgbackup.errors import BackupBad
 
 # What the origin has set for all databases, and what changes how values are written, or which library is found.
-ORIGINS = (
-    *("DateStyle", "IntervalStyle", "TimeZone", "lc_monetary", "lc_numeric", "lc_time", "default_text_search_config"),
-    *("extra_float_digits", "bytea_output", "xmlbinary", "xmloption", "array_nulls", "quote_all_identifiers"),
-    *("shared_preload_libraries", "dynamic_library_path"),
-)
+ORIGINS = (*session.ORIGIN, "array_nulls", "quote_all_identifiers", "shared_preload_libraries", "dynamic_library_path")
 LIBRARIES = "shared_preload_libraries"
 _CONNECTIONS = 20  # pg_dump has one
 _LOCK_BYTES = 400  # of a lock and those who hold it, in shared memory

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 from pgbackup import interrupt, proc
 from pgbackup.archive import wal
-from pgbackup.database import failures, needs
+from pgbackup.database import failures, needs, session
 from pgbackup.database.needs import Needs
 from pgbackup.database.sidecar import INSIDE, make_fifo, when_read
 from pgbackup.database.streams import Sink
@@ -107,16 +107,16 @@ def _make_directories(scratch: Scratch, before: Needs, wanted: Needs) -> None:
 
 
 def _let_in(scratch: Scratch) -> None:
-    """Let sessions begin without libraries that are set for a role or a database: the image may lack them.
-
-    Only a superuser may set the first one.
+    """Let sessions begin without libraries that are set for a role or a database, which the image may lack; those of a
+    superuser also without triggers on logins. Raise what the failure means.
     """
-    for further in ({"session_preload_libraries": "", "local_preload_libraries": ""}, {"local_preload_libraries": ""}):
-        scratch.further = further
-        with suppress(SuiteError):
-            scratch.server_query("SELECT 1")
-            return
-    scratch.further = {}
+    try:
+        scratch.further = {"session_preload_libraries": "", "local_preload_libraries": ""}
+        major = scratch.server_query(session.WHO).split()[0]
+        scratch.further |= session.further(int(major), superuser=True)
+    except SuiteError:  # only a superuser may set the first one
+        scratch.further = {"local_preload_libraries": ""}
+        scratch.server_query("SELECT 1")
 
 
 def _serve(scratch: Scratch, server: proc.Program, segments: Segments) -> bool:
