@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from pgbackup.archive import recoverable
+from pgbackup.archive.basemanifest import MAIN
 from pgbackup.archive.basestore import Record
 from pgbackup.archive.folder import Folder
 from pgbackup.archive.recoverable import Archive
@@ -34,7 +35,7 @@ def _archive(bases: list[int], numbers: list[int], confirmed: datetime | None, *
     times = {Segment(1, number): _START + (number + 1) * _HOUR for number in numbers}
     told = Receiver("", confirmed.isoformat() if confirmed else "", f"0/{numbers[-1]:X}000100" if confirmed else "")
     told = Receiver(told.checked, told.confirmed_time, told.confirmed_lsn, **receiver)
-    record = Record(7, 1, "0/0", "0/0", "", "", "", 15, {}, 5, proven=True)
+    record = Record(7, 1, "0/0", "0/0", _START.isoformat(), "", "", 15, {MAIN: ""}, 5, proven=True)
     place = Folder(Path("/archive"), -1)
     places = Places(place, place, place, place)
     found = windows(list(made.values()), times, {}, told.confirmed)
@@ -73,6 +74,29 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_a_moment_as_people_and_postgresql_write_it(zone: None, text: str) -> None:
     assert moments.moment(text) == datetime(2024, 1, 15, 10, 37, tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Clocks that go an hour forward in March, at 2 o'clock, and back in October, at 3 o'clock."""
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_a_time_that_clocks_show_twice_or_never_is_refused_with_what_could_be_meant(berlin: None) -> None:
+    with pytest.raises(UsageError, match=r"there was twice: .* from \+0200 to \+0100") as caught:
+        moments.moment("2024-10-27 02:30:00")
+    for text in ("2024-10-27 02:30:00+0200", "2024-10-27 02:30:00+0100"):
+        assert f"--to-time '{text}'" in str(caught.value.hint)
+    with pytest.raises(UsageError, match="there never was"):
+        moments.moment("2024-03-31 02:30:00")
+    assert moments.moment("2024-10-27 02:30:00+0200") == datetime(2024, 10, 27, 0, 30, tzinfo=timezone.utc)
+    assert moments.moment("2024-10-27 02:30:00+0100") == datetime(2024, 10, 27, 1, 30, tzinfo=timezone.utc)
+    assert moments.moment("2024-10-27 01:59:59") == datetime(2024, 10, 26, 23, 59, 59, tzinfo=timezone.utc)
+    assert moments.moment("2024-10-27 03:00:00") == datetime(2024, 10, 27, 2, 0, tzinfo=timezone.utc)
 
 
 def test_a_fraction_of_a_second_is_kept() -> None:

@@ -48,13 +48,13 @@ def moment(text: str) -> datetime:
     spelled = re.sub(r"\.(\d{1,6})", lambda found: f".{found[1]:0<6}", spelled)
     try:
         found = datetime.fromisoformat(spelled)
-        first, second = (found.replace(fold=fold).astimezone() for fold in (0, 1))
+        first, second = sorted(found.replace(fold=fold).astimezone() for fold in (0, 1))
     except (ValueError, OverflowError):
         raise UsageError(f"--to-time {text!r} is no time", "for example --to-time '2024-01-15 13:37:00+03'") from None
     if first == second:
         return first.astimezone(timezone.utc)
     before, after = f"{first:%z}", f"{second:%z}"
-    often = "there was twice" if first < second else "there never was"
+    often = "there was twice" if first.replace(tzinfo=None) == found else "there never was"
     raise UsageError(
         f"--to-time {text!r} {often}: the clocks of this host went from {before} to {after}",
         f"say which is meant: --to-time '{text.strip()}{before}' or --to-time '{text.strip()}{after}'",
