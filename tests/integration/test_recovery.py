@@ -166,6 +166,10 @@ def test_a_commit_is_there_and_the_next_one_is_not(origin: Origin, scratch: Star
     assert reached.time == moments.moment(origin.stamps[number])
 
 
+def test_before_the_first_commit_after_the_base_backup_nothing_is_there(origin: Origin, scratch: Start) -> None:
+    assert _recovered(scratch, origin, {"recovery_target": "immediate"})[1] == []
+
+
 def test_a_restore_point_is_found(origin: Origin, scratch: Start) -> None:
     assert _recovered(scratch, origin, {"recovery_target_name": "before the mistake"})[1] == list(range(201))
 

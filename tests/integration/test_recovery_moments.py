@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -65,6 +66,7 @@ def _style(life: Life) -> None:
     """A database, and its role, that write and read as nobody else does."""
     life.lab.server.sql("CREATE DATABASE styled")
     life.sql("styled", f"CREATE TABLE styles AS SELECT {STYLED}")
+    life.sql("styled", "CREATE MATERIALIZED VIEW words AS SELECT to_tsvector('kitaplar') AS found")
     for setting in (
         *("DateStyle = 'German'", "IntervalStyle = 'sql_standard'", "TimeZone = 'America/St_Johns'"),
         *("lc_messages = 'tr_TR.utf8'", "session_preload_libraries = 'house'"),
@@ -81,8 +83,13 @@ def _live(lab: Lab) -> Life:
         life.sql(name, "CREATE TABLE t AS SELECT generate_series(1, 10) AS id")
     # Nothing is committed between the moment and what is no part of a transaction in WAL.
     life.note("before DROP DATABASE")
+    begun = lab.server.sql("SELECT pg_current_wal_lsn()")[0][0]
     lab.server.sql("DROP DATABASE app")
     life.note("no app")
+    folder = lab.server.sql("SHOW data_directory")[0][0]
+    words = ["pg_waldump", "--rmgr=Database", f"--path={folder}/pg_wal", f"--start={begun}"]
+    dropping = docker("exec", lab.server.id, *words, check=False).stdout
+    life.moments["in DROP DATABASE"] = re.findall(r"lsn: (\w+/\w+), .*desc: DROP", dropping)[0]
     lab.server.sql("CREATE DATABASE app")
     life.sql("app", "CREATE TABLE t AS SELECT generate_series(1, 3) AS id")
     life.note("before CREATE DATABASE")
@@ -169,8 +176,9 @@ def test_styles_of_a_database_and_its_role_and_of_the_cluster_do_not_matter(
     """The cluster has a locale of its own, in which 5,25 is written what elsewhere is 5.25, and 525 what is 5.25."""
     expected(95, f"DateStyle, TimeZone, lc_monetary, lc_messages: {to}", 1)
     words = [to] if to == "--latest" else [to, life.lab.confirmed()[1]]
-    asked = "SELECT paid::numeric, extract(epoch FROM lasts)::int, extract(epoch FROM at)::int FROM styles"
-    assert life.rows("styled", asked, *words) == [(Decimal("5.25"), -79200, 1709528767)]
+    asked = "SELECT paid::numeric, extract(epoch FROM lasts)::int, extract(epoch FROM at)::int, found::text"
+    expected_row = (Decimal("5.25"), -79200, 1709528767, "'kitap':1")
+    assert life.rows("styled", f"{asked} FROM styles, words", *words) == [expected_row]
     survived(95, f"DateStyle, TimeZone, lc_monetary, lc_messages: {to}")
 
 
@@ -186,7 +194,15 @@ def test_a_library_that_the_image_lacks_is_told_and_stops_nothing(life: Life, ex
     done = life.restore("styled", "--latest", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "recovered without what the image lacks: 'house'" in done.stderr
+    assert "event=base.libraries" in life.lab.log() and "missing=house" in life.lab.log()
     survived(97, "shared_preload_libraries, session_preload_libraries")
+
+
+def test_a_position_in_the_midst_of_a_drop_is_told_with_the_moment_before_it(life: Life) -> None:
+    done = life.restore("app", "--to-lsn", life.moments["in DROP DATABASE"], "--into", "beside", "--yes")
+    assert done.returncode == 66, done.stderr
+    assert "database 'app' was being dropped at that moment" in done.stderr
+    assert "Hint: take a moment before that: --to-time '" in done.stderr
 
 
 def test_a_moment_without_the_database_is_told_as_one(life: Life) -> None:

@@ -41,7 +41,7 @@ def test_locks_take_at_most_a_quarter_of_the_memory() -> None:
 
 def test_what_wal_has_raised_meanwhile_is_taken_over_and_nothing_is_lowered() -> None:
     first = needs.known(_control(prepared=10), {})
-    assert needs.further(first, _control(prepared=10), "FATAL:  it is something else") == first
+    assert needs.further(first, _control(prepared=10), "LOG:  redo starts at 0/2\nFATAL:  something else") == first
     raised = needs.further(first, _control(prepared=250), "FATAL:  maximum number of prepared transactions reached")
     assert raised.prepared == 250
     assert needs.further(raised, _control(prepared=0), "") == raised
@@ -74,11 +74,24 @@ def test_libraries_are_loaded_but_for_those_that_the_image_lacks() -> None:
     assert first.libraries == ("pg_stat_statements", 'My "own"', "auto_explain")
     found = needs.further(first, _control(), 'FATAL:  could not access file "auto_explain": No such file or directory')
     assert (found.libraries, found.missing) == (first.libraries[:2], ("auto_explain",))
-    assert needs.further(found, _control(), 'FATAL:  could not access file "auto_explain": No such') == found
+    assert (
+        needs.further(found, _control(), 'LOG:  redo starts at 0/2\nFATAL:  could not access file "auto_explain"')
+        == found
+    )
     told = _settings(found, recovery_target="immediate")
     assert told["shared_preload_libraries"] == '"pg_stat_statements", "My ""own"""'
     assert told["lc_monetary"] == "es_AR.utf8"
     assert told["recovery_target"] == "immediate"
+
+
+def test_what_this_image_cannot_have_is_left_out_before_the_recovery_begins() -> None:
+    origin = {"lc_monetary": "es_AR.utf8", "TimeZone": "Africa/Kampala", "shared_preload_libraries": "odd, house"}
+    first = needs.known(_control(), origin)
+    found = needs.further(first, _control(), 'LOG:  invalid value for parameter "lc_monetary": "es_AR.utf8"')
+    assert found.origin == {name: value for name, value in origin.items() if name != "lc_monetary"}
+    found = needs.further(found, _control(), "FATAL:  odd needs a licence")
+    assert (found.libraries, found.missing) == ((), ("odd", "house"))
+    assert needs.further(found, _control(), "FATAL:  it is something else") == found
 
 
 def test_what_the_cluster_has_set_never_replaces_what_the_recovery_needs() -> None:

@@ -34,6 +34,7 @@ class Record:
     start, stop: positions (LSN) as PostgreSQL writes them. ended: an instant in ISO 8601. parent: the base that an
     incremental one builds upon, or "". bytes: of all archives on disk. image: the full id of the database's image.
     proven: whether pg_verifybackup has seen it. settings: what the server had set that a recovery needs to know.
+    missing: libraries that it loads and its image lacks.
     """
 
     system: int
@@ -48,6 +49,7 @@ class Record:
     bytes: int
     proven: bool
     settings: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Raise ValueError for what cannot be of a base backup."""

@@ -21,7 +21,7 @@ from pgbackup.commands import archiving
 from pgbackup.commands.archiving import INSIDE
 from pgbackup.commands.job import Job
 from pgbackup.commands.result import size
-from pgbackup.database import failures, replication, throwaway
+from pgbackup.database import failures, libraries, replication, throwaway
 from pgbackup.database.client import Run
 from pgbackup.database.replication import Server
 from pgbackup.database.sidecar import Sidecar
@@ -71,6 +71,9 @@ def back_up(job: Job, places: Places, every_days: int | None) -> str:
         if not record.proven:
             job.log.warning(job.target.name, "base.unproven", base=name, reason=_NO_ROOM)
             job.reporter.warn(f"{job.target.name}: warning: base backup '{name}': {_NO_ROOM}")
+        if record.missing:
+            job.log.warning(job.target.name, "base.libraries", base=name, missing=", ".join(record.missing))
+            job.reporter.warn(f"{job.target.name}: warning: {libraries.told(record.missing)}")
         _expire(own, _with_its_wal(own, places, name), datetime.now(timezone.utc))
         return name
 
@@ -122,6 +125,7 @@ def take(job: Job, archive: Archive) -> tuple[str, Record]:
             bytes=_size(place, archives),
             proven=proven,
             settings=server.settings,
+            missing=libraries.missing(client, server.settings),
         )
         return basestore.publish(base, place, record, started), record
 

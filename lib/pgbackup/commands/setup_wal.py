@@ -19,7 +19,7 @@ from pgbackup.commands.job import Job
 from pgbackup.commands.result import Result
 from pgbackup.commands.setup import Options
 from pgbackup.config import Settings, Target
-from pgbackup.database import replication
+from pgbackup.database import libraries, replication
 from pgbackup.database.client import Client
 from pgbackup.database.replication import Server
 from pgbackup.errors import LockHeld, SuiteError, Unavailable
@@ -102,6 +102,8 @@ def _set_up_on(ask: Client, job: Job, root: Path, options: Options, told: Told) 
         _await_well(job, places, confirmed)
         archive = recoverable.look(places)
     told.warnings += [f"{target.name}: {loss}" for loss in recoverable.lost(archive)]
+    if missing := list(archive.bases.values())[-1][1].missing:
+        told.warnings.append(f"{target.name}: {libraries.told(missing)}")
     told.done += [
         f"the WAL of '{target.name}' is archived in '{path}', by {wal_service.told(target.name, account)}",
         *recoverable.described(archive.windows),

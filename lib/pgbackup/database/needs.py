@@ -11,21 +11,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from pgbackup.database import session
+from pgbackup.database.libraries import PATH, PRELOADED, preloaded
 from pgbackup.database.sidecar import INSIDE
 from pgbackup.database.throwaway import DISK
 from pgbackup.errors import BackupBad
 
 # What the origin has set for all databases, and what changes how values are written, or which library is found.
-ORIGINS = (*session.ORIGIN, "array_nulls", "quote_all_identifiers", "shared_preload_libraries", "dynamic_library_path")
-LIBRARIES = "shared_preload_libraries"
+ORIGINS = (*session.ORIGIN, "array_nulls", "quote_all_identifiers", PRELOADED, PATH)
 _CONNECTIONS = 20  # pg_dump has one
 _LOCK_BYTES = 400  # of a lock and those who hold it, in shared memory
 _NO_DIRECTORY = re.compile(
     r'FATAL: +(?:directory "(?P<absent>[^\0]+?)" does not exist\n.*HINT: +Create this directory'
     r'|could not set permissions on directory "(?P<closed>[^\0]+?)": )'
 )
+_NO_VALUE = re.compile(r'invalid value for parameter "([^"\n]+)"')
+_BEGUN = "redo starts at"
 _NO_LIBRARY = re.compile(r'FATAL: +(?:could not access file|could not load library) "([^"\n]+)"')
-_LISTED = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,]*?))\s*(?:,|$)')
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,7 @@ class Needs:
 
 def known(control: str, origin: Mapping[str, str]) -> Needs:
     """What is known before the recovery. control: what pg_controldata says. origin: its settings, by name."""
-    listed = [(quoted or plain).replace('""', '"') for quoted, plain in _LISTED.findall(origin.get(LIBRARIES, ""))]
-    return _as_in(control, Needs(0, 0, libraries=tuple(name for name in listed if name), origin=origin))
+    return _as_in(control, Needs(0, 0, libraries=preloaded(origin), origin=origin))
 
 
 def further(needs: Needs, control: str, said: str) -> Needs:
@@ -61,6 +61,11 @@ def further(needs: Needs, control: str, said: str) -> Needs:
     if (library := _NO_LIBRARY.search(said)) and library[1] in needs.libraries:
         kept = tuple(name for name in needs.libraries if name != library[1])
         found = replace(found, libraries=kept, missing=(*needs.missing, library[1]))
+    if refused := {name.lower() for name in _NO_VALUE.findall(said)}:  # another image, without the locale
+        kept_values = {name: value for name, value in needs.origin.items() if name.lower() not in refused}
+        found = replace(found, origin=kept_values)
+    if found == needs and _BEGUN not in said:  # a library that cannot be loaded here, for a reason of its own
+        found = replace(found, libraries=(), missing=(*needs.missing, *needs.libraries))
     return found
 
 
@@ -87,7 +92,7 @@ def configuration(target: Mapping[str, str], needs: Needs, memory_megabytes: int
     locks = max(least, min(needs.locks, most))
     settings = {
         **needs.origin,
-        LIBRARIES: ", ".join('"' + name.replace('"', '""') + '"' for name in needs.libraries),
+        PRELOADED: ", ".join('"' + name.replace('"', '""') + '"' for name in needs.libraries),
         "listen_addresses": "",
         "unix_socket_directories": DISK,
         "hba_file": f"{INSIDE}/pg_hba.conf",

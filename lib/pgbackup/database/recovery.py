@@ -87,7 +87,10 @@ def recovered(
             server = stack.enter_context(proc.Program(scratch.command(program), environment=scratch.environment))
             if _serve(scratch, server, segments):
                 break
-            wanted = needs.further(given, scratch.say("pg_controldata", DATA), server.stderr)
+            try:
+                wanted = needs.further(given, scratch.say("pg_controldata", DATA), server.stderr)
+            except Unavailable:  # the container is gone, too
+                wanted = given
             if wanted == given:
                 raise _explained(scratch, server, given.missing)
             _make_directories(scratch, given, wanted)

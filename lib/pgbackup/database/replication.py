@@ -36,7 +36,7 @@ SELECT json_build_object(
   'waited_for', current_setting('synchronous_standby_names') LIKE '%' || {name} || '%',
   'now', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'),
   -- Those of this session are not the server's.
-  'settings', (SELECT json_object_agg(name, setting) FROM pg_settings WHERE name IN ({settings})
+  'settings', (SELECT coalesce(json_object_agg(name, setting), '{{}}') FROM pg_settings WHERE name IN ({settings})
      AND source NOT IN ('client', 'session', 'database', 'user', 'database user')),
   'written', (SELECT max(write_lsn) FROM pg_stat_replication WHERE application_name = {name}))
 """
