@@ -128,6 +128,9 @@ def restore_parser() -> argparse.ArgumentParser:
     how.add_argument("--in-place", action="store_true", help="drop the live database first, where two do not fit")
     how.add_argument("--create-roles", action="store_true", help="make roles that are missing, without passwords")
     how.add_argument("--keep-failed", action="store_true", help="keep what was loaded when it is not what it should be")
+    how.add_argument(
+        "--keep-going", action="store_true", help="pass over statements that fail, try them again last, list the rest"
+    )
     how.add_argument("--client", metavar="KIND", help="auto, sidecar, exec or direct, instead of <NAME>_CLIENT")
     return parser
 

@@ -125,6 +125,7 @@ def _restore(options: argparse.Namespace) -> tuple[Result, argparse.Namespace]:
         online=options.online,
         create_roles=options.create_roles,
         keep_failed=options.keep_failed,
+        keep_going=options.keep_going,
         in_place=options.in_place,
         dry_run=options.dry_run,
     )

@@ -24,7 +24,7 @@ _VALUE = re.compile(r'"[^\x01]*"|"[^\x01]*$|[»«„“”‚‘‹›].*[»«�
 _NUMBER = re.compile(r"\bvalue -?\d[\d.eE+-]*")
 _PAIR = re.compile(r"\)=\(.*\)|\)=\(.*$")
 _BYTES = re.compile(r"\b0x[0-9a-fA-F]{2}(?: 0x[0-9a-fA-F]{2})*")
-_TEXTS = ("error", "outcome", "problem", "reason", "unwell", "warning", "warnings")
+_TEXTS = ("error", "outcome", "problem", "reason", "unreplayed", "unwell", "warning", "warnings")
 
 
 def without_values(text: str) -> str:

@@ -72,8 +72,9 @@ def of_this_backup(found: dict[str, Any], server: dict[str, Any], dumped_major: 
     problems = []
     if dumped_major > found["major"]:
         problems.append(f"the dump is of PostgreSQL {dumped_major}, and the server is {found['major']}")
+    own = {server.get("tablespace") or "pg_default"} - {"pg_default"}  # the server's own default needs no right
     for what, here in (("extensions", found["extensions"]), ("tablespaces", found["tablespaces"])):
-        lacking = sorted(set(server.get(what) or []) - set(here))
+        lacking = sorted((set(server.get(what) or []) | (own if what == "tablespaces" else set())) - set(here))
         if lacking:
             problems.append(f"{what} that the dump needs are missing on the server: {', '.join(lacking)}")
     return problems

@@ -12,19 +12,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from pgbackup import interrupt, lock
 from pgbackup.archive import journal, loadable, names, source
 from pgbackup.archive.dumpfile import Contents
 from pgbackup.archive.source import Source
-from pgbackup.commands import confirm, in_place, one_backup, restore_checks, unfinished
+from pgbackup.commands import confirm, in_place, one_backup, restore_checks, roles, unfinished
 from pgbackup.commands.fill import Filling, fill
 from pgbackup.commands.job import Job, Outcome
 from pgbackup.commands.restore_checks import Situation
 from pgbackup.commands.restore_record import Record
 from pgbackup.database import naming, swap
 from pgbackup.database.client import Client
-from pgbackup.errors import BackupBad, SuiteError, Unavailable
+from pgbackup.errors import BackupBad, SuiteError, Unavailable, UsageError
 from pgbackup.host import health, services
 from pgbackup.log import say
 
@@ -38,6 +39,7 @@ class Options:
     online: bool = False
     create_roles: bool = False
     keep_failed: bool = False
+    keep_going: bool = False
     in_place: bool = False
     dry_run: bool = False
 
@@ -86,8 +88,14 @@ def restore(job: Job, opening: Callable[[], AbstractContextManager[Source]], opt
                 work = _carrying_on(_prepared(job, ask, opened, options, record))
                 if not options.yes:
                     confirm.ask(options.into or job.target.database, "a restore")
-                record.warnings += restore_checks.create_roles(job, ask, work.situation)
+                if options.create_roles:
+                    record.warnings += roles.create(ask, work.situation.roles, work.situation.major)
                 _carry_out(work)
+        if record.unreplayed:
+            raise BackupBad(
+                f"the restore is done, but {len(record.unreplayed)} things are not as they were, and told above",
+                "docs/restore.md, When a dump cannot be replayed",
+            )
         if record.unwell:
             raise Unavailable(
                 f"the restore is done, but {'; '.join(record.unwell)}",
@@ -202,7 +210,12 @@ def _carry_out(work: Work) -> None:
     with ExitStack() as stack:
         stack.enter_context(_undone(work))
         filling = Filling(
-            work.source, work.contents, work.situation.server, work.situation.major, work.situation.restricts
+            work.source,
+            work.contents,
+            work.situation.server,
+            work.situation.major,
+            work.situation.restricts,
+            partial(_accepted, options, job.target.database) if options.keep_going else None,
         )
         if roomless:
             with work.record.timed("try out"):
@@ -224,6 +237,19 @@ def _carry_out(work: Work) -> None:
             _drop_old(work)
         elif work.situation.valid and not options.in_place:
             work.record.replaced = entry.outgoing
+
+
+def _accepted(options: Options, database: str, wrong: list[str]) -> bool:
+    """Whether what is not as it was may take its place: beside the live database always, in its place when a person
+    who has seen the list says so. --yes was said before the list was known.
+    """
+    say("\n".join(["not as it was:", *(f"  {one}" for one in wrong)]))
+    try:
+        if not options.into:
+            confirm.ask(database, "a database that is not as it was")
+    except UsageError:
+        return False
+    return True
 
 
 def _swap(work: Work) -> None:

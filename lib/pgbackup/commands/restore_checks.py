@@ -12,23 +12,18 @@ from typing import Any
 from pgbackup import proc
 from pgbackup.archive.dumpfile import Contents
 from pgbackup.archive.source import Source
-from pgbackup.commands import loss, needs
+from pgbackup.commands import loss, needs, roles
 from pgbackup.commands.job import Job
 from pgbackup.commands.loss import Compared
 from pgbackup.commands.result import age, size
+from pgbackup.commands.roles import Lacking
 from pgbackup.database import live_tables, naming, preflight, properties, scratch, swap
 from pgbackup.database.client import Client
 from pgbackup.database.facts import gather
-from pgbackup.database.naming import identifier
 from pgbackup.errors import BackupBad, ConfigurationError, IoFailed, SuiteError, Unavailable
 from pgbackup.host import services
 
 _SPACE_FACTOR = 1.2
-_ATTRIBUTES = {
-    "INHERIT", "NOINHERIT", "CREATEROLE", "NOCREATEROLE", "CREATEDB", "NOCREATEDB", "LOGIN", "NOLOGIN",
-    "NOSUPERUSER", "NOREPLICATION", "NOBYPASSRLS",
-}  # fmt: skip
-_PRIVILEGED = ("SUPERUSER", "REPLICATION", "BYPASSRLS")
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class Situation:
     major: int
     restricts: bool
     fits: bool
-    missing_roles: dict[str, str]
+    roles: Lacking
     warnings: list[str] = field(default_factory=list)
     up: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
@@ -74,7 +69,7 @@ def examine(
     server: dict[str, Any] = held.raw["server"] if held else {}
     found = preflight.look(client, server.get("owners") or [])
     restricts = load_restricts(job, client)
-    missing = _missing_roles(server, found["roles"])
+    of_roles = roles.lacking(server, found["roles"], found["memberships"])
     up, absent = ([], []) if into else services.running(job.target.services, job.settings, job.environment)
     unknown_locale = _locale_missing(job, client, server)
     contents = read()
@@ -85,13 +80,14 @@ def examine(
         *unknown_locale,
         *properties.refused(client, server, found["roles"]),
     ]
-    if missing and not create_roles:
-        problems.append(f"roles that the dump needs are missing: {', '.join(missing)} (--create-roles makes them)")
+    if of_roles.needed and not create_roles:
+        names = ", ".join(of_roles.needed)
+        problems.append(f"roles that the dump needs are missing: {names} (--create-roles makes them)")
     problems += name_problems(job, client, into) if into else needs.of_a_swap(found)
     if problems:
         kind = BackupBad if _foreign(job, source, into) else ConfigurationError
         raise kind("; ".join(problems), "nothing was touched; docs/restore.md says what to do about each")
-    free = _free_bytes(job, client, found["data_directory"])
+    free = _free_bytes(job, client, _directory(found, server))
     wanted = int((server.get("size_bytes") or contents.sql_bytes) * _SPACE_FACTOR)
     if not in_place:
         _require_space(job, free, wanted)
@@ -108,8 +104,8 @@ def examine(
         major=found["major"],
         restricts=restricts,
         fits=free is not None and free >= wanted,
-        missing_roles=missing,
-        warnings=needs.other_versions(found, server),
+        roles=of_roles,
+        warnings=[*needs.other_versions(found, server), *([] if create_roles else of_roles.still_to_do())],
         up=up,
         absent=absent,
     )
@@ -159,32 +155,12 @@ def load_restricts(job: Job, client: Client) -> bool:
     return major >= 18 or minor >= _RESTRICTS_FROM.get(major, 1 << 30)
 
 
-def _missing_roles(server: dict[str, Any], present: list[str]) -> dict[str, str]:
-    """Role name -> the manifest's CREATE ROLE text, for those that the server lacks."""
-    needed = dict(server.get("roles") or {})
-    if isinstance(server.get("owner"), str):
-        needed.setdefault(server["owner"], "")
-    for entry in server.get("settings") or []:
-        if entry.get("role"):
-            needed.setdefault(entry["role"], "")
-    return {name: text for name, text in sorted(needed.items()) if name not in present}
-
-
-def create_roles(job: Job, client: Client, situation: Situation) -> list[str]:
-    """Make the missing roles, without passwords, and return what has to be done by hand.
-
-    Only the names and harmless attributes are taken from the manifest: its text is never run, and no superuser
-    comes out of a file.
-    """
-    todo, statements = [], []
-    for name, text in situation.missing_roles.items():
-        words = re.findall(r"[A-Z]+", text.partition(" WITH ")[2])
-        statements.append(f"CREATE ROLE {identifier(name)} WITH {' '.join(w for w in words if w in _ATTRIBUTES)}")
-        if "LOGIN" in words:
-            todo.append(f"role '{name}' was made without a password: ALTER ROLE {identifier(name)} PASSWORD '…'")
-        todo += [f"role '{name}' was {word} and is not now" for word in _PRIVILEGED if word in words]
-    client.server_query("; ".join(["BEGIN", *statements, "COMMIT"]))
-    return todo
+def _directory(found: dict[str, Any], server: dict[str, Any]) -> str | None:
+    """Where on the server the database's own tablespace lies; None where that is not told."""
+    location = found["locations"].get(server.get("tablespace")) or found["data_directory"]
+    if location and not location.startswith("/"):  # made in place, below the data directory
+        return f"{found['data_directory']}/{location}" if found["data_directory"] else None
+    return str(location) if location else None
 
 
 def _free_bytes(job: Job, client: Client, data_directory: str | None) -> int | None:

@@ -26,8 +26,8 @@ class Record:
     """seconds: by phase. downtime_seconds: how long the services were stopped. replaced: what the old one is called.
 
     safety: the backup of what was dropped. unwell: what is wrong with the services. swapped: the restored database
-    is in its place. compared: the tables of backup and live database, as loss.Compared. began: something was changed,
-    so it belongs into the history.
+    is in its place. compared: the tables of backup and live database, as loss.Compared. unreplayed: what of the dump it
+    lacks, with --keep-going. began: something was changed, so it belongs into the history.
     """
 
     target: str
@@ -43,6 +43,7 @@ class Record:
     replaced: str = ""
     safety: str = ""
     swapped: bool = False
+    unreplayed: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     downtime_seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)

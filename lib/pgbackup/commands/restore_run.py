@@ -75,7 +75,9 @@ def _lines(record: Record, dry: bool) -> list[str]:
         return [f"dropped {record.file}"]
     done = "rolled back to" if record.action == "rollback" else "restored from"
     lines = [f"'{record.into or record.database}' {done} '{record.file}' in {total:.1f} s"]
-    if record.rows:
+    if record.unreplayed:
+        lines += [f"  not as it was: {one}" for one in record.unreplayed]
+    elif record.rows:
         lines.append(f"  {record.tables} tables, {record.rows:,} rows: each table counted, all equal to the backup")
     if record.downtime_seconds:
         lines.append(f"  services were stopped for {record.downtime_seconds:.1f} s; {record.health or 'no health URL'}")

@@ -35,7 +35,7 @@ class Facts:
 # mentions as owner, in an ACL or in a policy (53.49 pg_shdepend).
 _SQL = """
 SET LOCAL search_path = pg_catalog \\; -- in one message with what follows, also where a pooler lies between
-WITH me AS (SELECT * FROM pg_database WHERE datname = current_database()),
+WITH RECURSIVE me AS (SELECT * FROM pg_database WHERE datname = current_database()),
 needed AS (
   SELECT DISTINCT refobjid AS oid FROM pg_shdepend, me
   WHERE refclassid = 'pg_authid'::regclass
@@ -47,7 +47,21 @@ needed AS (
     OR EXISTS (SELECT FROM pg_proc WHERE proowner = 10 AND oid >= 16384)
     OR EXISTS (SELECT FROM pg_type WHERE typowner = 10 AND oid >= 16384)
     OR EXISTS (SELECT FROM pg_namespace WHERE nspowner = 10 AND oid >= 16384))
-)
+),
+-- Who has rights here only through one of them.
+family AS (SELECT oid FROM needed UNION SELECT m.member FROM pg_auth_members m JOIN family f ON f.oid = m.roleid
+  WHERE pg_get_userbyid(f.oid) !~ '^pg_'),
+described AS (SELECT r.oid, r.rolname, format('CREATE ROLE %I WITH %s%s%s%s%s%s%s%s%s;', r.rolname,
+  CASE WHEN r.rolsuper THEN 'SUPERUSER' ELSE 'NOSUPERUSER' END,
+  CASE WHEN r.rolinherit THEN ' INHERIT' ELSE ' NOINHERIT' END,
+  CASE WHEN r.rolcreaterole THEN ' CREATEROLE' ELSE ' NOCREATEROLE' END,
+  CASE WHEN r.rolcreatedb THEN ' CREATEDB' ELSE ' NOCREATEDB' END,
+  CASE WHEN r.rolcanlogin THEN ' LOGIN' ELSE ' NOLOGIN' END,
+  CASE WHEN r.rolreplication THEN ' REPLICATION' ELSE ' NOREPLICATION' END,
+  CASE WHEN r.rolbypassrls THEN ' BYPASSRLS' ELSE ' NOBYPASSRLS' END,
+  CASE WHEN r.rolconnlimit >= 0 THEN ' CONNECTION LIMIT ' || r.rolconnlimit ELSE '' END,
+  CASE WHEN r.rolvaliduntil IS NOT NULL THEN format(' VALID UNTIL %L', r.rolvaliduntil) ELSE '' END) AS made
+  FROM pg_roles r WHERE r.rolname !~ '^pg_')
 SELECT json_build_object(
   'server_version', current_setting('server_version'),
   'in_recovery', pg_is_in_recovery(),
@@ -99,17 +113,17 @@ SELECT json_build_object(
      UNION SELECT 'publications FOR ALL TABLES' FROM pg_publication WHERE puballtables
      UNION SELECT 'subscriptions' FROM pg_stat_subscription s JOIN me ON true
        WHERE EXISTS (SELECT FROM pg_subscription p WHERE p.oid = s.subid AND p.subdbid = me.oid)) AS privileged),
-  'roles', (SELECT coalesce(json_object_agg(r.rolname, format(
-       'CREATE ROLE %I WITH %s%s%s%s%s%s%s%s;', r.rolname,
-       CASE WHEN r.rolsuper THEN 'SUPERUSER' ELSE 'NOSUPERUSER' END,
-       CASE WHEN r.rolinherit THEN ' INHERIT' ELSE ' NOINHERIT' END,
-       CASE WHEN r.rolcreaterole THEN ' CREATEROLE' ELSE ' NOCREATEROLE' END,
-       CASE WHEN r.rolcreatedb THEN ' CREATEDB' ELSE ' NOCREATEDB' END,
-       CASE WHEN r.rolcanlogin THEN ' LOGIN' ELSE ' NOLOGIN' END,
-       CASE WHEN r.rolreplication THEN ' REPLICATION' ELSE ' NOREPLICATION' END,
-       CASE WHEN r.rolbypassrls THEN ' BYPASSRLS' ELSE ' NOBYPASSRLS' END,
-       CASE WHEN r.rolconnlimit >= 0 THEN ' CONNECTION LIMIT ' || r.rolconnlimit ELSE '' END)), '{}')
-     FROM pg_roles r JOIN needed ON needed.oid = r.oid WHERE r.rolname !~ '^pg_')
+  'roles', (SELECT coalesce(json_object_agg(rolname, made), '{}') FROM described JOIN needed USING (oid)),
+  'members', (SELECT coalesce(json_object_agg(rolname, made), '{}') FROM described JOIN family USING (oid)
+     WHERE oid NOT IN (SELECT oid FROM needed)),
+  'memberships', (SELECT coalesce(json_agg(jsonb_strip_nulls(jsonb_build_object('role', pg_get_userbyid(roleid),
+       'member', rolname, 'admin', admin_option, 'inherit', to_jsonb(m) -> 'inherit_option',
+       'set', to_jsonb(m) -> 'set_option'))), '[]') FROM pg_auth_members m JOIN described d ON d.oid = m.member
+     WHERE m.member IN (SELECT oid FROM family)
+       AND (m.roleid IN (SELECT oid FROM family) OR pg_get_userbyid(roleid) ~ '^pg_')),
+  'role_settings', (SELECT coalesce(json_agg(json_build_object('role', rolname, 'settings', setconfig)), '[]')
+     FROM pg_db_role_setting JOIN described d ON d.oid = setrole
+     WHERE setdatabase = 0 AND setrole IN (SELECT oid FROM family))
 ) FROM me
 """.replace("{begun}", BEGUN).replace("{origin}", ", ".join(map(literal, ORIGIN)))
 

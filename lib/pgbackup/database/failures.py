@@ -190,7 +190,8 @@ def explained(stderr: str, status: int, program: str, target: Target) -> SuiteEr
     status: minus a signal's number when one killed it. stderr may be empty. Values that the server quotes are still in
     the message: redaction.py takes them out of what is written down.
     """
-    state = _STATE.search(stderr)
+    # Classes 00 and 01 are no failures but notices and warnings.
+    state = next((found for found in _STATE.finditer(stderr) if found[2][:2] not in ("00", "01")), None)
     error = _explained(primary(_LOCATION.sub("", _STATE.sub(r"\1", stderr))), status, program, target)
     error.sqlstate = state[2] if state else ""
     return error
@@ -267,6 +268,16 @@ def first_error(stderr: str) -> str:
     errors = [line for line in lines if re.search(r"\b(?:ERROR|FATAL|PANIC): |\berror: ", line)]
     telling = errors or [line for line in lines if re.search(r"error|fatal", line, re.IGNORECASE)]
     return _clean((telling or lines[-1:] or [""])[0])
+
+
+_DETAIL = re.compile(r"^DETAIL:  (.*)|^CONTEXT:  (COPY .*)", re.MULTILINE)
+
+
+def first_failure(stderr: str) -> str:
+    """What first_error() says, without its code, and the server's detail of it: for who sees the rows anyway."""
+    plain = unnumbered(_LOCATION.sub("", _STATE.sub(r"\1", stderr)))
+    told = [_clean(found[0]) for found in _DETAIL.finditer(plain)][:2]
+    return "; ".join([first_error(plain), *told])
 
 
 def _clean(line: str) -> str:

@@ -16,6 +16,7 @@ from pgbackup.database import failures, session
 from pgbackup.database.client import Client, conninfo
 from pgbackup.database.naming import literal
 from pgbackup.database.streams import Sink
+from pgbackup.database.tape import AT_LINE, Tape
 from pgbackup.errors import BackupBad, IoFailed, PermissionDenied, SuiteError, Unavailable
 
 # For a database that nobody uses yet and that is thrown away after a crash.
@@ -59,6 +60,7 @@ def arguments(client: Client, database: str, server: Mapping[str, Any]) -> list[
         "--no-password",
         "--output=/dev/null",
         "--set=ON_ERROR_STOP=1",
+        "--set=VERBOSITY=verbose",
         f"--dbname={conninfo(connection, database, client.run.application_name)}",
         "--file=-",
     ]
@@ -80,20 +82,20 @@ def load(
     sessions at once: it takes nothing but a share lock to build one, so they do not wait for each other (manual,
     CREATE INDEX and 13.3). Each further session begins with the settings that the dump has made so far.
     """
-    begun = partial(_session, client, arguments(client, database, server), restricts)
+    begun = partial(fed, client, arguments(client, database, server), restricts)
     made: dict[bytes, bytes] = {}
     configuration = session.origin(server).get(session.TEXT_SEARCH, "")
-    for are_indexes, group in groupby(_completed(parts, configuration), lambda part: part.kind == INDEX):
+    for are_indexes, group in groupby(completed(parts, configuration), lambda part: part.kind == INDEX):
         with ExitStack() as stack:
             count = client.settings.restore_jobs if are_indexes else 1
             sinks = [stack.enter_context(begun(b"".join(made.values()))) for _ in range(count)]
             for number, part in enumerate(group):
-                sinks[number % count].write(part.text, client.settings.load_stall_seconds)
+                sinks[number % count].write(part.text)
                 if part.kind == SETTING:
-                    _note(part.text, made)
+                    note(part.text, made)
 
 
-def _completed(parts: Iterable[Part], configuration: str) -> Iterator[Part]:
+def completed(parts: Iterable[Part], configuration: str) -> Iterator[Part]:
     """Give the parts in the order in which they are loaded, and settings that are not in the dump.
 
     Event triggers come last: what the load does would set them off, and it is no act of the database's users.
@@ -107,11 +109,11 @@ def _completed(parts: Iterable[Part], configuration: str) -> Iterator[Part]:
         yield part
         if part.kind == CONFIGURATION and configuration:
             value = literal(configuration)
-            yield Part(f"{_CONFIGURATION.replace('{value}', value)}\n".encode(), SETTING)
+            yield Part(f" {_CONFIGURATION.replace('{value}', value)}".encode(), SETTING)  # lines keep their numbers
     yield from held
 
 
-def _note(text: bytes, made: dict[bytes, bytes]) -> None:
+def note(text: bytes, made: dict[bytes, bytes]) -> None:
     """Remember a setting; the last one of its name counts."""
     statement = _COMMENTS.sub(b"", text).strip()
     name = b" ".join(statement.split(b"=")[0].split()[:2])
@@ -122,19 +124,21 @@ def _note(text: bytes, made: dict[bytes, bytes]) -> None:
 
 
 @contextmanager
-def _session(client: Client, program: list[str], restricts: bool, prelude: bytes) -> Iterator[Sink]:
+def fed(client: Client, program: list[str], restricts: bool, prelude: bytes) -> Iterator[Feed]:
     r"""Give psql's input for the length of the block, then wait for psql's end. Raise what its failure means.
 
     restricts: psql knows `\restrict`: then it is put into that mode with a key that no file can know, in which it
     refuses every command of its own, whatever the guard may have overlooked.
     """
-    key, patience = secrets.token_hex(24), client.settings.load_stall_seconds
+    key, patience, lines_before = secrets.token_hex(24), client.settings.load_stall_seconds, 0
     with client.writing(program) as sink:
+        feed = Feed(sink, patience)
         try:
             if restricts:
-                sink.write(f"\\restrict {key}\n".encode(), patience)
-            sink.write(f"{session.LOADING};\n".encode() + prelude, patience)
-            yield sink
+                feed.write(f"\\restrict {key}\n".encode())
+            feed.write(f"{session.LOADING};\n".encode() + prelude)
+            lines_before = feed.tape.lines
+            yield feed
             if restricts:
                 sink.write(f"\n\\unrestrict {key}\n".encode(), patience)
         except BrokenPipeError:
@@ -145,11 +149,48 @@ def _session(client: Client, program: list[str], restricts: bool, prelude: bytes
         except TimeoutError as error:
             raise Unavailable(f"psql does not end: {error}") from None
         if status != 0:
-            raise explained(sink.program.stderr, status, client.target)
+            stderr = sink.program.stderr
+            failure = explained(stderr, status, client.target, feed.tape.blamed(stderr))
+            if isinstance(failure, BackupBad) and (found := AT_LINE.search(stderr)):
+                raise StatementFailed(failure, int(found[1]) - lines_before, stderr)
+            raise failure
 
 
-def explained(stderr: str, status: int, target: Target) -> SuiteError:
-    """Given what psql said, return the error: a statement that failed is the dump's fault, not the server's."""
+class StatementFailed(BackupBad):
+    """A statement of the dump failed. line: where it ends in what the session was fed, counted from 1."""
+
+    def __init__(self, error: SuiteError, line: int, stderr: str) -> None:
+        super().__init__(error.message, error.hint)
+        self.sqlstate, self.line, self.stderr = error.sqlstate, line, stderr
+
+
+class Feed:
+    """A session's input, and what was written to it."""
+
+    def __init__(self, sink: Sink, patience: float) -> None:
+        self._sink, self._patience = sink, patience
+        self.tape = Tape()
+
+    def write(self, text: bytes) -> None:
+        """Hand it to psql. Raise what Sink.write() raises."""
+        self.tape.note(text)
+        self._sink.write(text, self._patience)
+
+
+# What an SQLSTATE, or its class, says of a dump that the server itself had written (manual, appendix A).
+_CAUSES = {
+    "42": "PostgreSQL replays a dump with an empty search_path, and this statement needs names that are then not found"
+    " (or an extension, a function, a version that the server lacks)",
+    "23": "the rows in the backup break this rule: they did so in the database that was backed up, or a rule looks into"
+    " a table that is loaded later",
+}
+
+
+def explained(stderr: str, status: int, target: Target, blamed: str = "") -> SuiteError:
+    """Given what psql said, return the error: a statement that failed is the dump's fault, not the server's.
+
+    blamed: the object that the statement makes or fills, if known.
+    """
     if _DISK_FULL.search(stderr):
         return IoFailed(
             f"the disk of the server of '{target.database}' is full: {failures.first_error(stderr)}",
@@ -157,8 +198,11 @@ def explained(stderr: str, status: int, target: Target) -> SuiteError:
         )
     error = failures.explained(stderr, status, "psql", target)
     if status == 3 and not isinstance(error, PermissionDenied):
-        return BackupBad(
-            f"the dump could not be loaded: {failures.first_error(stderr)}",
-            "what it needs may be missing on the server (extension, role, version); --keep-failed keeps what came",
+        cause = _CAUSES.get(error.sqlstate[:2], "what it needs may be missing on the server")
+        bad = BackupBad(
+            f"the dump could not be loaded{': ' * bool(blamed)}{blamed}: {failures.first_failure(stderr)}",
+            f"{cause}; every byte of the file is as it was written: --keep-going loads the rest (docs/restore.md)",
         )
+        bad.sqlstate = error.sqlstate
+        return bad
     return error

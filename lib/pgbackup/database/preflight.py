@@ -25,6 +25,8 @@ SELECT json_build_object(
   'superuser', (SELECT rolsuper FROM me),
   'begun', coalesce(current_setting('{begun}', true), '') <> '',
   'roles', (SELECT coalesce(json_agg(rolname), '[]') FROM pg_roles),
+  'memberships', (SELECT coalesce(json_agg(json_build_array(pg_get_userbyid(roleid), pg_get_userbyid(member))), '[]')
+     FROM pg_auth_members),
   'may_be', (SELECT coalesce(json_agg(rolname), '[]') FROM may_be),
   'no_create', (SELECT coalesce(json_agg(DISTINCT o.owner || ' in ' || o.schema), '[]') FROM owners o
     JOIN pg_roles r ON r.rolname = o.owner
@@ -38,6 +40,7 @@ SELECT json_build_object(
   'cron_database', current_setting('cron.database_name', true),
   'tablespaces', (SELECT coalesce(json_agg(spcname), '[]') FROM pg_tablespace
      WHERE has_tablespace_privilege(oid, 'CREATE')),
+  'locations', (SELECT coalesce(json_object_agg(spcname, pg_tablespace_location(oid)), '{{}}') FROM pg_tablespace),
   'data_directory', (SELECT setting FROM pg_settings WHERE name = 'data_directory'),
   'prepared', (SELECT count(*) FROM pg_prepared_xacts WHERE database = {name}),
   'slots', (SELECT coalesce(json_agg(slot_name), '[]') FROM pg_replication_slots WHERE database = {name}),

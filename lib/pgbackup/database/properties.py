@@ -38,7 +38,7 @@ def settings_sql(name: str, server: dict[str, Any], *, steering: bool) -> list[s
         subject = f"ROLE {identifier(role)} IN DATABASE {database}" if role else f"DATABASE {database}"
         statements = found.setdefault(subject, [f"ALTER {subject} RESET ALL"])
         if steering or not _STEERING.fullmatch(key):
-            statements.append(f"ALTER {subject} SET {_setting(key)} TO {_value(key, value)}")
+            statements.append(setting_sql(subject, key, value))
     return [statement for statements in found.values() for statement in statements]
 
 
@@ -47,8 +47,19 @@ def _settings(server: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [
         (str(entry.get("role") or ""), key, value)
         for entry in server.get("settings") or []
-        for key, _, value in (str(word).partition("=") for word in entry.get("settings") or [])
+        for key, value in (split(str(word)) for word in entry.get("settings") or [])
     ]
+
+
+def split(word: str) -> tuple[str, str]:
+    """A setting's name and value, as pg_db_role_setting has them in one word. Pure."""
+    key, _, value = word.partition("=")
+    return key, value
+
+
+def setting_sql(subject: str, key: str, value: str) -> str:
+    """Return the statement that sets it for that subject, `ROLE "x"`. Pure."""
+    return f"ALTER {subject} SET {_setting(key)} TO {_value(key, value)}"
 
 
 def _setting(key: str) -> str:
@@ -150,12 +161,12 @@ def refused(client: Client, server: dict[str, Any], roles: list[str]) -> list[st
     for role, key, value in _settings(server):
         subject = f"ROLE {identifier(role)} IN DATABASE {where}" if role in roles else "ROLE CURRENT_USER"
         what = f"the database's setting {key} = '{value}' cannot be put back"
-        tried[f"ALTER {subject} SET {_setting(key)} TO {_value(key, value)}"] = what
+        tried[setting_sql(subject, key, value)] = what
         if key.lower() in _LIBRARIES:
             tried |= {f"LOAD {literal(library)}": what for library in _words(value)}
     for key, value in session.origin(server).items():
         what = f"the server lacks what the backup's values are written in, {key} = '{value}'"
-        tried.setdefault(f"ALTER ROLE CURRENT_USER SET {_setting(key)} TO {literal(value)}", what)
+        tried.setdefault(setting_sql("ROLE CURRENT_USER", key, value), what)
     if not tried:
         return []
     answer = client.server_query(_PROBE.format(statements=", ".join(map(literal, tried))))

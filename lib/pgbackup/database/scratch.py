@@ -31,6 +31,8 @@ def create_sql(name: str, server: dict[str, Any], major: int) -> str:
             words.append(f"{'ICU_LOCALE' if provider == 'icu' else 'BUILTIN_LOCALE'} {literal(locale)}")
         if found.get("daticurules") and major >= 16:
             words.append(f"ICU_RULES {literal(found['daticurules'])}")
+    if (server.get("tablespace") or "pg_default") != "pg_default":  # which needs no right if it is not named
+        words.append(f"TABLESPACE {identifier(server['tablespace'])}")
     return " ".join(words)
 
 
