@@ -5,14 +5,15 @@ One server, which the tests leave as they found it: WAL arrives behind a base ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterator
 
 import pytest
+from pgbackup.archive.statefile import Newer
 
 from tests.support import archives, languages
 from tests.support.archives import Lab
 
-Note = Callable[..., None]
 SLOT = "pgbackup_payment"
 
 
@@ -73,3 +74,53 @@ def test_a_slot_that_is_dropped_again_and_again_is_made_anew_each_time(lab: Lab)
         lab.await_well()
         lab.await_confirmed()
     assert "None" not in lab.log() + lab.said()
+
+
+@pytest.mark.fault(90, "state files that are damaged while the receiver runs")
+@pytest.mark.parametrize("file", ["archive.json", "receiver.json"])
+@pytest.mark.parametrize("content", ["", '{"version": 1', '{"version": 1, "owner": 7}'])
+def test_the_receiver_writes_its_damaged_state_anew(lab: Lab, file: str, content: str) -> None:
+    path = lab.archive_path / file
+    before = json.loads(path.read_text())
+    path.write_text(content)
+    lab.until(lambda: path.read_text() != content)
+    now = json.loads(path.read_text())
+    assert now.keys() == before.keys()
+    assert file == "receiver.json" or now == before
+    lab.await_confirmed()
+    lab.await_well()
+
+
+@pytest.mark.fault(90, "state files that are damaged while no receiver runs")
+def test_damaged_state_is_a_row_beside_a_bad_dump_and_the_set_up_mends_it(lab: Lab) -> None:
+    assert lab.run("backup-postgres.sh", "-q").returncode == 0
+    dump = next(path for path in (lab.place / "payment").glob("payment_db_2*.sql.gz") if not path.is_symlink())
+    whole, state = dump.read_bytes(), (lab.archive_path / "archive.json").read_text()
+    slot = "SELECT slot_name, restart_lsn FROM pg_replication_slots"
+    lab.stop()
+    kept = lab.server.sql(slot)
+    try:
+        dump.write_bytes(whole[:-100])
+        for content in ("", '{"version": 9}'):
+            (lab.archive_path / "archive.json").write_text(content)
+            done = lab.run("verify-backups.sh")
+            assert done.returncode == 65
+            assert "archive.json" in done.stderr
+            assert f"'{dump}' is bad" in done.stderr
+            assert "BAD" in done.stdout
+            assert "NOT all good" in done.stdout
+    finally:
+        dump.write_bytes(whole)
+    with pytest.raises(Newer, match="newer version"):
+        lab.agree()
+    (lab.archive_path / "archive.json").write_text("{")
+    refused = lab.run("receive-wal.sh", "payment")
+    assert refused.returncode == 73
+    assert "setup-wal-archiving.sh" in refused.stderr
+    lab.agree()
+    assert lab.server.sql(slot) == kept, "the slot is kept, for WAL would be lost with it"
+    mended = json.loads((lab.archive_path / "archive.json").read_text())
+    assert mended == {**json.loads(state), "keep_was_set": False}
+    (lab.archive_path / "archive.json").write_text(state)
+    lab.start()
+    lab.await_well()
