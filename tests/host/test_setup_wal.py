@@ -204,21 +204,6 @@ def test_without_systemd_cron_keeps_it_alive(unarchived: Host) -> None:
         unarchived.run("mv /run/systemd/away /run/systemd/system")
 
 
-@pytest.mark.fault(92, "a receiver of another account, for another directory, by cron")
-def test_whoever_has_the_receiver_in_the_crontab_it_is_found_and_goes(unarchived: Host) -> None:
-    roots = "crontab -u root -l 2>/dev/null | grep receive-wal; true"
-    line = f"* * * * * BACKUP_DIR=/opt/backups {SCRIPTS}/receive-wal.sh -q --watchdog payment"
-    old = line.replace("/opt/backups", "/srv/old")
-    unarchived.run(f"mv /run/systemd/system /run/systemd/away; echo '{old}' | crontab -u root -")
-    try:
-        unarchived.run(f"{SETUP} payment")
-        assert unarchived.run(roots) == line and receiver_is_well(unarchived)
-        unarchived.run(f"{SETUP} payment --uninstall")
-        assert unarchived.run(roots) == "" and slots(unarchived) == ""
-    finally:
-        unarchived.run("mv /run/systemd/away /run/systemd/system; crontab -u root -r", check=False)
-
-
 @pytest.mark.parametrize(
     ("command", "status", "said"),
     [

@@ -219,6 +219,8 @@ def listing(base: Folder, segment_bytes: int) -> tuple[dict[str, tuple[Base, Rec
             begun = wal.segment_at(wal.parse_lsn(record.start), record.timeline, segment_bytes)
             found[name] = Base(name, begun, wal.parse_lsn(record.stop), record.when, record.parent), record
         except (SuiteError, OSError) as error:
+            if not os.path.lexists(base.path / name):
+                continue  # it has expired just now
             wrong[name] = error.message if isinstance(error, SuiteError) else f"it cannot be read: {error.strerror}"
     return found, wrong
 

@@ -117,11 +117,16 @@ def complaints(archive: Archive, base_every_days: int, now: datetime) -> list[st
 
 def lost(archive: Archive) -> list[str]:
     """What nobody brings back: base backups that are damaged, and times of which WAL is missing. Pure."""
-    found = [f"'{name}' is no base backup: {reason}" for name, reason in archive.wrong.items()]
+    found = unreadable(archive)
     for earlier, later in itertools.pairwise(archive.windows):
         between = f"between {local(earlier.until)} and {local(later.since)}"
         found.append(f"nothing {between} can be recovered: WAL is missing")
     return found
+
+
+def unreadable(archive: Archive) -> list[str]:
+    """What lies among the base backups and cannot be read as one: while it does, nothing expires. Pure."""
+    return [f"'{name}' is no base backup: {reason}" for name, reason in archive.wrong.items()]
 
 
 def behind(archive: Archive, now: datetime) -> list[str]:

@@ -95,7 +95,8 @@ def check(job: Job, directory: str, now: datetime) -> Found | None:
 
 
 def _checked(job: Job, archive: Archive, now: datetime) -> Found:
-    damage: list[str] = []
+    damage = recoverable.unreadable(archive)
+    complaints = recoverable.complaints(archive, job.target.base_every_days, now)
     unknown: list[str] = []
     total = _bytes(archive)
     with job.reporter.bar(f"verifying the WAL archive of {job.target.name}", total) as advance:
@@ -110,7 +111,7 @@ def _checked(job: Job, archive: Archive, now: datetime) -> Found:
         bases=len(archive.bases),
         segments=len(archive.segments),
         damage=damage,
-        complaints=recoverable.complaints(archive, job.target.base_every_days, now),
+        complaints=[one for one in complaints if one not in damage],
         unknown=unknown,
     )
 
