@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -169,26 +170,6 @@ def test_the_latest_commit_after_all_of_it(life: Life, expected: Note, survived:
     survived(94, fault)
 
 
-@pytest.mark.parametrize("to", ["--latest", "--to-lsn"])
-def test_styles_of_a_database_and_its_role_and_of_the_cluster_do_not_matter(
-    life: Life, to: str, expected: Note, survived: Note
-) -> None:
-    """The cluster has a locale of its own, in which 5,25 is written what elsewhere is 5.25, and 525 what is 5.25."""
-    expected(95, f"DateStyle, TimeZone, lc_monetary, lc_messages: {to}", 1)
-    words = [to] if to == "--latest" else [to, life.lab.confirmed()[1]]
-    asked = "SELECT paid::numeric, extract(epoch FROM lasts)::int, extract(epoch FROM at)::int, found::text"
-    expected_row = (Decimal("5.25"), -79200, 1709528767, "'kitap':1")
-    assert life.rows("styled", f"{asked} FROM styles, words", *words) == [expected_row]
-    survived(95, f"DateStyle, TimeZone, lc_monetary, lc_messages: {to}")
-
-
-def test_as_many_tables_can_be_locked_as_in_the_cluster(life: Life, expected: Note, survived: Note) -> None:
-    expected(96, "8,000 tables", 1)
-    done = life.restore("many", "--latest", "--dry-run")
-    assert done.returncode == 0, done.stderr
-    survived(96, "8,000 tables")
-
-
 def test_a_library_that_the_image_lacks_is_told_and_stops_nothing(life: Life, expected: Note, survived: Note) -> None:
     expected(97, "shared_preload_libraries, session_preload_libraries", 1)
     done = life.restore("styled", "--latest", "--dry-run")
@@ -196,6 +177,33 @@ def test_a_library_that_the_image_lacks_is_told_and_stops_nothing(life: Life, ex
     assert "recovered without what the image lacks: 'house'" in done.stderr
     assert "event=base.libraries" in life.lab.log() and "missing=house" in life.lab.log()
     survived(97, "shared_preload_libraries, session_preload_libraries")
+
+
+def _as_before_settings_were_kept(lab: Lab) -> None:
+    """Let the base backup be one of an earlier version: it has postgresql.conf, and base.json tells no settings."""
+    (base,) = (lab.archive_path / "base").glob("[0-9]*/base.json")
+    told = json.loads(base.read_text())
+    base.write_text(json.dumps({key: value for key, value in told.items() if key not in ("settings", "missing")}))
+
+
+def test_styles_of_a_database_and_its_role_and_of_the_cluster_do_not_matter(
+    life: Life, expected: Note, survived: Note
+) -> None:
+    """The cluster has a locale of its own, in which 5,25 is written what elsewhere is 5.25, and 525 what is 5.25."""
+    asked = "SELECT paid::numeric, extract(epoch FROM lasts)::int, extract(epoch FROM at)::int, found::text"
+    row = (Decimal("5.25"), -79200, 1709528767, "'kitap':1")
+    for words in (["--latest"], ["--to-lsn", life.lab.confirmed()[1]]):
+        expected(95, f"DateStyle, TimeZone, lc_monetary, lc_messages: {words[0]}", 1)
+        assert life.rows("styled", f"{asked} FROM styles, words", *words) == [row]
+        survived(95, f"DateStyle, TimeZone, lc_monetary, lc_messages: {words[0]}")
+        _as_before_settings_were_kept(life.lab)
+
+
+def test_as_many_tables_can_be_locked_as_in_the_cluster(life: Life, expected: Note, survived: Note) -> None:
+    expected(96, "8,000 tables", 1)
+    done = life.restore("many", "--latest", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    survived(96, "8,000 tables")
 
 
 def test_a_position_in_the_midst_of_a_drop_is_told_with_the_moment_before_it(life: Life) -> None:

@@ -17,9 +17,11 @@ from pgbackup.archive.recoverable import Archive
 from pgbackup.archive.wal import SEGMENT_BYTES, Segment
 from pgbackup.archive.walarchive import Places, Receiver, State
 from pgbackup.archive.window import Base, windows
-from pgbackup.commands import base, moments, recover
+from pgbackup.commands import base, moments, recover, stopping
 from pgbackup.commands.moments import Aim
-from pgbackup.errors import NoBackup, UsageError
+from pgbackup.commands.stopping import Stop
+from pgbackup.database.recovery import Reached
+from pgbackup.errors import BackupBad, NoBackup, UsageError
 
 _START = datetime(2024, 1, 15, 10, 0, tzinfo=timezone.utc)
 _HOUR = timedelta(hours=1)
@@ -194,3 +196,24 @@ def test_a_base_backup_is_due_when_the_newest_is_old_or_no_use() -> None:
     assert base.is_due(WHOLE, 2, ended + timedelta(hours=25)) == ""
     assert "WAL is missing" in base.is_due(_archive([1], [1, 2, 4], ended), 1, ended)
     assert base.is_due(_archive([], [1, 2], ended), 1, ended) == "there is no base backup"
+
+
+@pytest.mark.parametrize(
+    ("stop", "aim", "reached", "said"),
+    [
+        (Stop({"recovery_target_lsn": "0/5"}, 5), Aim("lsn", "0/5"), Reached(None, 4), "at 0/4, before 0/5"),
+        (Stop(least=9), Aim("latest", ""), Reached(_START, 8), "WAL is damaged"),
+        (Stop(seen=True), Aim("time", "2024-01-15 09:59+00"), Reached(_START, 9), "recovery went too far"),
+    ],
+)
+def test_a_recovery_that_has_ended_elsewhere_is_refused(stop: Stop, aim: Aim, reached: Reached, said: str) -> None:
+    with pytest.raises(BackupBad) as caught:
+        stopping.check(stop, aim, reached)
+    assert said in caught.value.message
+
+
+def test_a_recovery_that_has_ended_where_it_was_to_is_taken() -> None:
+    stopping.check(
+        Stop({"recovery_target_lsn": "0/5"}, 5, _START, seen=True), Aim("time", str(_START)), Reached(None, 6)
+    )
+    stopping.check(Stop(least=9), Aim("latest", ""), Reached(_START, 9))

@@ -91,7 +91,7 @@ def configuration(target: Mapping[str, str], needs: Needs, memory_megabytes: int
     least, most = (memory_megabytes * (1 << 20) // part // _LOCK_BYTES for part in (16, 4))
     locks = max(least, min(needs.locks, most))
     settings = {
-        **needs.origin,
+        **{name: value for name, value in needs.origin.items() if value.isprintable()},
         PRELOADED: ", ".join('"' + name.replace('"', '""') + '"' for name in needs.libraries),
         "listen_addresses": "",
         "unix_socket_directories": DISK,
