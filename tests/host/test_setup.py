@@ -106,6 +106,19 @@ def test_the_guides_lines_check_change_and_remove_it(host: Host) -> None:
     assert crontab(host) == []
 
 
+@pytest.mark.fault(92, "the job of another account, by cron")
+def test_whoever_has_the_job_in_the_crontab_it_is_found_and_goes(host: Host) -> None:
+    host.run(f"echo '{LINE}' | crontab -u root -")
+    try:
+        assert "the crontab of 'root' starts the backup as well" in set_up(host, CRON)
+        out = host.run(f"{CRON} --uninstall")
+        assert "no longer runs the backup as 'deployer', 'root'" in out
+        assert crontab(host) == ["no crontab for deployer"]
+        assert host.run("crontab -u root -l 2>/dev/null; true") == ""
+    finally:
+        host.run("crontab -u root -r", check=False)
+
+
 def test_a_dry_run_shows_what_is_then_done(host: Host) -> None:
     put_crontab(host, "5 4 * * * true\n")
     refused(host, f"{CRON} --dry-run", 0, "+++ crontab of deployer", f"+{LINE}", "+++ /etc/logrotate.d/pgbackup")
