@@ -21,7 +21,7 @@ from tests.support.archives import SILENT
 
 NOW = datetime(2026, 1, 31, 2, tzinfo=timezone.utc)
 SIZE = 16 << 20
-DAMAGES = ["a newer version", "a field more", "empty", "no JSON", "gone", "a naive time", "a file"]
+DAMAGES = ["a newer version", "a field more", "empty", "no JSON", "gone", "a naive time", "a file", "not to be opened"]
 
 
 @pytest.fixture
@@ -59,9 +59,7 @@ def test_what_no_moment_of_the_last_days_needs_expires(job: Job, places: Places)
 
 
 @pytest.mark.fault(87, "a base backup that cannot be read, where old ones expire")
-@pytest.mark.parametrize(
-    "damage", ["a newer version", "a field more", "empty", "no JSON", "gone", "a naive time", "a file"]
-)
+@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("day", [0, 15, 29])
 def test_nothing_expires_where_anything_cannot_be_read(job: Job, places: Places, damage: str, day: int) -> None:
     path = sorted(places.base.path.iterdir())[day] / "base.json"
@@ -74,6 +72,9 @@ def test_nothing_expires_where_anything_cannot_be_read(job: Job, places: Places,
     path.write_text(json.dumps(changed[damage]) if damage in changed else "" if damage == "empty" else "{")
     if damage == "gone":
         path.unlink()
+    if damage == "not to be opened":
+        path.write_text(json.dumps(record))
+        path.parent.chmod(0o777)  # as root may open everything else
     if damage == "a file":
         path.unlink()
         path.parent.rmdir()
@@ -83,7 +84,10 @@ def test_nothing_expires_where_anything_cannot_be_read(job: Job, places: Places,
     base._expire(job, archive, NOW)
     assert left(places) == (30, 60)
     assert "nothing expires" in (job.settings.backup_dir / "backup.log").read_text()
-    assert any(path.parent.name in line for line in recoverable.lost(archive))
+    found = verify_wal.check(job, "payment", NOW)
+    assert found is not None
+    assert found.status == 65
+    assert any(path.parent.name in line for line in found.damage)
 
 
 @pytest.mark.fault(88, "verify of an archive whose own state cannot be read")
