@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pgbackup.errors import ConfigurationError
+from pgbackup.commands import setup_wal
+from pgbackup.commands.setup import Options
+from pgbackup.errors import ConfigurationError, IoFailed
+from pgbackup.host import wal_service
 
 from tests.support import archives
 from tests.support.archives import Lab
@@ -126,6 +130,24 @@ def test_a_server_whose_settings_cannot_be_changed_is_archived_with_a_warning(
         if major == 18:
             lab.start()
             lab.await_well()
+
+
+@pytest.mark.fault(92, "a set-up whose receiver cannot be started")
+def test_a_set_up_whose_receiver_cannot_be_started_leaves_nothing_on_the_server(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise IoFailed("cannot write the crontab")
+
+    monkeypatch.setattr(wal_service, "setting_up", lambda *_: [])
+    monkeypatch.setattr(wal_service, "start", refuse)
+    options = Options(getpass.getuser(), None, dry_run=False, uninstall=False)
+    with archives.archived(15, tmp_path, started=False, durable=False) as lab, lab.job() as job:
+        with pytest.raises(IoFailed, match="cannot write the crontab"):
+            setup_wal._set_up(job, archives.ROOT, options, setup_wal.Told())
+        assert lab.server.sql("SELECT slot_name FROM pg_replication_slots") == []
+        assert lab.server.sql("SELECT name FROM pg_file_settings WHERE name = 'max_slot_wal_keep_size'") == []
+        assert json.loads((lab.archive_path / "archive.json").read_text())["active"] is False
 
 
 def test_a_role_with_the_right_to_replicate_is_enough(engine: str, tmp_path: Path) -> None:

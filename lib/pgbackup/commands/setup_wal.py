@@ -96,8 +96,13 @@ def _set_up_on(ask: Client, job: Job, root: Path, options: Options, told: Told) 
         state, confirmed = None, None
     accounts.make_directories([path.parent, path], account)
     with walarchive.opened(settings.backup_dir, target.directory, create=True) as places:
-        told.warnings += wal_agreement.agree(job, ask, server, places, state)
-        wal_service.start(changes, target.name, job.environment)
+        try:
+            told.warnings += wal_agreement.agree(job, ask, server, places, state)
+            wal_service.start(changes, target.name, job.environment)
+        except SuiteError:
+            if state is None or not state.active:
+                wal_agreement.give_up(job, places)
+            raise
         job.log.info(target.name, "wal.set-up", archive=path, slot=replication.slot_name(target.name))
         _await_well(job, places, confirmed)
         archive = recoverable.look(places)

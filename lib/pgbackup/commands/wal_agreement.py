@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
+from pgbackup import interrupt
 from pgbackup.archive import basestore, walarchive
 from pgbackup.archive.statefile import Newer, Unreadable
 from pgbackup.archive.walarchive import Places, State
@@ -13,7 +15,7 @@ from pgbackup.config import Settings, Target
 from pgbackup.database import replication
 from pgbackup.database.client import Client
 from pgbackup.database.replication import Server
-from pgbackup.errors import ConfigurationError, PermissionDenied, Unavailable
+from pgbackup.errors import ConfigurationError, PermissionDenied, SuiteError, Unavailable
 
 
 def known(settings: Settings, target: Target) -> tuple[State | None, Confirmed | None]:
@@ -112,6 +114,15 @@ def refuse_to_stop_commits(job: Job) -> None:
             f" '{replication.receiver_name(job.target.name)}' is in synchronous_standby_names",
             "first, as a superuser: ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf();",
         )
+
+
+def give_up(job: Job, places: Places) -> None:
+    """Leave nothing on the server of a set-up that nobody will receive for. Where that fails, --uninstall does it."""
+    agreed = walarchive.read_state(places)
+    if agreed:
+        walarchive.write_state(places, replace(agreed, active=False))
+        with interrupt.shielded(), suppress(SuiteError):
+            take_back(job, agreed)
 
 
 def take_back(job: Job, state: State | None) -> list[str]:

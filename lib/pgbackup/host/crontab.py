@@ -130,15 +130,20 @@ def apply(changes: Iterable[Change], environment: Mapping[str, str]) -> None:
 def holders(script: Path, argument: str, environment: Mapping[str, str]) -> dict[str, str]:
     """The accounts that start the script, and their crontabs: whoever was named when it was set up, at some time."""
     found = {}
-    for user in sorted(
-        {path.name for spool in _SPOOLS if spool.is_dir() for path in spool.iterdir() if path.is_file()}
-    ):
+    for user in sorted({path.name for spool in _SPOOLS for path in _files(spool)}):
         with suppress(KeyError, PermissionDenied):
             pwd.getpwnam(user)
             text = read(user, environment)
             if jobs_of(text, script, argument):
                 found[user] = text
     return found
+
+
+def _files(spool: Path) -> list[Path]:
+    try:
+        return [path for path in spool.iterdir() if path.is_file()]
+    except OSError:  # another cron's, or not for this account to see
+        return []
 
 
 def installed() -> bool:
