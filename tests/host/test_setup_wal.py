@@ -190,15 +190,22 @@ def test_the_suites_uninstall_takes_it_along(archived: Host) -> None:
 
 
 def test_without_systemd_cron_keeps_it_alive(unarchived: Host) -> None:
+    """Also where an earlier set-up was for another account and another directory."""
+    roots = "crontab -u root -l 2>/dev/null; true"
     unarchived.run("mv /run/systemd/system /run/systemd/away")
     try:
-        unarchived.run(f"{SETUP} payment")
+        other = f"* * * * * BACKUP_DIR=/srv/backups {SCRIPTS}/receive-wal.sh -q --watchdog payment"
+        unarchived.run(f"for user in root deployer; do echo '{other}' | crontab -u $user -; done")
+        unarchived.run(f"{SETUP} payment --user deployer")
+        assert unarchived.run(roots) == ""
         line = f"* * * * * BACKUP_DIR=/opt/backups {SCRIPTS}/receive-wal.sh -q --watchdog payment"
         assert unarchived.run("crontab -u deployer -l | grep receive-wal") == line
         assert receiver_is_well(unarchived)
         ours = "receive-wal paymen[t]|receive-wal -q --watchdog paymen[t]"
         assert unarchived.run(f"pgrep -c -u deployer -f '{ours}'") == "1"
+        unarchived.run(f"echo '{line}' | crontab -u root -")
         unarchived.run(f"{SETUP} payment --uninstall")
+        assert unarchived.run(roots) == ""
         assert unarchived.run(TRACES) == "" and slots(unarchived) == ""
     finally:
         unarchived.run("mv /run/systemd/away /run/systemd/system")
