@@ -23,13 +23,15 @@ REPAIRED = {
     ),
     "an index": (
         "CREATE EXTENSION cube; CREATE EXTENSION earthdistance; CREATE TABLE s (lat float8, lon float8);"
-        " INSERT INTO s SELECT n, n FROM generate_series(1, 70) AS n; CREATE INDEX at ON s USING gist (ll_to_earth(lat, lon))",
+        " INSERT INTO s SELECT n, n FROM generate_series(1, 70) AS n;"
+        " CREATE INDEX at ON s USING gist (ll_to_earth(lat, lon))",
         ["INDEX at in schema public", 'type "earth" does not exist', "search_path"],
         "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'",
     ),
     "a materialized view": (
-        "CREATE TABLE n AS SELECT generate_series(1, 70) AS id; CREATE FUNCTION c() RETURNS bigint LANGUAGE sql STABLE AS"
-        " 'SELECT count(*) FROM n'; CREATE MATERIALIZED VIEW v AS SELECT c(); CREATE UNIQUE INDEX ON v (c)",
+        "CREATE TABLE n AS SELECT generate_series(1, 70) AS id;"
+        " CREATE FUNCTION c() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM n';"
+        " CREATE MATERIALIZED VIEW v AS SELECT c(); CREATE UNIQUE INDEX ON v (c)",
         ["MATERIALIZED VIEW DATA v in schema public", 'relation "n" does not exist', "search_path"],
         "SELECT * FROM v",
     ),
@@ -42,7 +44,8 @@ REPAIRED = {
     ),
     "a constraint that looks into another table": (
         "CREATE TABLE zz_kinds (k text PRIMARY KEY); CREATE FUNCTION known(text) RETURNS boolean LANGUAGE sql STABLE AS"
-        " 'SELECT EXISTS (SELECT FROM public.zz_kinds WHERE k = $1)'; CREATE TABLE aa_items (k text CHECK (public.known(k)));"
+        " 'SELECT EXISTS (SELECT FROM public.zz_kinds WHERE k = $1)';"
+        " CREATE TABLE aa_items (k text CHECK (public.known(k)));"
         " INSERT INTO zz_kinds VALUES ('a'), ('b'); INSERT INTO aa_items VALUES ('a'), ('b')",
         ["TABLE DATA aa_items in schema public", "aa_items_k_check"],
         "SELECT * FROM aa_items ORDER BY 1",
@@ -64,8 +67,10 @@ BROKEN = {
         "SELECT * FROM child",
     ),
     "rows that break a rule which was changed": (
-        "CREATE FUNCTION good(int) RETURNS boolean LANGUAGE sql AS 'SELECT true'; CREATE TABLE c (v int CHECK (good(v)));"
-        " INSERT INTO c VALUES (1), (2); CREATE OR REPLACE FUNCTION good(int) RETURNS boolean LANGUAGE sql AS 'SELECT $1 > 1'",
+        "CREATE FUNCTION good(int) RETURNS boolean LANGUAGE sql AS 'SELECT true';"
+        " CREATE TABLE c (v int CHECK (good(v)));"
+        " INSERT INTO c VALUES (1), (2);"
+        " CREATE OR REPLACE FUNCTION good(int) RETURNS boolean LANGUAGE sql AS 'SELECT $1 > 1'",
         ["TABLE DATA c in schema public", "c_v_check"],
         "SELECT * FROM c ORDER BY 1",
     ),
@@ -158,7 +163,8 @@ def test_all_that_fails_in_one_dump_is_passed_over_and_the_rest_is_there(lab: La
     lab.sql(BROKEN["rows that refer to nothing"][0], "shop")
     text = lab.server.exec(["pg_dump", "-U", "shop", "shop"]).stdout
     lost = "CREATE TABLE public.gone (a public.no_such_type);\n\nCOPY public.gone (a) FROM stdin;\n"
-    lost += "'; DROP TABLE fine; --\nDELETE FROM public.fine;\n\\.\n\nCREATE EVENT TRIGGER e ON sql_drop EXECUTE FUNCTION gone();\n"
+    lost += "'; DROP TABLE fine; --\nDELETE FROM public.fine;\n\\.\n\n"
+    lost += "CREATE EVENT TRIGGER e ON sql_drop EXECUTE FUNCTION gone();\n"
     at = text.index("--\n-- Data for Name: fine;")
     file = lab.directory / "shop_manual_20240115_143000.sql"
     file.write_text(text[:at] + lost + text[at:])

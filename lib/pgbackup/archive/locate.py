@@ -36,8 +36,8 @@ def unit_at(pieces: Iterable[bytes], line: int) -> Unit:
     for piece in pieces:
         walk.take(piece)
         if walk.found:
-            break
-    return walk.found or Unit(walk.first, max(walk.first, walk.line), walk.about)
+            return walk.found
+    return walk.finish()
 
 
 class _Walk:
@@ -57,6 +57,11 @@ class _Walk:
         self._scanner.feed(piece)
         decided = self._scanner.decided_bytes - self._begin
         self._count(self._begin + self._text.rfind(b"\n", 0, max(0, decided)) + 1)
+
+    def finish(self) -> Unit:
+        self._scanner.finish()
+        self._count(self._begin + len(self._text))
+        return self.found or Unit(self.first, max(self.first, self.line, self._wanted), self.about)
 
     def _mark(self, kind: str, position: int, _excerpt: bytes) -> None:
         if kind == "end":

@@ -25,7 +25,10 @@ def of_the_role(client: Client, facts: Facts) -> list[str]:
         return []
     try:
         found = preflight.look(client, facts.details["owners"])
-        return [*lasting(found, facts.details), *properties.refused(client, facts.details, found["roles"])]
+        problems = lasting(found, facts.details)
+        if found["begun"] and not facts.details["in_recovery"]:
+            problems += properties.refused(client, facts.details, found["roles"])
+        return problems
     except SuiteError as error:
         return [f"what it would need cannot be asked: {error.message}"]
 

@@ -23,7 +23,7 @@ class Lacking:
     """What of the roles is not on the server.
 
     needed: name -> the manifest's CREATE ROLE text, of those without which the dump cannot be loaded; members: likewise
-    of those that have their rights through them. grants: memberships, as the manifest has them. settings: those of
+    of those that have their rights through them, and of groups that they belong to. grants: memberships, as the manifest has them. settings: those of
     roles, whatever the database.
     """
 
@@ -35,7 +35,10 @@ class Lacking:
     def still_to_do(self) -> list[str]:
         """What stays as it is without --create-roles, with what to type. Pure."""
         return [
-            *(f"role '{name}' had rights in the database and is missing (--create-roles)" for name in self.members),
+            *(
+                f"role '{name}' belongs to roles that the dump needs and is missing (--create-roles)"
+                for name in self.members
+            ),
             *(
                 f"role '{each['member']}' is no member of '{each['role']}' any more: {_grant(each)}"
                 for each in self.grants
@@ -57,12 +60,17 @@ def lacking(server: dict[str, Any], present: list[str], memberships: list[list[s
     return Lacking(
         {name: needed[name] for name in sorted(missing & needed.keys())},
         {name: members[name] for name in sorted(missing & members.keys())},
-        [each for each in server.get("memberships") or [] if [each["role"], each["member"]] not in memberships],
+        [
+            each
+            for each in server.get("memberships") or []
+            if isinstance(each.get("role"), str) and isinstance(each.get("member"), str)
+            if [each["role"], each["member"]] not in memberships
+        ],
         [
             (each["role"], str(word))
             for each in server.get("role_settings") or []
-            if each["role"] in missing
-            for word in each["settings"]
+            if each.get("role") in missing
+            for word in each.get("settings") or []
         ],
     )
 

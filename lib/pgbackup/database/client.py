@@ -73,12 +73,14 @@ class Client(ABC):
     """One way to run a program next to the database, and to ask its server.
 
     connection: libpq's keywords without the database. environment: of the programs. container_id, image_id: "" outside
-    Docker. further: settings that the server is known to let this role begin a session with.
+    Docker. memory_bytes: what the server may have, 0 where that is not known. further: settings that the server is
+    known to let this role begin a session with.
     """
 
     kind: str
     container_id = ""
     image_id = ""
+    memory_bytes = 0
 
     def __init__(
         self,

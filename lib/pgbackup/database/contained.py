@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
 from pgbackup.config import Settings, Target
@@ -24,6 +25,7 @@ class Contained(Client):
     ) -> None:
         super().__init__(target, settings, run, environment, connection)
         self.container_id, self.image_id, self._steering = found.id, found.image, found.steering
+        self.memory_bytes = found.memory_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
     def inside(self, name: str, program: Sequence[str], *, fed: bool) -> list[str]:
         """Return the argument list that runs a program in that container. Pure.

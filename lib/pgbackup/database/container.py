@@ -23,6 +23,7 @@ class Container:
 
     port: where the server in it listens, as far as the container's arguments and environment tell. steering: variables
     of its environment by which libpq would find another server, database or role, or begin a session otherwise.
+    memory_bytes: its limit, 0 for none.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Container:
     status: str
     port: str = "5432"
     steering: tuple[str, ...] = ()
+    memory_bytes: int = 0
 
 
 # PostgreSQL manual, 34.15 Environment Variables, but for those that hold a password or its file.
@@ -71,7 +73,8 @@ def inspect(target: Target, settings: Settings, environment: Mapping[str, str]) 
         port = server_port(facts["Args"] or [], given)
         names = [word.partition("=")[0] for word in given]
         steering = tuple(sorted({name for name in names if _STEERING.fullmatch(name)}))
-        return Container(facts["Id"], facts["Image"], facts["State"]["Status"], port, steering)
+        memory = int((facts.get("HostConfig") or {}).get("Memory") or 0)
+        return Container(facts["Id"], facts["Image"], facts["State"]["Status"], port, steering, memory)
     except (ValueError, KeyError, TypeError):
         raise Unavailable(
             f"'{settings.docker[0]}' gave an answer that cannot be understood for container '{target.container}'",

@@ -48,9 +48,10 @@ needed AS (
     OR EXISTS (SELECT FROM pg_type WHERE typowner = 10 AND oid >= 16384)
     OR EXISTS (SELECT FROM pg_namespace WHERE nspowner = 10 AND oid >= 16384))
 ),
--- Who has rights here only through one of them.
-family AS (SELECT oid FROM needed UNION SELECT m.member FROM pg_auth_members m JOIN family f ON f.oid = m.roleid
-  WHERE pg_get_userbyid(f.oid) !~ '^pg_'),
+-- Who has rights here only through one of them, and the groups that these belong to.
+below AS (SELECT oid FROM needed UNION SELECT m.member FROM pg_auth_members m JOIN below b ON b.oid = m.roleid
+  WHERE pg_get_userbyid(b.oid) !~ '^pg_'),
+family AS (SELECT oid FROM below UNION SELECT m.roleid FROM pg_auth_members m JOIN family f ON f.oid = m.member),
 described AS (SELECT r.oid, r.rolname, format('CREATE ROLE %I WITH %s%s%s%s%s%s%s%s%s;', r.rolname,
   CASE WHEN r.rolsuper THEN 'SUPERUSER' ELSE 'NOSUPERUSER' END,
   CASE WHEN r.rolinherit THEN ' INHERIT' ELSE ' NOINHERIT' END,
@@ -119,8 +120,7 @@ SELECT json_build_object(
   'memberships', (SELECT coalesce(json_agg(jsonb_strip_nulls(jsonb_build_object('role', pg_get_userbyid(roleid),
        'member', rolname, 'admin', admin_option, 'inherit', to_jsonb(m) -> 'inherit_option',
        'set', to_jsonb(m) -> 'set_option'))), '[]') FROM pg_auth_members m JOIN described d ON d.oid = m.member
-     WHERE m.member IN (SELECT oid FROM family)
-       AND (m.roleid IN (SELECT oid FROM family) OR pg_get_userbyid(roleid) ~ '^pg_')),
+     WHERE m.member IN (SELECT oid FROM family)),
   'role_settings', (SELECT coalesce(json_agg(json_build_object('role', rolname, 'settings', setconfig)), '[]')
      FROM pg_db_role_setting JOIN described d ON d.oid = setrole
      WHERE setdatabase = 0 AND setrole IN (SELECT oid FROM family))
