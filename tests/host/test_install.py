@@ -149,6 +149,11 @@ def test_the_env_of_the_checkout_is_taken_along_and_none_is_overwritten(stage: S
     assert done.returncode == 0 and installed.read_bytes() == before
     assert "'/opt/payment-system/deployment/.env' is kept as it is" in done.stderr
     installed.unlink()
+    mine.write_text("DATABASES=shop\nAUTH_CONTAINER=x\n")
+    done = stage.make("install")
+    assert done.returncode != 0 and not installed.exists()
+    assert f"{mine}:2: unknown setting 'AUTH_CONTAINER'" in done.stderr
+    mine.write_text("DATABASES=shop\nSHOP_CONTAINER=pg15\n")
     done = stage.make("install")
     assert done.returncode == 0 and "with the settings of the checkout" in done.stdout
     assert installed.read_text() == mine.read_text() and mode(installed) == 0o640
