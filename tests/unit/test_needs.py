@@ -1,105 +1,49 @@
-"""What a recovering server is given, from the beginning and when its log tells that something is missing."""
+"""What a restore needs and does not find, in sentences that say what to do."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from pgbackup.database import needs
-from pgbackup.database.needs import Needs
-from pgbackup.errors import BackupBad
+from pgbackup.commands import needs
 
-_CONTROL = """
-max_connections setting:              {connections}
-max_worker_processes setting:         8
-max_prepared_xacts setting:           {prepared}
-max_locks_per_xact setting:           {locks}
-"""
+FOUND: dict[str, Any] = {
+    "begun": True, "user": "keeper", "superuser": False, "may_create": True, "elsewhere": 1, "major": 15,
+    "roles": ["keeper", "other"], "may_be": ["keeper"], "no_create": [], "untrusted": ["pg_stat_statements"],
+    "extensions": {"hstore": "1.8", "shop": "1.1", "pg_stat_statements": "1.10"}, "tablespaces": ["pg_default"],
+}  # fmt: skip
 
 
-def _control(connections: int = 100, prepared: int = 0, locks: int = 64) -> str:
-    return _CONTROL.format(connections=connections, prepared=prepared, locks=locks)
-
-
-def _settings(found: Needs, megabytes: int = 2048, **target: str) -> dict[str, str]:
-    lines = needs.configuration(target, found, megabytes).splitlines()
-    return {name: value.strip("'") for name, value in (line.split(" = ", 1) for line in lines)}
+def test_a_role_that_may_do_everything_hears_nothing() -> None:
+    assert needs.lasting(FOUND, {"owner": "keeper", "owners": [], "extensions": {"hstore": "1.8"}}) == []
+    assert needs.lasting({**FOUND, "superuser": True}, {"owner": "other", "privileged": ["event triggers"]}) == []
 
 
 @pytest.mark.parametrize(
-    ("connections", "prepared", "locks"), [(100, 0, 64), (100, 0, 1024), (20, 300, 512), (5, 0, 9)]
+    ("found", "server", "said"),
+    [
+        ({"begun": False}, {}, "the server's own port"),
+        ({"may_create": False}, {}, "ALTER ROLE keeper CREATEDB"),
+        ({"elsewhere": 0}, {}, "GRANT CONNECT ON DATABASE postgres TO keeper"),
+        ({}, {"owner": "other"}, "GRANT other TO keeper"),
+        ({}, {"owners": [{"owner": "other", "schema": "s", "schema_owner": "other"}]}, "GRANT other TO keeper"),
+        ({"no_create": ["other in s"], "may_be": ["keeper", "other"]}, {}, "other in s"),
+        ({}, {"extensions": {"pg_stat_statements": "1.10"}}, "only a superuser can make the extensions"),
+        ({}, {"privileged": ["operator classes"]}, "only a superuser can make operator classes"),
+        ({"user": 'Kee"per', "may_create": False}, {"owner": "keeper"}, 'ALTER ROLE "Kee""per" CREATEDB'),
+    ],
 )
-def test_as_many_objects_can_be_locked_as_in_the_cluster(connections: int, prepared: int, locks: int) -> None:
-    told = _settings(needs.known(_control(connections, prepared, locks), {}))
-    backends = int(told["max_connections"]) + int(told["max_prepared_transactions"])
-    assert backends * int(told["max_locks_per_transaction"]) >= 0.99 * locks * (connections + prepared)
-    assert int(told["max_prepared_transactions"]) == prepared
+def test_what_stands_in_the_way_is_named_with_what_to_do(
+    found: dict[str, Any], server: dict[str, Any], said: str
+) -> None:
+    assert said in "; ".join(needs.lasting({**FOUND, **found}, {"owner": "keeper", **server}))
 
 
-def test_locks_take_at_most_a_quarter_of_the_memory() -> None:
-    told = _settings(needs.known(_control(10_000, 0, 10_000), {}), 1024)
-    assert int(told["max_locks_per_transaction"]) * int(told["max_connections"]) * 400 <= 256 << 20
-
-
-def test_what_wal_has_raised_meanwhile_is_taken_over_and_nothing_is_lowered() -> None:
-    first = needs.known(_control(prepared=10), {})
-    assert needs.further(first, _control(prepared=10), "LOG:  redo starts at 0/2\nFATAL:  something else") == first
-    raised = needs.further(first, _control(prepared=250), "FATAL:  maximum number of prepared transactions reached")
-    assert raised.prepared == 250
-    assert needs.further(raised, _control(prepared=0), "") == raised
-
-
-@pytest.mark.parametrize("path", ["/srv/late", '/srv/a "b" c', "/srv/ä does not exist", "/srv/two\nlines"])
-def test_the_directory_of_a_later_tablespace_is_known_from_the_log(path: str) -> None:
-    said = (
-        f'2024-01-15 10:00:00 UTC [7] FATAL:  directory "{path}" does not exist\n'
-        "2024-01-15 10:00:00 UTC [7] HINT:  Create this directory for the tablespace before restarting the server.\n"
-        f'2024-01-15 10:00:00 UTC [7] CONTEXT:  WAL redo at 0/3000000 for Tablespace/CREATE: 16384 "{path}"'
-    )
-    first = needs.known(_control(), {})
-    found = needs.further(first, _control(), said)
-    assert found.directories == (path,)
-    assert needs.further(found, _control(), said) == found
-
-
-def test_a_directory_of_somebody_else_is_opened() -> None:
-    said = 'FATAL:  could not set permissions on directory "/mnt/x": Operation not permitted'
-    first = needs.known(_control(), {})
-    found = needs.further(first, _control(), said)
-    assert (found.directories, found.opened) == ((), ("/mnt/x",))
-    assert needs.further(found, _control(), said) == found
-
-
-def test_libraries_are_loaded_but_for_those_that_the_image_lacks() -> None:
-    listed = 'pg_stat_statements, "My ""own""",auto_explain'
-    first = needs.known(_control(), {"shared_preload_libraries": listed, "lc_monetary": "es_AR.utf8"})
-    assert first.libraries == ("pg_stat_statements", 'My "own"', "auto_explain")
-    found = needs.further(first, _control(), 'FATAL:  could not access file "auto_explain": No such file or directory')
-    assert (found.libraries, found.missing) == (first.libraries[:2], ("auto_explain",))
-    assert (
-        needs.further(found, _control(), 'LOG:  redo starts at 0/2\nFATAL:  could not access file "auto_explain"')
-        == found
-    )
-    told = _settings(found, recovery_target="immediate")
-    assert told["shared_preload_libraries"] == '"pg_stat_statements", "My ""own"""'
-    assert told["lc_monetary"] == "es_AR.utf8"
-    assert told["recovery_target"] == "immediate"
-
-
-def test_what_this_image_cannot_have_is_left_out_before_the_recovery_begins() -> None:
-    origin = {"lc_monetary": "es_AR.utf8", "TimeZone": "Africa/Kampala", "shared_preload_libraries": "odd, house"}
-    first = needs.known(_control(), origin)
-    found = needs.further(first, _control(), 'LOG:  invalid value for parameter "lc_monetary": "es_AR.utf8"')
-    assert found.origin == {name: value for name, value in origin.items() if name != "lc_monetary"}
-    found = needs.further(found, _control(), "FATAL:  odd needs a licence")
-    assert (found.libraries, found.missing) == ((), ("odd", "house"))
-    assert needs.further(found, _control(), "FATAL:  it is something else") == found
-
-
-def test_what_the_cluster_has_set_never_replaces_what_the_recovery_needs() -> None:
-    told = _settings(needs.known(_control(), {"hot_standby": "on", "listen_addresses": "*", "lc_messages": "de_DE"}))
-    assert (told["hot_standby"], told["listen_addresses"], told["lc_messages"]) == ("off", "", "C")
-
-
-def test_a_value_that_would_be_a_line_of_its_own_is_refused() -> None:
-    with pytest.raises(BackupBad):
-        needs.configuration({"recovery_target_name": "x'\nshell = 'y"}, Needs(0, 0), 256)
-    assert "'it''s'" in needs.configuration({"recovery_target_name": "it's"}, Needs(0, 0), 256)
+@pytest.mark.fault(129, "an extension in another version, for one database only, or not there")
+def test_extensions_are_told_with_their_versions_and_where_they_can_be_made() -> None:
+    (said,) = needs.other_versions(FOUND, {"extensions": {"shop": "1.0", "hstore": "1.8", "gone": "2"}})
+    assert "shop was 1.0 and will be 1.1" in said
+    assert "missing on the server: gone" in "; ".join(needs.of_this_backup(FOUND, {"extensions": {"gone": "2"}}, 15))
+    (said,) = needs.of_this_backup({**FOUND, "extensions": {"pg_cron": "1.4"}}, {"extensions": {"pg_cron": "1.4"}}, 15)
+    assert "under its own name" in said
+    assert needs.of_this_backup(FOUND, {}, 18) == ["the dump is of PostgreSQL 18, and the server is 15"]

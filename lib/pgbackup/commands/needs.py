@@ -22,13 +22,13 @@ def of_the_role(client: Client, facts: Facts) -> list[str]:
     Nothing is raised: a backup does not fail by it.
     """
     if facts.restores:
-        return []
+        return bound(facts.details)
     try:
         found = preflight.look(client, facts.details["owners"])
         problems = lasting(found, facts.details)
         if found["begun"] and not facts.details["in_recovery"]:
             problems += properties.refused(client, facts.details, found["roles"])
-        return problems
+        return [*problems, *bound(facts.details)]
     except SuiteError as error:
         return [f"what it would need cannot be asked: {error.message}"]
 
@@ -70,9 +70,19 @@ def _of_ordinary_roles(found: dict[str, Any], server: dict[str, Any], user: str)
     return problems
 
 
+def bound(server: dict[str, Any]) -> list[str]:
+    """The extensions that can be made in a database of one name only, so never beside it."""
+    if "pg_cron" not in (server.get("extensions") or {}):
+        return []
+    return [
+        "extension pg_cron can be made only in the database that cron.database_name names, and a restore loads under"
+        " another name first: it has to be loaded by hand, under its own name (docs/restore.md, By hand)"
+    ]
+
+
 def of_this_backup(found: dict[str, Any], server: dict[str, Any], dumped_major: int) -> list[str]:
     """What this server lacks of what the dump needs."""
-    problems = []
+    problems = bound(server)
     if dumped_major > found["major"]:
         problems.append(f"the dump is of PostgreSQL {dumped_major}, and the server is {found['major']}")
     own = {server.get("tablespace") or "pg_default"} - {"pg_default"}  # the server's own default needs no right

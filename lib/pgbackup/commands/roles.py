@@ -23,8 +23,8 @@ class Lacking:
     """What of the roles is not on the server.
 
     needed: name -> the manifest's CREATE ROLE text, of those without which the dump cannot be loaded; members: likewise
-    of those that have their rights through them, and of groups that they belong to. grants: memberships, as the manifest has them. settings: those of
-    roles, whatever the database.
+    of those that have their rights through them, and of groups that they belong to. grants: memberships, as the
+    manifest has them. settings: those of roles, whatever the database.
     """
 
     needed: dict[str, str] = field(default_factory=dict)

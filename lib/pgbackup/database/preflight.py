@@ -37,7 +37,6 @@ SELECT json_build_object(
   'extensions', (SELECT coalesce(json_object_agg(name, default_version), '{{}}') FROM pg_available_extensions),
   'untrusted', (SELECT coalesce(json_agg(DISTINCT name), '[]') FROM pg_available_extension_versions
      WHERE superuser AND NOT trusted),
-  'cron_database', current_setting('cron.database_name', true),
   'tablespaces', (SELECT coalesce(json_agg(spcname), '[]') FROM pg_tablespace
      WHERE has_tablespace_privilege(oid, 'CREATE')),
   'locations', (SELECT coalesce(json_object_agg(spcname, pg_tablespace_location(oid)), '{{}}') FROM pg_tablespace),
