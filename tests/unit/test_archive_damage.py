@@ -168,3 +168,25 @@ def test_lines_of_the_history_of_restores_that_are_none_are_passed_over(places: 
     whole = '{"target": "payment"}'
     (places.top.path / history.NAME).write_text(f'{whole}\n\n{{"a"\n[1]\n{"[" * 100_000}\n{whole}\n')
     assert history.read(places.top) == [{"target": "payment"}] * 2
+
+
+# --- clocks
+
+
+@pytest.mark.parametrize(
+    ("checked", "confirmed", "said"),
+    [
+        (NOW, NOW, ""),
+        (NOW, NOW - timedelta(seconds=30), ""),
+        (NOW, NOW + timedelta(hours=1), ""),
+        (NOW, NOW - timedelta(seconds=90), "nothing was received since"),
+        (NOW - timedelta(seconds=90), NOW + timedelta(days=400), "nothing was received since"),
+        (NOW + timedelta(days=400), NOW + timedelta(days=400), "later than now"),
+    ],
+)
+def test_a_receiver_that_is_away_is_told_whatever_the_clocks_said(
+    places: Places, checked: datetime, confirmed: datetime, said: str
+) -> None:
+    walarchive.write_receiver(places, Receiver(checked.isoformat(), confirmed.isoformat(), "0/5000010"))
+    found = recoverable.behind(recoverable.look(places), NOW)
+    assert [said in one for one in found] == [True] * bool(said)

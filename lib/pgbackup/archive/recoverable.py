@@ -141,7 +141,12 @@ def behind(archive: Archive, now: datetime) -> list[str]:
     if receiver is None or receiver.confirmed is None:
         trouble = f": {receiver.trouble}" if receiver and receiver.trouble else ""
         found.append(f"nothing was received yet{trouble}")
-    elif now - receiver.confirmed.time > timedelta(seconds=_FRESH_SECONDS):
+        return found
+    # By the server's clock and by this host's, which may both be wrong.
+    last = min(receiver.confirmed.time, receiver.seen or receiver.confirmed.time)
+    if now - last > timedelta(seconds=_FRESH_SECONDS):
         why = receiver.trouble or "the receiver says nothing; does it run?"
-        found.append(f"nothing was received since {local(receiver.confirmed.time)}: {why}")
+        found.append(f"nothing was received since {local(last)}: {why}")
+    elif receiver.seen and receiver.seen - now > timedelta(seconds=_FRESH_SECONDS):
+        found.append(f"the receiver's last word is dated {local(receiver.seen)}, later than now; does it run?")
     return found

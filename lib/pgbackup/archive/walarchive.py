@@ -76,7 +76,12 @@ class Receiver:
         """Raise ValueError for what no receiver says."""
         if (self.confirmed_lsn == "") != (self.confirmed_time == ""):
             raise ValueError("it confirms a time or a position alone")
-        _ = self.confirmed
+        _ = self.confirmed, self.seen
+
+    @property
+    def seen(self) -> datetime | None:
+        """When it was at work last, by the clock of this host."""
+        return statefile.instant(self.checked) if self.checked else None
 
     @property
     def confirmed(self) -> Confirmed | None:
