@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pgbackup.archive import basestore, history, recoverable, wal, walarchive, walfile
 from pgbackup.archive.basestore import Record
 from pgbackup.archive.walarchive import Places, Receiver, State
+from pgbackup.commands import base
 from pgbackup.errors import BackupBad, SuiteError
 
 from tests.unit.test_statefile import anything
@@ -190,3 +191,12 @@ def test_a_receiver_that_is_away_is_told_whatever_the_clocks_said(
     walarchive.write_receiver(places, Receiver(checked.isoformat(), confirmed.isoformat(), "0/5000010"))
     found = recoverable.behind(recoverable.look(places), NOW)
     assert [said in one for one in found] == [True] * bool(said)
+
+
+def test_a_base_backup_that_is_dated_later_than_now_keeps_no_other_from_being_made(places: Places) -> None:
+    archive = recoverable.look(places)
+    assert base.is_due(archive, 7, NOW) == ""
+    for earlier in (NOW - timedelta(days=30), NOW - timedelta(days=4)):
+        assert "later than now" in base.is_due(archive, 7, earlier)
+        assert any("later than now" in one for one in recoverable.complaints(archive, 7, earlier))
+    assert base.is_due(archive, None, NOW - timedelta(days=30)) == ""

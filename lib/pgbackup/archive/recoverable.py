@@ -109,10 +109,18 @@ def cut_off(archive: Archive) -> str:
 def complaints(archive: Archive, base_every_days: int, now: datetime) -> list[str]:
     """What is wrong with an archive: what of it is lost, why it does not reach to now, or only by a long way. Pure."""
     found = [*lost(archive), *behind(archive, now)]
-    newest = max((base.ended for base in archive.names.values()), default=now)
-    if archive.state.active and now - newest > timedelta(days=base_every_days + 1):
-        found.append(f"the newest base backup is from {local(newest)}: does a schedule run backup-postgres.sh?")
+    newest = newest_by(archive, now)
+    if archive.state.active and newest and now - newest.ended > timedelta(days=base_every_days + 1):
+        found.append(f"the newest base backup is from {local(newest.ended)}: does a schedule run backup-postgres.sh?")
+    if archive.bases and newest is None:
+        found.append("all base backups are dated later than now: is the clock right?")
     return found
+
+
+def newest_by(archive: Archive, now: datetime) -> Base | None:
+    """The newest base backup that is not dated a day or more later than now: of such a one no age is known. Pure."""
+    past = [base for base in archive.names.values() if base.ended - now < timedelta(days=1)]
+    return max(past, key=lambda base: base.ended, default=None)
 
 
 def lost(archive: Archive) -> list[str]:

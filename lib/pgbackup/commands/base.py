@@ -44,9 +44,13 @@ def is_due(archive: Archive, every_days: int | None, now: datetime) -> str:
     """
     if problem := recoverable.broken_off(archive):
         return problem
-    newest, _ = list(archive.bases.values())[-1]
+    if every_days is None:
+        return ""
+    newest = recoverable.newest_by(archive, now)
+    if newest is None:
+        return "those that are there are dated later than now"
     # A quarter of an hour less: a nightly run begins at the same minute, and not always in the same second.
-    if every_days is not None and now - newest.ended >= timedelta(days=every_days) - timedelta(minutes=15):
+    if now - newest.ended >= timedelta(days=every_days) - timedelta(minutes=15):
         return f"the newest is from {recoverable.local(newest.ended)}"
     return ""
 
