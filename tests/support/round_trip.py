@@ -72,13 +72,20 @@ def reached(server: Server, database: str, client: str) -> Iterator[tuple[dict[s
         yield target(server, database, client, URL=url, PASSFILE=passfile), path
 
 
-def back_up(place: Path, targets: Mapping[str, Mapping[str, str]], path: str | None = None) -> dict[str, Path]:
-    """Run scripts/backup-postgres.sh on these databases and return the file of each."""
-    settings = {f"{name.upper()}_{key}": value for name, of in targets.items() for key, value in of.items()}
+def script(
+    place: Path, targets: Mapping[str, Mapping[str, str]], name: str, *arguments: str, path: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run one of scripts/ with these databases for its settings and `place` for BACKUP_DIR."""
+    settings = {f"{target.upper()}_{key}": value for target, of in targets.items() for key, value in of.items()}
     environment = {key: os.environ[key] for key in ("HOME", "LANG", "DOCKER_HOST") if key in os.environ}
     environment |= {"PATH": path or os.environ["PATH"], "BACKUP_DIR": str(place), "DATABASES": " ".join(targets)}
-    command = [ROOT / "scripts" / "backup-postgres.sh"]
-    done = subprocess.run(command, env=environment | settings, capture_output=True, text=True, check=False)
+    command = [str(ROOT / "scripts" / name), *arguments]
+    return subprocess.run(command, env=environment | settings, capture_output=True, text=True, check=False)
+
+
+def back_up(place: Path, targets: Mapping[str, Mapping[str, str]], path: str | None = None) -> dict[str, Path]:
+    """Run scripts/backup-postgres.sh on these databases and return the file of each."""
+    done = script(place, targets, "backup-postgres.sh", path=path)
     assert done.returncode == 0, done.stdout + done.stderr
     return {name: place / of["CONTAINER"] / f"{of['DATABASE']}_LATEST.sql.gz" for name, of in targets.items()}
 
