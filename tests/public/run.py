@@ -6,7 +6,8 @@ DIRECTORY holds the files that tests/public/schemas.toml lists, none of which is
 github/OWNER/NAME/PATH at the commit given there, debian/PACKAGE/PATH (the package's files, `dpkg -x`) and
 pypi/PROJECT/PATH (the unpacked wheel). Each schema is loaded with plain psql into a database of its own, gets a few
 rows where it has none, is backed up, verified and restored beside itself by the scripts, and the two are compared
-(tests/support/equality.py). FILE gets the table of what happened, in Markdown.
+(tests/support/equality.py). FILE gets the table of what happened, in Markdown (docs/public-schemas.md).
+Needs Python 3.11.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psycopg
+import tomllib
 
 from tests.public import rows
-from tests.support import engine, equality, images, round_trip, servers
+from tests.support import engine, equality, round_trip, servers
 from tests.support.servers import Server
 
 LIST = Path(__file__).with_name("schemas.toml")
@@ -95,13 +96,14 @@ def main() -> int:
     with ExitStack() as stack:
         prepared = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         prepared.chmod(0o755)
-        stack.enter_context(_engine())
+        stack.enter_context(engine.used())
         for major in sorted({schema.major for schema in schemas}):
             server = stack.enter_context(_server(major, directory, prepared))
             of_major = [schema for schema in schemas if schema.major == major]
             prepare(of_major, server, directory)
             with ThreadPoolExecutor(arguments.jobs) as pool:
-                for outcome in pool.map(lambda schema: tried(schema, server, directory, prepared), of_major):  # noqa: B023
+                work = partial(tried, server=server, directory=directory, prepared=prepared, client=arguments.client)
+                for outcome in pool.map(work, of_major):
                     outcomes.append(outcome)
                     if arguments.table:
                         arguments.table.write_text(table(outcomes))
@@ -113,16 +115,13 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("directory", type=Path, metavar="DIRECTORY")
     parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--client", choices=("sidecar", "exec", "direct"), default="sidecar", help="default: sidecar")
     parser.add_argument("--jobs", type=int, default=2, help="how many at once (default 2)")
     parser.add_argument("--table", type=Path, metavar="FILE")
     return parser.parse_args()
 
 
-def _engine() -> Any:
-    return engine.used()
-
-
-def _server(major: int, directory: Path, prepared: Path) -> Any:
+def _server(major: int, directory: Path, prepared: Path) -> AbstractContextManager[Server]:
     return servers.running(
         major,
         name=f"pgbackup-test-public{major}-",
@@ -132,7 +131,7 @@ def _server(major: int, directory: Path, prepared: Path) -> Any:
     )
 
 
-def tried(schema: Schema, server: Server, directory: Path, prepared: Path) -> Outcome:
+def tried(schema: Schema, server: Server, directory: Path, prepared: Path, client: str = "sidecar") -> Outcome:
     """Put one schema through; nothing of it is left on the server but its roles."""
     outcome = Outcome(schema)
     database = schema.name.lower()
@@ -142,7 +141,7 @@ def tried(schema: Schema, server: Server, directory: Path, prepared: Path) -> Ou
         with server.connect(database) as session:
             rows.added(session)
         _describe(outcome, server, database)
-        _round_trip(outcome, server, database)
+        _round_trip(outcome, server, database, client)
     except (NotDone, servers.ServerFailed, subprocess.TimeoutExpired, psycopg.Error) as error:
         outcome.wrong.append(_last_words(str(error)))
     finally:
@@ -173,7 +172,8 @@ def load(schema: Schema, server: Server, database: str, directory: Path, prepare
     command += [word for file in files for word in ("-f", file)]
     done = servers.docker("exec", server.id, *command, check=False, seconds=LOAD_SECONDS)
     if done.returncode != 0:
-        raise NotDone(f"psql ended with {done.returncode}: {done.stderr.strip()[-SAID:]}")
+        errors = [line.partition("ERROR:")[2] for line in done.stderr.splitlines() if "ERROR:" in line]
+        raise NotDone(errors[0].strip() if errors else f"psql ended with {done.returncode}: {done.stderr[-SAID:]}")
 
 
 def _prepared(schema: Schema, directory: Path, prepared: Path) -> Iterator[str]:
@@ -211,25 +211,27 @@ def _describe(outcome: Outcome, server: Server, database: str) -> None:
     ((outcome.size,),) = server.sql("SELECT pg_size_pretty(pg_database_size(current_database()))", database)
 
 
-def _round_trip(outcome: Outcome, server: Server, database: str) -> None:
+def _round_trip(outcome: Outcome, server: Server, database: str, client: str) -> None:
     copy = f"{database}_copy"
-    targets = {"public": round_trip.target(server, database)}
-    with tempfile.TemporaryDirectory() as directory:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        round_trip.reached(server, database, client) as (settings, path),
+    ):
         place = Path(directory)
-        _step(outcome, place, targets, "backup-postgres.sh")
-        _step(outcome, place, targets, "verify-backups.sh")
         file = place / server.name / f"{database}_LATEST.sql.gz"
-        _step(outcome, place, targets, "restore-postgres.sh", "public", str(file), "--into", copy, "--yes")
+        restore = ["public", str(file), "--into", copy, "--yes"]
+        for script, arguments in (
+            ("backup-postgres.sh", []),
+            ("verify-backups.sh", []),
+            ("restore-postgres.sh", restore),
+        ):
+            begun = time.monotonic()
+            done = round_trip.script(place, {"public": settings}, script, *arguments, path=path)
+            outcome.seconds[script] = time.monotonic() - begun
+            if done.returncode != 0:
+                raise NotDone(f"{script} ended with {done.returncode}: {done.stderr.strip()}")
         found = equality.differences((server, database), (server, copy))
         outcome.wrong += [text for text in found if not any(re.search(of, text) for of in outcome.schema.anew)]
-
-
-def _step(outcome: Outcome, place: Path, targets: dict[str, dict[str, str]], script: str, *arguments: str) -> None:
-    begun = time.monotonic()
-    done = round_trip.script(place, targets, script, *arguments)
-    outcome.seconds[script] = time.monotonic() - begun
-    if done.returncode != 0:
-        raise NotDone(f"{script} ended with {done.returncode}: {done.stderr.strip()}")
 
 
 def _last_words(text: str) -> str:
@@ -265,7 +267,7 @@ def _cells(outcome: Outcome) -> Iterator[str]:
     yield str(schema.major)
     if not outcome.loaded:
         yield from ["", "", "", "", ""]
-        yield "cannot be loaded: " + outcome.wrong[0][:SAID].replace("|", "\\|")
+        yield f"cannot be loaded: {outcome.wrong[0][:SAID]}".replace("|", "\\|")
         return
     yield f"{outcome.tables:,}"
     yield f"{outcome.rows:,}"
