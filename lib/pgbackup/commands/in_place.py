@@ -11,20 +11,30 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
+from pgbackup import interrupt
 from pgbackup.archive import dumpfile, guard, journal, source
+from pgbackup.archive.guard import Part
 from pgbackup.archive.rowless import without_rows
 from pgbackup.archive.sqldump import DumpScanner
 from pgbackup.commands import restore_checks
 from pgbackup.commands.fill import Filling, compare, finish, load_file, load_parts
 from pgbackup.commands.job import Job
-from pgbackup.database import facts, pg_dump, preflight, scratch, swap
+from pgbackup.database import facts, load, pg_dump, preflight, scratch, swap
 from pgbackup.database.client import Client, conninfo
 from pgbackup.database.naming import identifier
 from pgbackup.errors import BackupBad, ConfigurationError, Interrupted, PermissionDenied, SuiteError, Unavailable
 
 _ROOM = "nothing was touched; make room for a second copy (--drop-old) and restore without --in-place"
+
+
+# What --schema-only leaves out; in the order in which they were made, as one may read another.
+_REFRESHED = """
+SELECT string_agg(format('REFRESH MATERIALIZED VIEW %I.%I;', nspname, relname), E'\\n' ORDER BY c.oid)
+FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE relkind = 'm' AND relispopulated
+"""
 
 
 class Lost(Unavailable):
@@ -46,14 +56,18 @@ def prove(job: Job, ask: Client, filling: Filling, name: str) -> None:
     try:
         with ask.reading(program) as stream:
             like_it = Filling(filling.source, filling.contents, live, filling.major, filling.restricts)
-            _tried(job, ask, like_it, name, stream.chunks(job.settings.stall_seconds))
+            _tried(job, ask, like_it, name, stream.chunks(job.settings.stall_seconds), ask.query(_REFRESHED))
     except (BackupBad, PermissionDenied) as error:
         message = f"--in-place is refused: '{job.target.database}' as it is now could not be brought back"
         raise ConfigurationError(f"{message}: {error.message}", _ROOM) from None
 
 
-def _tried(job: Job, ask: Client, filling: Filling, name: str, pieces: Iterable[bytes]) -> None:
+def _tried(job: Job, ask: Client, filling: Filling, name: str, pieces: Iterable[bytes], behind: str = "") -> None:
+    """behind: statements that come last."""
     load_parts(job, ask, filling, name, guard.parted(pieces, DumpScanner(), apart=False))
+    if behind:
+        part = Part(f"SET search_path = '';\n{behind}\n".encode(), "")
+        load.load(ask, name, [part], filling.server, restricts=filling.restricts)
     swap.drop(ask, name)
 
 
@@ -97,6 +111,11 @@ def _restored(job: Job, client: Client, entry: journal.Entry) -> None:
                 job.log.warning(job.target.name, "restore.brought-back", reason=told)
                 job.reporter.warn(f"{job.target.name}: warning: {told}")
         swap.swap(client, entry.scratch, None)
+    except BaseException:
+        with interrupt.shielded(), suppress(SuiteError):
+            swap.end_sessions(client)
+            swap.drop(client, entry.scratch)
+        raise
     finally:
         os.close(opened.descriptor)
 
@@ -146,5 +165,5 @@ def by_hand(job: Job, client: Client, aside: str, path: Path | None) -> list[str
             create = scratch.create_sql(live, opened.manifest.raw["server"], major)
     except SuiteError:
         pass  # the server's own defaults then
-    load = f"gunzip -c {shlex.quote(str(path))} | {psql(live)}"
-    return [psql(elsewhere, "-c", create), load]
+    fed = f"gunzip -c {shlex.quote(str(path))} | {psql(live)}"
+    return [psql(elsewhere, "-c", create), fed]

@@ -18,12 +18,13 @@ from pgbackup import interrupt, lock
 from pgbackup.archive import journal, loadable, names, source
 from pgbackup.archive.dumpfile import Contents
 from pgbackup.archive.source import Source
+from pgbackup.archive.statefile import Unreadable
 from pgbackup.commands import confirm, in_place, one_backup, restore_checks, roles, unfinished
 from pgbackup.commands.fill import Filling, fill
 from pgbackup.commands.job import Job, Outcome
 from pgbackup.commands.restore_checks import Situation
 from pgbackup.commands.restore_record import Record
-from pgbackup.database import naming, swap
+from pgbackup.database import leaving, naming, swap
 from pgbackup.database.client import Client
 from pgbackup.errors import BackupBad, SuiteError, Unavailable, UsageError
 from pgbackup.host import health, services
@@ -83,6 +84,8 @@ def restore(job: Job, opening: Callable[[], AbstractContextManager[Source]], opt
         one_backup.sweep(job)
         with job.client() as ask:
             if problem := unfinished.settle(job, lambda: nullcontext(ask)):
+                if isinstance(problem, Unreadable):
+                    raise problem  # it may say what brings the live database back, and would be overwritten
                 record.warnings.append(problem.message)
             with opening() as opened:
                 work = _carrying_on(_prepared(job, ask, opened, options, record))
@@ -252,10 +255,24 @@ def _accepted(options: Options, database: str, wrong: list[str]) -> bool:
     return True
 
 
+def _subscribed(database: str, subscriptions: list[str]) -> list[str]:
+    """How a copy is dropped that has subscriptions: they are as they were dumped, and not enabled. Pure."""
+    if not subscriptions:
+        return []
+    statements = [
+        f"ALTER SUBSCRIPTION {name} {what};"
+        for name in map(naming.identifier, subscriptions)
+        for what in ("DISABLE", "SET (slot_name = NONE)")
+    ]
+    statements += [f"DROP SUBSCRIPTION {name};" for name in map(naming.identifier, subscriptions)]
+    return [f"'{database}' has subscriptions and can be dropped only when, in it: {' '.join(statements)}"]
+
+
 def _swap(work: Work) -> None:
     job, scratch = work.job, work.entry.scratch
     if work.options.into:
         swap.rename(work.ask, scratch, work.options.into)
+        work.record.warnings += _subscribed(work.options.into, leaving.subscriptions(work.ask, work.options.into))
         return
     if work.situation.exists and not work.situation.valid:  # nobody can use it, and it cannot be renamed
         swap.drop(work.ask, job.target.database)

@@ -24,6 +24,7 @@ from pgbackup.errors import BackupBad, ConfigurationError, IoFailed, SuiteError,
 from pgbackup.host import services
 
 _SPACE_FACTOR = 1.2
+_NO_LOCALE = "22023"  # invalid_parameter_value, as the server says it of a locale that it cannot make
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _locale_missing(job: Job, client: Client, server: dict[str, Any]) -> list[st
     try:
         scratch.probe_locale(client, server)
     except SuiteError as error:
-        if "could not create locale" in error.message:
+        if error.sqlstate == _NO_LOCALE:
             return [f"a locale that the dump needs is missing on the server: {error.message}"]
     return []
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from pgbackup.archive import journal
+from pgbackup.archive.statefile import Unreadable
 from pgbackup.commands import in_place
 from pgbackup.commands.job import Job
 from pgbackup.database import leaving, swap
@@ -49,10 +50,13 @@ def settle(job: Job, ask: Callable[[], AbstractContextManager[Client]]) -> Suite
     """Under the database's lock: if a restore is unfinished, undo it, or finish it where it had swapped already.
 
     ask: gives a client for questions. Says what was done. Return what was in the way, told as a warning is: the
-    journal then stays for the next run, and nothing else has to wait for it. Raise CannotCreate for a journal that
-    cannot be understood, Interrupted.
+    journal then stays for the next run, and nothing else has to wait for it. Raise Interrupted.
     """
-    entry = journal.read(job.place, job.run.owner)
+    try:
+        entry = journal.read(job.place, job.run.owner)
+    except Unreadable as error:
+        job.log.warning(job.target.name, "restore.unsettled", reason=error.message)
+        return error
     if entry is None:
         journal.close(job.place, job.run.owner)
         return None
@@ -67,7 +71,10 @@ def settle(job: Job, ask: Callable[[], AbstractContextManager[Client]]) -> Suite
     failed = services.start(entry.stopped, job.settings, job.environment)
     if problem:
         if not isinstance(problem, in_place.Lost):
-            problem.message = f"what the killed restore of '{entry.file}' left stays: {problem.message}"
+            problem.message = (
+                f"what the killed restore of '{entry.file}' left, the database '{entry.scratch}', is still there,"
+                f" and each next run tries again: {problem.message}"
+            )
         job.log.warning(job.target.name, "restore.unsettled", reason=problem.message)
         return problem
     journal.close(job.place, job.run.owner)

@@ -42,10 +42,10 @@ _KNOWN = [
         "docker ps -a --filter name={container}",
     ),
     _Known(
-        r"permission denied for database",
+        r'permission denied for database "?([^"\n]+)',
         PermissionDenied,
-        "role '{user}' may not connect to '{database}': {reason}",
-        'let it: GRANT CONNECT ON DATABASE "{database}" TO "{user}";',
+        "role '{user}' may not connect to '{0}': {reason}",
+        'let it: GRANT CONNECT ON DATABASE "{0}" TO "{user}";',
     ),
     _Known(
         r"permission denied for large object",
@@ -86,15 +86,15 @@ _KNOWN = [
         " max_standby_streaming_delay longer than a dump takes; then: SELECT pg_reload_conf();",
     ),
     _Known(
-        r"cannot connect to invalid database",
+        r'cannot connect to invalid database "?([^"\n]*)',
         Unavailable,
-        "database '{database}' is invalid, a DROP DATABASE was interrupted: {reason}",
-        'DROP DATABASE "{database}"; then restore its last backup',
+        "database '{0}' is invalid, a DROP DATABASE was interrupted: {reason}",
+        'DROP DATABASE "{0}"; then restore its last backup',
     ),
     _Known(
-        r'database ".*" does not exist',
+        r'database "(.*)" does not exist',
         Unavailable,
-        "there is no database '{database}': {reason}",
+        "there is no database '{0}': {reason}",
         "check {KEY}_DATABASE, or restore its last backup",
     ),
     _Known(

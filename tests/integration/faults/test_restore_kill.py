@@ -126,7 +126,7 @@ def test_a_kill_beside_a_container_too(
 
 _LOCKED = "SELECT 1 FROM pg_database WHERE datname = '{name}' FOR UPDATE"
 _WAITING = (
-    "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'pgbackup-%' AND query LIKE '%RENAME TO%'"
+    "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'pgbackup-%' AND query LIKE 'ALTER DATABASE%'"
     " AND {holder} = ANY (pg_blocking_pids(pid))"
 )
 

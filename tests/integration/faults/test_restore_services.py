@@ -147,7 +147,7 @@ def test_a_signal_in_any_phase_stops_it_and_starts_the_services_again(
     elif phase == "load":
         assert soon(lambda: bool(lab.scratch()), 60)
     else:
-        query = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'BEGIN; SET LOCAL%RENAME TO%'"
+        query = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'ALTER DATABASE%RENAME TO%'"
         with restores.psycopg.connect(lab.dsn(lab.database)):
             assert soon(lambda: bool(lab.sql(query)) or bool(lab.kept()), 60)
     process.send_signal(number)
