@@ -15,7 +15,7 @@ from tests.support.restores import Lab
 ROW = (
     "SELECT to_jsonb(d) - 'oid' - 'datname' - 'datfrozenxid' - 'datminmxid' - 'dattablespace' - 'datdba'"
     " - 'datcollversion' - 'datacl',"
-    " (SELECT array_agg(one::text ORDER BY 1) FROM unnest(datacl) AS one) FROM pg_database d WHERE datname = '{}'"
+    " (SELECT array_agg(one::text ORDER BY one::text) FROM unnest(datacl) AS one) FROM pg_database d WHERE datname = '{}'"
 )
 TABLESPACE = (
     "SELECT (SELECT spcname FROM pg_tablespace t WHERE t.oid = dattablespace) FROM pg_database WHERE datname = '{}'"
@@ -81,7 +81,7 @@ def test_a_tablespace_that_is_missing_or_too_small_is_named_before_anything_is_t
     lab.sql("CREATE DATABASE shop TABLESPACE fast")
     lab.sql("CREATE TABLE t AS SELECT 1 AS x", "shop")
     server = server_of(15)
-    server.exec(["sh", "-c", "dd if=/dev/zero of=/fast/full bs=1M count=16 2>/dev/null"])
+    server.exec(["sh", "-c", "dd if=/dev/zero of=/fast/full bs=1M count=23 2>/dev/null"])
     try:
         full = lab.restore("--dry-run", lab.backup().name)
     finally:

@@ -77,7 +77,8 @@ def _unequal(wrong: list[str]) -> BackupBad:
 
 def finish(job: Job, ask: Client, filling: Filling, name: str) -> None:
     """Give what was loaded its statistics and its properties."""
-    scratch.analyze(ask, name, float(job.settings.load_stall_seconds))
+    if said := scratch.analyze(ask, name, float(job.settings.load_stall_seconds)):
+        job.reporter.warn(f"{job.target.name}: ANALYZE is still to be done: {said}")
     properties.apply(ask, name, properties.property_sql(name, filling.server))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pgbackup.database import scratch
 from pgbackup.database.client import Client
 from pgbackup.database.naming import parts
 
@@ -19,9 +20,11 @@ SELECT concat_ws('|', c.oid, c.relkind, encode(convert_to(nspname, {_ENCODING}),
   (SELECT string_agg(relid::oid::text, ',') FROM pg_partition_ancestors(c.oid) WHERE relid <> c.oid))
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND nspname !~ '^pg_' AND nspname <> 'information_schema';
-SELECT format('SELECT %L, count(*) FROM ONLY %I.%I', c.oid, nspname, relname)
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY c.oid
+SELECT statement FROM ({scratch.PATH} UNION ALL
+  SELECT 1, format('SELECT %L, pg_catalog.count(*) FROM ONLY %I.%I', c.oid, nspname, relname)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind = 'r' AND nspname !~ '^pg_' AND nspname <> 'information_schema') AS one(turn, statement)
+ORDER BY turn
 \\gexec
 """
 

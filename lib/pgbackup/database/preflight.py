@@ -70,5 +70,5 @@ def sql(database: str, owners: list[dict[str, str]]) -> str:
 def look(client: Client, owners: list[dict[str, str]]) -> dict[str, Any]:
     """Return what has to be known of the server before a restore. Raise what the failure means."""
     answer: dict[str, Any] = json.loads(client.server_query(sql(client.target.database, owners)))
-    client.further = session.further(answer["major"], superuser=answer["superuser"])
+    client.further |= session.further(answer["major"], superuser=answer["superuser"])
     return answer
