@@ -46,9 +46,12 @@ REPAIRED = {
         "CREATE TABLE zz_kinds (k text PRIMARY KEY); CREATE FUNCTION known(text) RETURNS boolean LANGUAGE sql STABLE AS"
         " 'SELECT EXISTS (SELECT FROM public.zz_kinds WHERE k = $1)';"
         " CREATE TABLE aa_items (k text CHECK (public.known(k)));"
-        " INSERT INTO zz_kinds VALUES ('a'), ('b'); INSERT INTO aa_items VALUES ('a'), ('b')",
+        " CREATE TABLE log (k text); CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN INSERT INTO public.log VALUES (NEW.k); RETURN NEW; END$$;"
+        " INSERT INTO zz_kinds VALUES ('a'), ('b'); INSERT INTO aa_items VALUES ('a'), ('b');"
+        " CREATE TRIGGER note AFTER INSERT ON aa_items FOR EACH ROW EXECUTE FUNCTION note()",
         ["TABLE DATA aa_items in schema public", "aa_items_k_check"],
-        "SELECT * FROM aa_items ORDER BY 1",
+        "SELECT k, (SELECT count(*) FROM log) FROM aa_items ORDER BY 1",
     ),
 }
 BROKEN = {

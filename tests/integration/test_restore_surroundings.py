@@ -15,7 +15,8 @@ from tests.support.restores import Lab
 ROW = (
     "SELECT to_jsonb(d) - 'oid' - 'datname' - 'datfrozenxid' - 'datminmxid' - 'dattablespace' - 'datdba'"
     " - 'datcollversion' - 'datacl',"
-    " (SELECT array_agg(one::text ORDER BY one::text) FROM unnest(datacl) AS one) FROM pg_database d WHERE datname = '{}'"
+    " (SELECT array_agg(one::text ORDER BY one::text) FROM unnest(datacl) AS one)"
+    " FROM pg_database d WHERE datname = '{}'"
 )
 TABLESPACE = (
     "SELECT (SELECT spcname FROM pg_tablespace t WHERE t.oid = dattablespace) FROM pg_database WHERE datname = '{}'"

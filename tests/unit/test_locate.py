@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pgbackup.archive.locate import Unit, unit_at
+from pgbackup.archive.locate import Unit, rows_end, unit_at
 
 TEXT = rb"""SET a = 1;
 --
@@ -48,3 +48,6 @@ UNITS = {
 def test_the_unit_of_a_line_is_found_in_any_pieces(line: int, size: int) -> None:
     pieces = [TEXT[at : at + size] for at in range(0, len(TEXT), size)]
     assert unit_at(pieces, line) == UNITS[line]
+    assert rows_end(pieces) == 18
+    assert rows_end([b"SELECT 1;\nINSERT INTO t VALUES (1),\n(2);\nSELECT 2;\n"]) == 3
+    assert rows_end([b"SELECT 1;\n"]) == 0

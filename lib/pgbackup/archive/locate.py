@@ -40,8 +40,18 @@ def unit_at(pieces: Iterable[bytes], line: int) -> Unit:
     return walk.finish()
 
 
+def rows_end(pieces: Iterable[bytes]) -> int:
+    """Return the last line that holds rows of a table, 0 where there are none: behind it come indexes and triggers."""
+    walk = _Walk(0)
+    for piece in pieces:
+        walk.take(piece)
+    walk.finish()
+    return walk.rows_end
+
+
 class _Walk:
     def __init__(self, wanted: int) -> None:
+        self.rows_end = 0
         self.first = self.line = 1
         self.found: Unit | None = None
         self.about = ""
@@ -70,10 +80,12 @@ class _Walk:
             self._in_rows = words[:1] == [b"copy"] and reads_stdin(words)
             if not self._in_rows:
                 self._close(self.line)
+                self.rows_end = self.line if words[:1] == [b"insert"] else self.rows_end
         elif kind == "data end":
             self._count(position)
             self._in_rows = False
             self._close(self.line - 1)
+            self.rows_end = self.line - 1
 
     def _close(self, last: int) -> None:
         if not self.found and last >= self._wanted:

@@ -127,8 +127,11 @@ def _load_all(job: Job, ask: Client, filling: Filling, name: str) -> list[str]:
     def unit_at(line: int) -> locate.Unit:
         return locate.unit_at(dumpfile.Reader(filling.source.descriptor).pieces(), line)
 
+    def rows_end() -> int:
+        return locate.rows_end(dumpfile.Reader(filling.source.descriptor).pieces())
+
     try:
-        failed = load_all(ask, name, Dump(parts, unit_at), filling.server, restricts=filling.restricts)
+        failed = load_all(ask, name, Dump(parts, unit_at, rows_end), filling.server, restricts=filling.restricts)
     except Unavailable as error:
         raise job.blamed(error, ask) from None
     return list(map(str, failed))

@@ -36,19 +36,21 @@ _PATHS = (
 class Dump:
     """A dump that can be read again and again. parts: its text through the guard, settings apart.
 
-    unit_at: the statement that ends in a line.
+    unit_at: the statement that ends in a line. rows_end: the last line of rows.
     """
 
     parts: Callable[[], Iterable[Part]]
     unit_at: Callable[[int], Unit]
+    rows_end: Callable[[], int]
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A statement that failed, with what the server said last."""
+    """A statement that failed, with what the server said last. final: it is not to be tried again."""
 
     unit: Unit
     said: str
+    final: bool = False
 
     def __str__(self) -> str:
         return f"{self.unit.about or f'line {self.unit.last:,} of the dump'}: {self.said}"
@@ -60,12 +62,10 @@ def load_all(client: Client, database: str, dump: Dump, server: Mapping[str, Any
     The rest is as load.load() has it, in one session after the other.
     """
     loading = _Loading(client, database, dump, load.arguments(client, database, server), restricts, dict(server))
-    failed = loading.first_time()
-    while failed:
-        remaining = [left for one in failed if (left := loading.again(one))]
-        if len(remaining) == len(failed):
-            break
-        failed = remaining
+    # Rows that were refused are tried again before there are triggers that would be set off by them.
+    end = dump.rows_end()
+    failed = loading.until_no_more_succeed(loading.first_time(1, end) if end else [])
+    failed = loading.until_no_more_succeed(failed + loading.first_time(end + 1, None))
     return failed + loading.event_triggers()
 
 
@@ -78,12 +78,21 @@ class _Loading:
     restricts: bool
     server: dict[str, Any]
 
-    def first_time(self) -> list[Failed]:
+    def until_no_more_succeed(self, failed: list[Failed]) -> list[Failed]:
+        """Run what failed again and again, in its order. Return what is left."""
+        while failed:
+            remaining = [left for one in failed if (left := self.again(one))]
+            if len(remaining) == len(failed):
+                return remaining
+            failed = remaining
+        return []
+
+    def first_time(self, first: int, last: int | None) -> list[Failed]:
+        """Run all from one line to another. Return what failed."""
         failed: list[Failed] = []
-        first = 1
-        while True:
+        while last is None or first <= last:
             try:
-                self._feed(first, None)
+                self._feed(first, last)
             except StatementFailed as error:
                 unit = self.dump.unit_at(first + error.line - 1)
                 failed.append(Failed(unit, _said(error)))
@@ -91,18 +100,21 @@ class _Loading:
                 if len(failed) > _MOST:
                     raise BackupBad(f"more than {_MOST} statements of the dump fail; the last: {failed[-1]}") from None
             else:
-                return failed
+                break
+        return failed
 
     def again(self, failed: Failed) -> Failed | None:
         """Run a unit once more: as it is, with other search_paths, without the CHECK that its rows break."""
+        if failed.final:
+            return failed
         said = failed.said
         for path in ("", *_PATHS):
             try:
-                self._feed(failed.unit.first, failed.unit, path)
+                self._feed(failed.unit.first, failed.unit.last, path)
             except StatementFailed as error:
                 said = _said(error)
                 if error.sqlstate == _CHECK and (told := self._without_check(failed.unit, path, error)) is not None:
-                    return Failed(failed.unit, told) if told else None
+                    return Failed(failed.unit, told, final=True) if told else None
             else:
                 return None
         return Failed(failed.unit, said)
@@ -138,7 +150,7 @@ class _Loading:
         adding = f"ALTER TABLE {table} ADD CONSTRAINT {name} {rule.removesuffix(' NOT VALID')}"
         self._ask(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
         try:
-            self._feed(unit.first, unit, path)
+            self._feed(unit.first, unit.last, path)
         except StatementFailed:
             return None
         finally:
@@ -155,20 +167,20 @@ class _Loading:
     def _ask(self, sql: str) -> str:
         return self.client.query(sql, database=self.database, seconds=self.client.settings.load_stall_seconds)
 
-    def _feed(self, first: int, only: Unit | None, path: str = "") -> None:
-        """Feed a session the lines of a dump from the first one on, or those of one unit, with a search_path."""
+    def _feed(self, first: int, last: int | None, path: str = "") -> None:
+        """Feed a session the lines of a dump from one to another, with a search_path."""
         made: dict[bytes, bytes] = {}
         configuration = session.origin(self.server).get(session.TEXT_SEARCH, "")
         pieces = _from(load.completed(_without_events(self.dump.parts()), configuration), first, made)
         head = next(pieces, b"")  # now the settings are known that come before it
         prelude = b"".join(made.values()) + (f"{path};\n".encode() if path else b"")
         with load.fed(self.client, self.program, self.restricts, prelude) as feed:
-            left = only.last - first + 1 if only else -1
+            left = last - first + 1 if last else 0
             for piece in _chain(head, pieces):
-                text = piece if left < 0 else _lines(piece, left)
+                text = _lines(piece, left) if last else piece
                 feed.write(text)
-                left -= text.count(b"\n") if only else 0
-                if only and left <= 0:
+                left -= text.count(b"\n")
+                if last and left <= 0:
                     break
 
 
