@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,18 @@ def test_a_large_backup_whose_rows_are_followed_by_an_index_at_once_is_restored(
     assert lab.content("looked_at") == new
     indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = 'events'"
     assert lab.sql(indexes, "looked_at") == [(2,)]
+
+
+def test_the_manifest_has_the_checksum_of_what_copy_writes_of_each_restored_table(lab: Lab) -> None:
+    file, _, _ = lab.reset(rows=300)
+    good(lab, lab.restore("--yes", "--into", "looked_at", file.name))
+    content = round_trip.manifest(file)["content"]
+    assert len(content) == 4
+    with psycopg.connect(lab.dsn("looked_at")) as session:
+        for table, checksum in content.items():
+            with session.cursor().copy(f"COPY {table} TO STDOUT".encode()) as rows:
+                text = b"".join(rows)
+            assert checksum == f"{len(text)}-{zlib.crc32(text):08x}-{zlib.adler32(text):08x}"
 
 
 def test_into_makes_another_database_and_leaves_the_live_one_alone(lab: Lab) -> None:

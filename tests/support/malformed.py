@@ -70,6 +70,10 @@ def malformed(facts: dict[str, Any]) -> dict[str, bytes]:
             ("rows", {f"x{table}": count for table, count in facts["rows"].items()}),
             ("rows", {**facts["rows"], "public.more": 0}),
             ("rows", {table: str(count) for table, count in facts["rows"].items()}),
+            ("content", []),
+            ("content", {"public.t": 7}),
+            ("content", {"public.t": "1-0-1\n"}),
+            ("content", {**facts.get("content", {}), "public.more": "0-00000000-00000001"}),
             ("server", None),
             ("statements", -3),
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pgbackup.archive import manifest
+from pgbackup.archive.content import Checksums
 from pgbackup.archive.gzipped import LEVEL, RAW_DEFLATE, deflate, inflated
 from pgbackup.archive.sqldump import DumpScanner
 from pgbackup.errors import BackupBad
@@ -24,11 +25,15 @@ _READ_BYTES = 256 << 10
 
 @dataclass(frozen=True)
 class Written:
-    """What was written as the first member. sha256, gzip_bytes: of that member as it lies on disk."""
+    """What was written as the first member. sha256, gzip_bytes: of that member as it lies on disk.
+
+    content: table, as COPY spells it -> checksum of its rows, see content.py.
+    """
 
     scanner: DumpScanner
     gzip_bytes: int
     sha256: str
+    content: dict[str, str]
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -44,6 +49,8 @@ def write_dump(descriptor: int, pieces: Iterable[bytes], advance: Callable[[int]
     Whether the dump is a good one is for the caller to ask of the scanner. Raise OSError as the system does.
     """
     scanner, digest, checksum, gzip_bytes = DumpScanner(), hashlib.sha256(), 0, 0
+    checksums = Checksums()
+    scanner.on_rows = checksums.take
 
     def put(data: bytes) -> None:
         nonlocal gzip_bytes
@@ -61,7 +68,7 @@ def write_dump(descriptor: int, pieces: Iterable[bytes], advance: Callable[[int]
     scanner.finish()
     trailer = checksum.to_bytes(4, "little") + (scanner.sql_bytes & 0xFFFFFFFF).to_bytes(4, "little")
     put(compressor.flush() + trailer)
-    return Written(scanner, gzip_bytes, digest.hexdigest())
+    return Written(scanner, gzip_bytes, digest.hexdigest(), checksums.found())
 
 
 def append_manifest(descriptor: int, facts: dict[str, Any]) -> None:
@@ -78,8 +85,8 @@ def promises_manifest(descriptor: int) -> bool:
 class Contents:
     """What a file was found to hold when it was read to its last byte.
 
-    manifest: None for one made by hand. sha256: of the compressed dump. left_out: what a restore leaves out of the
-    dump or changes, for people to read; see loadable.py.
+    manifest: None for one made by hand. sha256: of the compressed dump. content: see Written. left_out: what a
+    restore leaves out of the dump or changes, for people to read; see loadable.py.
     """
 
     manifest: manifest.Manifest | None
@@ -88,6 +95,7 @@ class Contents:
     statements: int
     tables: int
     rows: dict[str, int]
+    content: dict[str, str]
     left_out: tuple[str, ...] = field(default=(), compare=False)
 
 
@@ -101,7 +109,8 @@ class Reader:
         if not found and promises_manifest(descriptor):
             raise BackupBad("it is cut off or damaged: the manifest that it promises is not at its end")
         self.manifest = found[0] if found else None
-        self.scanner = DumpScanner()
+        self.scanner, self._checksums = DumpScanner(), Checksums()
+        self.scanner.on_rows = self._checksums.take
         self._descriptor, self._advance = descriptor, advance
         self._dump_bytes = file_bytes - found[1] if found else file_bytes
         self._digest = hashlib.sha256()
@@ -131,6 +140,8 @@ class Reader:
         self.scanner.finish()
         if self.manifest:
             _compare(self.manifest, self.scanner, self._dump_bytes, self._digest.hexdigest())
+            if self.manifest.content not in ({}, self._checksums.found()):
+                raise BackupBad("its manifest has other checksums of rows than the dump")
         if not self.scanner.complete:
             raise _not_whole(self.scanner)
         return Contents(
@@ -140,6 +151,7 @@ class Reader:
             statements=self.scanner.statements,
             tables=self.scanner.tables,
             rows=dict(self.scanner.rows),
+            content=self._checksums.found(),
         )
 
 

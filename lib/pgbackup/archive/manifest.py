@@ -32,7 +32,8 @@ _LAST_LINE = b"-- end of pgbackup manifest\n"
 class Manifest:
     """A manifest that is well formed. sha256: of the dump's gzip member as it lies on disk, gzip_bytes long.
 
-    rows: table as COPY spells it to its rows. raw: the whole JSON object.
+    rows: table as COPY spells it to its rows. content: table to the checksum of its rows (content.py), empty in files
+    of before it was there. raw: the whole JSON object.
     """
 
     database: str
@@ -42,6 +43,7 @@ class Manifest:
     sha256: str
     tables: int
     rows: dict[str, int]
+    content: dict[str, str]
     raw: dict[str, Any]
 
 
@@ -130,6 +132,10 @@ def _is_instant(value: Any) -> bool:
     return isinstance(value, str) and bool(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", value, re.ASCII))
 
 
+def _is_checksum(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"\d+-[0-9a-f]{8}-[0-9a-f]{8}", value, re.ASCII))
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -152,13 +158,21 @@ _MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
         "tables with whole numbers",
     ),
 }
+# Of later releases; files of earlier ones lack them.
+_MAY_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "content": (
+        lambda value: isinstance(value, dict) and all(map(_is_checksum, value.values())),
+        "tables with checksums",
+    ),
+}
 
 
 def _checked(raw: dict[str, Any]) -> Manifest:
     version = raw.get("format")
     if not _is_count(version) or version != FORMAT:
         raise BackupBad(f"its manifest has format {json.dumps(version)[:60]}, and this suite reads format {FORMAT}")
-    for key, (fits, what) in _MUST_BE.items():
+    checks = _MUST_BE | {key: check for key, check in _MAY_BE.items() if key in raw}
+    for key, (fits, what) in checks.items():
         if key not in raw or not fits(raw[key]):
             raise BackupBad(f"its manifest has {key} {json.dumps(raw.get(key))[:60]}, which must be {what}")
     return Manifest(
@@ -169,6 +183,7 @@ def _checked(raw: dict[str, Any]) -> Manifest:
         sha256=raw["sha256"],
         tables=raw["tables"],
         rows=raw["rows"],
+        content=raw.get("content", {}),
         raw=raw,
     )
 

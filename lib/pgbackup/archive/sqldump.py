@@ -57,6 +57,8 @@ class DumpScanner:
     on_mark: what to call, if anything, with each mark of the lexer (see there): its kind, the position of its
         first byte in the dump, and some of the text from there on. `words` and `text` then describe the statement
         or the command. And with `data end` and the position behind the line that ends COPY data.
+    on_rows: what to call, if anything, with a table and more of its COPY data, each row with the newline before it, and
+        with None at the end of the data.
     """
 
     def __init__(self) -> None:
@@ -73,6 +75,7 @@ class DumpScanner:
         self.restricted = False
         self.misread: list[str] = []
         self.on_mark: Callable[[str, int, bytes], None] | None = None
+        self.on_rows: Callable[[str, memoryview | None], None] | None = None
         self._base = 0  # where in the dump the data begins that the lexer walks over
         self._header = b""
         self._carry = b""
@@ -174,7 +177,9 @@ class DumpScanner:
         while at <= self._last_dot:
             at = data.find(b"\n\\.", at)
             if data.startswith((b"\n", b"\r\n"), at + 3):
-                self.rows[self._copying] += _newlines(data[position:at])
+                self._rows(self._copying, data, position, at)
+                if self.on_rows:
+                    self.on_rows(self._copying, None)
                 self._copying = None
                 if self.on_mark:
                     self.on_mark("data end", self._base + data.index(b"\n", at + 3) + 1, b"")
@@ -182,8 +187,13 @@ class DumpScanner:
             at += 3
         unsure = _MAY_BE_COPY_END.search(data, max(position, len(data) - 4))
         end = unsure.start() if unsure else len(data)
-        self.rows[self._copying] += _newlines(data[position:end])
+        self._rows(self._copying, data, position, end)
         return end
+
+    def _rows(self, table: str, data: bytes, position: int, end: int) -> None:
+        self.rows[table] += _newlines(data[position:end])
+        if self.on_rows:
+            self.on_rows(table, memoryview(data)[position:end])
 
     def _rest_of_line(self, data: bytes, position: int, final: bool) -> int:
         """Go over SQL up to the next newline, in whatever it is, and let become true what waits for it."""

@@ -231,6 +231,7 @@ def _manifest(job: Job, client: Client, facts: Facts, written: Written, started:
         "statements": written.scanner.statements,
         "tables": written.scanner.tables,
         "rows": written.scanner.rows,
+        "content": written.content,
     }
 
 
