@@ -113,3 +113,21 @@ def test_ordinary_functions_are_not_warned_of(lab: Lab) -> None:
     assert ended.status == 0, ended.stderr
     assert "psql alone" not in ended.stderr
     comes_back(lab)
+
+
+def test_a_backup_warns_of_what_a_restore_would_refuse(lab: Lab, tmp_path: Path) -> None:
+    """What is dumped is kept all the same; that it needs a look is known the same night."""
+    made(lab, "CREATE TABLE ev (id int)")
+    programs = Path(lab.source.values["PROGRAMS"])
+    change = "s/^SET row_security = off;/&\\nLOAD 'x';/"
+    (tmp_path / "pg_dump").write_text(f'#!/bin/sh\n"{programs}/pg_dump" "$@" | sed "{change}"\n')
+    (tmp_path / "pg_dump").chmod(0o755)
+    ended = lab.place.run(lab.source.name, PATH=f"{tmp_path}:{lab.place.environment['PATH']}")
+    assert ended.status == 0, ended.stderr
+    assert "a restore will refuse this dump" in ended.stderr
+    assert "loads a library" in ended.stderr
+    assert any("event=backup.refused" in line for line in ended.log)
+    refused = lab.restore("--yes", "--into", "looked_at", "auth_db_LATEST.sql.gz")
+    assert refused.status == 65
+    assert "loads a library" in refused.stderr
+    assert lab.scratch() == []
