@@ -8,7 +8,7 @@ import pytest
 from pgbackup.commands import needs
 
 FOUND: dict[str, Any] = {
-    "begun": True, "user": "keeper", "superuser": False, "may_create": True, "elsewhere": 1, "major": 15,
+    "begun": True, "user": "keeper", "superuser": False, "may_create": True, "exists": 1, "elsewhere": 1, "major": 15,
     "roles": ["keeper", "other"], "may_be": ["keeper"], "no_create": [], "untrusted": ["pg_stat_statements"],
     "extensions": {"hstore": "1.8", "shop": "1.1", "pg_stat_statements": "1.10"}, "tablespaces": ["pg_default"],
 }  # fmt: skip
@@ -45,5 +45,7 @@ def test_extensions_are_told_with_their_versions_and_where_they_can_be_made() ->
     assert "shop was 1.0 and will be 1.1" in said
     assert "missing on the server: gone" in "; ".join(needs.of_this_backup(FOUND, {"extensions": {"gone": "2"}}, 15))
     (said,) = needs.of_this_backup({**FOUND, "extensions": {"pg_cron": "1.4"}}, {"extensions": {"pg_cron": "1.4"}}, 15)
-    assert "under its own name" in said
+    assert "rename it first" in said
+    gone = {**FOUND, "exists": 0, "extensions": {"pg_cron": "1.4"}}
+    assert needs.of_this_backup(gone, {"extensions": {"pg_cron": "1.4"}}, 15) == []
     assert needs.of_this_backup(FOUND, {}, 18) == ["the dump is of PostgreSQL 18, and the server is 15"]

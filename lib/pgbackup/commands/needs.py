@@ -76,13 +76,13 @@ def bound(server: dict[str, Any]) -> list[str]:
         return []
     return [
         "extension pg_cron can be made only in the database that cron.database_name names, and a restore loads under"
-        " another name first: it has to be loaded by hand, under its own name (docs/restore.md, By hand)"
+        " another name while that one is there (docs/restore.md, By hand: rename it first)"
     ]
 
 
 def of_this_backup(found: dict[str, Any], server: dict[str, Any], dumped_major: int) -> list[str]:
     """What this server lacks of what the dump needs."""
-    problems = bound(server)
+    problems = bound(server) if found["exists"] else []
     if dumped_major > found["major"]:
         problems.append(f"the dump is of PostgreSQL {dumped_major}, and the server is {found['major']}")
     own = {server.get("tablespace") or "pg_default"} - {"pg_default"}  # the server's own default needs no right

@@ -229,12 +229,13 @@ def _carry_out(work: Work) -> None:
             entry = _set_aside(work)
         if roomless:
             _drop_old(work)
-        fill(job, work.ask, filling, entry.scratch, work.record)
+        is_in_place = _filled(work, filling, entry)
         if options.online:
             stack.enter_context(_services_stopped(work))
         journal.write(job.place, job.run.owner, replace(entry, swapping=True))
-        with work.record.timed("swap"):
-            _swap(work)
+        if not is_in_place:
+            with work.record.timed("swap"):
+                _swap(work)
         work.record.swapped = True
         if replaces_in_place and not roomless:
             _drop_old(work)
@@ -252,6 +253,26 @@ def _accepted(options: Options, database: str, wrong: list[str]) -> bool:
             confirm.ask(database, "a database that is not as it was")
     except UsageError:
         return False
+    return True
+
+
+def _filled(work: Work, filling: Filling, entry: journal.Entry) -> bool:
+    """Load it beside the live database; where there is none, under its name, if nothing else will do.
+
+    There are extensions that can be made in a database of one name only. Return whether it has that name.
+    """
+    job, live = work.job, work.job.target.database
+    try:
+        fill(job, work.ask, filling, entry.scratch, work.record)
+        return False
+    except BackupBad as error:
+        if work.situation.exists or work.options.into or work.options.keep_failed:
+            raise
+        told = f"it cannot be loaded under another name than '{live}', which is free: {error.message}"
+        job.reporter.warn(f"{job.target.name}: {told}; loading it under that")
+    swap.drop(work.ask, entry.scratch)
+    journal.write(job.place, job.run.owner, replace(entry, scratch=live))
+    fill(job, work.ask, filling, live, work.record)
     return True
 
 

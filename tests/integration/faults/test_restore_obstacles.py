@@ -237,3 +237,31 @@ def test_a_server_without_the_database_postgres_is_restored_too(lab: Lab, how: s
             lab.sql("CREATE DATABASE postgres", "template1")
         else:
             lab.sql("GRANT CONNECT ON DATABASE postgres TO PUBLIC; GRANT CONNECT ON DATABASE template1 TO PUBLIC")
+
+
+BOUND = (
+    "DO $$BEGIN IF current_database() <> 'auth_db' THEN RAISE 'only in auth_db'; END IF; END$$;"
+    "CREATE FUNCTION bound() RETURNS int LANGUAGE sql AS 'SELECT 1';"
+)
+
+
+@pytest.mark.fault(102, "restore: an extension that can be made in a database of one name only")
+def test_an_extension_that_is_bound_to_the_name_is_restored_where_the_name_is_free(
+    server: servers.Server, lab: Lab
+) -> None:
+    lab.reset(20)
+    where = servers.docker("exec", server.name, "sh", "-c", "dirname $(find / -name plpgsql.control 2>/dev/null)")
+    for name, text in (("bound.control", "default_version = '1'\nrelocatable = false\n"), ("bound--1.sql", BOUND)):
+        write = f'cat > "{where.stdout.strip()}/{name}" <<"EOT"\n{text}\nEOT\n'
+        servers.docker("exec", "--user", "0", server.name, "sh", "-c", write)
+    lab.sql("CREATE EXTENSION bound", lab.database)
+    old = lab.content()
+    file = lab.backup()
+    for options in ([], ["--in-place"]):
+        ended = lab.restore("--yes", *options, file.name)
+        assert not restores.failed(lab, ended, 65, old)
+    lab.sql(f'DROP DATABASE "{lab.database}" WITH (FORCE)')
+    ended = lab.restore("--yes", file.name)
+    assert ended.status == 0, ended.stderr
+    assert lab.content() == old
+    assert not restores.after(lab, old, old)
