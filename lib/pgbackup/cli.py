@@ -23,6 +23,7 @@ from pgbackup.commands import (
     restore_old,
     restore_run,
     restore_window,
+    restore_work,
     setup_cron,
     setup_systemd,
     setup_wal,
@@ -119,7 +120,7 @@ def _restore(options: argparse.Namespace) -> tuple[Result, argparse.Namespace]:
         return restore_list.listing(settings, target), options
     if action == "history":
         return restore_list.past(settings, target), options
-    chosen = restore.Options(
+    chosen = restore_work.Options(
         yes=options.yes,
         into=options.into,
         online=options.online,

@@ -10,53 +10,26 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 
-from pgbackup import interrupt, lock
+from pgbackup import lock
 from pgbackup.archive import journal, loadable, names, source
 from pgbackup.archive.dumpfile import Contents
 from pgbackup.archive.source import Source
 from pgbackup.archive.statefile import Unreadable
-from pgbackup.commands import confirm, in_place, one_backup, restore_checks, roles, unfinished
+from pgbackup.commands import confirm, in_place, one_backup, restore_checks, restore_undo, roles, unfinished
 from pgbackup.commands.fill import Filling, fill
 from pgbackup.commands.job import Job, Outcome
 from pgbackup.commands.restore_checks import Situation
 from pgbackup.commands.restore_record import Record
+from pgbackup.commands.restore_work import Options, Work
 from pgbackup.database import leaving, naming, swap
 from pgbackup.database.client import Client
-from pgbackup.errors import BackupBad, SuiteError, Unavailable, UsageError
+from pgbackup.errors import BackupBad, Unavailable, UsageError
 from pgbackup.host import health, services
 from pgbackup.log import say
-
-
-@dataclass(frozen=True)
-class Options:
-    """into: a name to restore beside the live database, or "". The rest are the switches of the command line."""
-
-    yes: bool = False
-    into: str = ""
-    online: bool = False
-    create_roles: bool = False
-    keep_failed: bool = False
-    keep_going: bool = False
-    in_place: bool = False
-    dry_run: bool = False
-
-
-@dataclass(frozen=True)
-class Work:
-    """What the steps share. ask: a client for questions; entry: what the journal says."""
-
-    job: Job
-    ask: Client
-    source: Source
-    contents: Contents
-    situation: Situation
-    options: Options
-    record: Record
-    entry: journal.Entry
 
 
 @contextmanager
@@ -211,7 +184,7 @@ def _carry_out(work: Work) -> None:
     journal.write(job.place, job.run.owner, entry)
     job.log.info(job.target.name, "restore.start", file=work.source.name, into=options.into or job.target.database)
     with ExitStack() as stack:
-        stack.enter_context(_undone(work))
+        stack.enter_context(restore_undo.undone(work))
         filling = Filling(
             work.source,
             work.contents,
@@ -299,54 +272,6 @@ def _swap(work: Work) -> None:
         swap.drop(work.ask, job.target.database)
     keeps_old = work.situation.valid and not work.options.in_place
     swap.swap(work.ask, scratch, work.entry.outgoing if keeps_old else None)
-
-
-@contextmanager
-def _undone(work: Work) -> Iterator[None]:
-    """After a failure drop what was loaded, unless it is to be kept; then close the journal.
-
-    Where it cannot be dropped now, or there is no live database, the journal stays and the next run does it.
-    """
-    job, record = work.job, work.record
-    try:
-        yield
-    except BaseException as error:
-        with interrupt.shielded():
-            try:
-                with job.answering(work.ask) as client:
-                    _undo(work, client, kept=work.options.keep_failed and isinstance(error, BackupBad))
-            except in_place.Lost as lost:
-                raise _told(error, lost) from None
-            except SuiteError as failed:
-                record.warnings.append(f"'{work.entry.scratch}' is left to the next run: {failed.message}")
-                raise error from None
-            journal.close(job.place, job.run.owner)
-        raise
-    if work.options.into and (work.entry.safety or work.entry.outgoing):
-        journal.write(job.place, job.run.owner, work.entry)  # of an earlier one: there is still no live database
-    else:
-        journal.close(job.place, job.run.owner)
-
-
-def _undo(work: Work, client: Client, *, kept: bool) -> None:
-    """kept: what was loaded stays to be looked at, where there is room for it beside the live database."""
-    job, record, name = work.job, work.record, work.entry.scratch
-    entry = journal.read(job.place, job.run.owner) or work.entry
-    if kept and not work.options.in_place:
-        swap.end_sessions(client)
-        record.warnings.append(f"what was loaded is kept in the database '{name}'")
-    elif not record.swapped:
-        record.swapped = unfinished.undo(job, client, entry)
-        if kept:
-            record.warnings.append("what was loaded is not kept: --in-place makes room for the database as it was")
-
-
-def _told(error: BaseException, lost: in_place.Lost) -> BaseException:
-    """The error of a restore, and that there is no database now, which is what matters."""
-    if not isinstance(error, SuiteError):
-        return lost
-    error.message, error.hint = f"{error.message}; {lost.message}", lost.hint
-    return error
 
 
 @contextmanager

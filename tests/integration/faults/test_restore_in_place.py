@@ -190,6 +190,7 @@ def test_a_container_that_restarts_ends_with_a_database(server: servers.Server, 
     ended = lab.place.end(process)
     assert ended.status in (0, 69), ended.stderr
     assert soon(lambda: answers(lab), 60)
+    assert not restores.problems(lab, old, new), "it waited for the server"
     assert not restores.after(lab, new if not ended.status else old, old)
 
 
