@@ -15,9 +15,9 @@ _SUFFIX = ".journal"
 @dataclass(frozen=True)
 class Entry:
     """started: local time of the restore. scratch: the database being loaded. outgoing: what the live one is to be
-    called, or is called since it was set aside, "" where it is not replaced. stopped: services to start again, in stopping order. safety: the
-    backup that brings the live database back, where it was dropped to make room. swapping: the renaming has been
-    asked for, so that a scratch database that is gone is in its place.
+    called, or is called since it was set aside, "" where it is not replaced. stopped: services to start again, in
+    stopping order. safety: the backup that brings the live database back, where it was dropped to make room.
+    swapping: the renaming has been asked for, so that a scratch database that is gone is in its place.
     """
 
     started: str
