@@ -68,6 +68,9 @@ def test_the_row_in_pg_database_and_the_tablespace_are_the_same(
     for arguments in (["--into", "copy"], []):
         ended = lab.restore("--yes", *arguments, file.name)
         assert ended.status == 0, ended.stderr
+    dropped = lab.restore("--drop-old", "--yes")
+    assert dropped.status == 0, dropped.stderr
+    assert lab.kept() == []
     for name in ("copy", "shop"):
         assert lab.sql(ROW.format(name)) == before
         assert lab.sql(TABLESPACE.format(name)) == [("fast",)]

@@ -18,6 +18,7 @@ _ATTEMPTS = 5
 _HOLDING = """
 SELECT json_build_object(
   'closed', NOT d.datallowconn,
+  'template', d.datistemplate,
   'subscriptions', (SELECT count(*) FROM pg_subscription WHERE subdbid = d.oid),
   'prepared', (SELECT coalesce(json_agg(encode(convert_to(gid, 'UTF8'), 'hex')), '[]') FROM pg_prepared_xacts
      WHERE database = d.datname),
@@ -68,6 +69,8 @@ def _release(client: Client, name: str) -> None:
     """Detach what would hold the database, for it is about to be dropped."""
     answer = client.server_query(_HOLDING, name, about=name)
     holding = json.loads(answer) if answer else {}
+    if holding.get("template"):
+        client.server_query(f"ALTER DATABASE {identifier(name)} WITH IS_TEMPLATE false", about=name)
     if not (holding.get("subscriptions") or holding.get("prepared")):
         return
     if holding["closed"]:
