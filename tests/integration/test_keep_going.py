@@ -168,11 +168,19 @@ def test_all_that_fails_in_one_dump_is_passed_over_and_the_rest_is_there(lab: La
     lost += "CREATE EVENT TRIGGER e ON sql_drop EXECUTE FUNCTION gone();\n"
     at = text.index("--\n-- Data for Name: fine;")
     file = lab.directory / "shop_manual_20240115_143000.sql"
-    file.write_text(text[:at] + lost + text[at:])
+    head = "SET xmloption = content;"
+    assert head in text
+    file.write_text((text[:at] + lost + text[at:]).replace(head, f"SET no_such_setting = 1;\n{head}"))
     restores.subprocess.run(["gzip", "-f", file], check=True)
     ended = lab.restore("--yes", "--keep-going", "--into", "copy", f"{file.name}.gz")
     assert ended.status == 65, ended.stderr
-    for words in ("no_such_type", 'relation "public.gone" does not exist', "child_p_fkey", "an event trigger"):
+    for words in (
+        "no_such_setting",
+        "no_such_type",
+        'relation "public.gone" does not exist',
+        "child_p_fkey",
+        "an event trigger",
+    ):
         assert words in ended.stderr
     for query in (
         "SELECT count(*) FROM fine",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pgbackup.archive.guard import EVENT_TRIGGER, SETTING, Part
@@ -77,6 +77,7 @@ class _Loading:
     program: list[str]
     restricts: bool
     server: dict[str, Any]
+    refused: set[int] = field(default_factory=set)  # lines in which a statement ends that failed
 
     def until_no_more_succeed(self, failed: list[Failed]) -> list[Failed]:
         """Run what failed again and again, in its order. Return what is left."""
@@ -94,7 +95,10 @@ class _Loading:
             try:
                 self._feed(first, last)
             except StatementFailed as error:
+                if error.line < 1:  # what we say ourselves in front of it
+                    raise
                 unit = self.dump.unit_at(first + error.line - 1)
+                self.refused.add(unit.last)
                 failed.append(Failed(unit, _said(error)))
                 first = unit.last + 1
                 if len(failed) > _MOST:
@@ -171,7 +175,7 @@ class _Loading:
         """Feed a session the lines of a dump from one to another, with a search_path."""
         made: dict[bytes, bytes] = {}
         configuration = session.origin(self.server).get(session.TEXT_SEARCH, "")
-        pieces = _from(load.completed(_without_events(self.dump.parts()), configuration), first, made)
+        pieces = _from(load.completed(_without_events(self.dump.parts()), configuration), first, made, self.refused)
         head = next(pieces, b"")  # now the settings are known that come before it
         prelude = b"".join(made.values()) + (f"{path};\n".encode() if path else b"")
         with load.fed(self.client, self.program, self.restricts, prelude) as feed:
@@ -199,8 +203,8 @@ def _without_events(parts: Iterable[Part]) -> Iterator[Part]:
         yield Part(b"\n" * part.text.count(b"\n"), "") if part.kind == EVENT_TRIGGER else part
 
 
-def _from(parts: Iterable[Part], first: int, made: dict[bytes, bytes]) -> Iterator[bytes]:
-    """Give the text from that line on; settings before it are noted in `made`."""
+def _from(parts: Iterable[Part], first: int, made: dict[bytes, bytes], refused: set[int]) -> Iterator[bytes]:
+    """Give the text from that line on; settings before it are noted in `made`, but for those that were refused."""
     line = 1
     for part in parts:
         ends = line + part.text.count(b"\n")
@@ -208,7 +212,7 @@ def _from(parts: Iterable[Part], first: int, made: dict[bytes, bytes]) -> Iterat
             yield part.text
         elif ends >= first:
             yield part.text[len(_lines(part.text, first - line)) :]
-        elif part.kind == SETTING:
+        elif part.kind == SETTING and ends not in refused:
             load.note(part.text, made)
         line = ends
 
