@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -103,7 +103,8 @@ def main() -> int:
             prepare(of_major, server, directory)
             with ThreadPoolExecutor(arguments.jobs) as pool:
                 work = partial(tried, server=server, directory=directory, prepared=prepared, client=arguments.client)
-                for outcome in pool.map(work, of_major):
+                for done in as_completed(pool.submit(work, schema) for schema in of_major):
+                    outcome = done.result()
                     outcomes.append(outcome)
                     if arguments.table:
                         arguments.table.write_text(table(outcomes))
