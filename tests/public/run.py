@@ -57,7 +57,7 @@ class Schema:
     replace: Sequence[Sequence[str]] = ()
     natural: bool = False
     transactions: bool = False
-    anew: Sequence[str] = ()
+    no_fault: Sequence[str] = ()
 
     @property
     def home(self) -> Path:
@@ -232,7 +232,7 @@ def _round_trip(outcome: Outcome, server: Server, database: str, client: str) ->
             if done.returncode != 0:
                 raise NotDone(f"{script} ended with {done.returncode}: {done.stderr.strip()}")
         found = equality.differences((server, database), (server, copy))
-        outcome.wrong += [text for text in found if not any(re.search(of, text) for of in outcome.schema.anew)]
+        outcome.wrong += [text for text in found if not any(re.search(of, text) for of in outcome.schema.no_fault)]
 
 
 def _last_words(text: str) -> str:
