@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -100,59 +101,100 @@ def test_what_cannot_be_loaded_beside_the_live_one_is_not_missing_it(
     assert "THERE IS NO DATABASE" not in ended.stderr
 
 
+@pytest.mark.fault(103, "--in-place: neither loads, for its rows")
+@pytest.mark.parametrize("how", WITH_ROWS)
+def test_a_live_database_that_breaks_its_own_rules_is_brought_back_with_all_its_rows(lab: Lab, how: str) -> None:
+    lab.reset(20)
+    lab.sql(WITH_ROWS[how], lab.database)
+    old = lab.content()
+    file = lab.backup()
+    latest = lab.directory / names.latest(lab.database)
+    ended = lab.restore("--yes", "--in-place", "--keep-failed", file.name)
+    assert not restores.failed(lab, ended, 65, old)
+    assert f"bringing '{lab.database}' back from" in ended.stderr
+    assert ("is brought back, and not all is as it was" in ended.stderr) == ("index" in how)
+    assert "is kept in the database" not in ended.stderr
+    assert latest.readlink().name == file.name, "the safety backup holds the bad state"
+
+
+def with_a_bad_row(lab: Lab, file: Path) -> Path:
+    """The same dump with a row at its end that cannot be loaded."""
+    bad = lab.directory / f"{lab.database}_manual_20240101_000000.sql.gz"
+    text = restores.plain(backups.gzip.decompress(file.read_bytes()))
+    end = text.rindex(b"\n--\n-- PostgreSQL database dump complete")
+    row = b"\nCOPY public.orders (id) FROM stdin;\nx\n\\.\n"
+    bad.write_bytes(backups.gzip.compress(text[:end] + row + text[end:]))
+    return bad
+
+
+@contextmanager
+def no_new_database(lab: Lab) -> Iterator[None]:
+    """Nobody can make a database: what all are made from is not there."""
+    lab.sql("ALTER DATABASE template0 RENAME TO away")
+    try:
+        yield
+    finally:
+        lab.sql("ALTER DATABASE away RENAME TO template0")
+
+
 def lost(lab: Lab, ended: backups.Ended) -> str:
-    """The safety backup's path, of a restore that has left no database and says so at its end."""
-    assert ended.status == 65, ended.stderr
+    """The safety backup's path, of a command that has found or left no database and says so at its end."""
+    assert ended.status, ended.stderr
     assert lab.database not in lab.databases()
-    told = ended.stderr[ended.stderr.rindex("THERE IS NO DATABASE") :]
-    assert f"THERE IS NO DATABASE '{lab.database}' NOW" in told
-    found = re.search(r"all that was in it is in '(.*?)'", told)
-    assert found, told
+    told = rf"THERE IS NO DATABASE '{lab.database}' NOW; all that was in it is in '(.*?)'"
+    found = re.search(told, ended.stderr)
+    assert found, ended.stderr
     return found[1]
 
 
+Gone = tuple[Path, backups.Ended, restores.Content, restores.Content]
+
+
+@pytest.fixture
+def gone(lab: Lab) -> Gone:
+    """A restore has failed, and bringing the live database back as well."""
+    file, new, old = lab.reset(20)
+    process = lab.start("--yes", "--in-place", with_a_bad_row(lab, file).name)
+    assert soon(lambda: bool(lab.scratch()) and lab.database not in lab.databases() and not lab.kept(), 60)
+    process.send_signal(signal.SIGSTOP)
+    with no_new_database(lab):
+        process.send_signal(signal.SIGCONT)
+        ended = lab.place.end(process)
+    return file, ended, new, old
+
+
 @pytest.mark.fault(103, "--in-place: bringing back fails, the next commands, by hand")
-@pytest.mark.parametrize("how", WITH_ROWS)
-def test_where_nothing_can_be_loaded_each_command_tries_again_and_the_hand_can(lab: Lab, how: str) -> None:
-    lab.reset(20)
-    lab.sql(WITH_ROWS[how], lab.database)
-    rows = lab.sql(f"SELECT count(*) FROM {'zz' if 'check' in how else 'u'}", lab.database)
-    file = lab.backup()
-    latest = lab.directory / names.latest(lab.database)
-    assert latest.readlink().name == file.name
-    ended = lab.restore("--yes", "--in-place", "--keep-failed", file.name)
+def test_where_there_is_no_database_each_command_tries_again_and_the_hand_can(lab: Lab, gone: Gone) -> None:
+    _, ended, _, old = gone
     safety = lost(lab, ended)
-    assert "is kept in the database" not in ended.stderr
-    assert latest.readlink().name == file.name, "the safety backup holds the bad state"
-    for again in (lab.place.run("-q", lab.source.name), lab.restore("--rollback", "--yes")):
-        assert again.status
-        assert f"THERE IS NO DATABASE '{lab.database}' NOW" in again.stderr
-        assert safety in again.stderr
-        assert list(lab.directory.glob("*.journal"))
-    commands = [line.strip() for line in ended.stderr.split("by hand")[1].splitlines()[1:3]]
-    for command in commands:
+    with no_new_database(lab):
+        for again in (lab.place.run("-q", lab.source.name), lab.restore("--rollback", "--yes")):
+            assert lost(lab, again) == safety
+            assert list(lab.directory.glob(".pgbackup-*.journal"))
+    for command in [line.strip() for line in ended.stderr.split("by hand")[1].splitlines()[1:3]]:
         subprocess.run(["sh", "-c", command], env=lab.place.environment, capture_output=True, check=True)
-    assert lab.sql(f"SELECT count(*) FROM {'zz' if 'check' in how else 'u'}", lab.database) == rows
-    again = lab.place.run("-q", lab.source.name)
-    assert again.status == 0, again.stderr
-    assert not restores.leftovers(lab)
+    assert lab.content() == old
+    assert not restores.after(lab, old, old)
+
+
+@pytest.mark.fault(103, "--in-place: bringing back fails, the next backup brings back")
+def test_the_next_backup_brings_back_what_there_is_no_database_of(lab: Lab, gone: Gone) -> None:
+    _, ended, _, old = gone
+    lost(lab, ended)
+    assert not restores.after(lab, old, old)
 
 
 @pytest.mark.fault(103, "--in-place: bringing back fails, another file is restored")
-def test_another_file_can_be_restored_where_there_is_no_database(lab: Lab) -> None:
-    good, new, _ = lab.reset(20)
-    lab.sql(WITH_ROWS["a broken index"], lab.database)
-    file = lab.backup()
-    safety = Path(lost(lab, lab.restore("--yes", "--in-place", file.name)))
-    ended = lab.restore("--yes", "--into", "beside", good.name)
-    assert ended.status == 0, ended.stderr
-    lab.sql("DROP DATABASE beside")
-    assert list(lab.directory.glob("*.journal")), "there is still no live database"
-    assert str(safety) in lost(lab, lab.restore("--yes", file.name))
-    ended = lab.restore("--yes", good.name)
+def test_another_file_can_be_restored_where_there_is_no_database(lab: Lab, gone: Gone) -> None:
+    file, ended, new, _ = gone
+    safety = Path(lost(lab, ended))
+    with no_new_database(lab):
+        assert lost(lab, lab.restore("--yes", file.name)) == str(safety), "this one could not be loaded either"
+    safety.rename(safety.with_suffix(".aside"))
+    ended = lab.restore("--yes", file.name)
+    safety.with_suffix(".aside").rename(safety)
     assert ended.status == 0, ended.stderr
     assert lab.content() == new
-    assert safety.exists()
     assert not restores.leftovers(lab)
 
 
@@ -160,10 +202,7 @@ def test_another_file_can_be_restored_where_there_is_no_database(lab: Lab) -> No
 def test_bringing_back_is_not_refused_for_a_difference(lab: Lab, tmp_path: Path) -> None:
     """A dump's trigger swallows a row of the live database's, and a setting of it is unknown: it comes back."""
     file, _, _ = lab.reset(20)
-    bad = lab.directory / f"{lab.database}_manual_20240101_000000.sql.gz"
-    text = restores.plain(backups.gzip.decompress(file.read_bytes()))
-    end = text.rindex(b"\n--\n-- PostgreSQL database dump complete")
-    bad.write_bytes(backups.gzip.compress(text[:end] + b"\nCOPY public.orders (id) FROM stdin;\nx\n\\.\n" + text[end:]))
+    bad = with_a_bad_row(lab, file)
     lab.sql(
         "CREATE TABLE b (id int); INSERT INTO b VALUES (1), (2);"
         "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM public.b; RETURN NULL; END';"
