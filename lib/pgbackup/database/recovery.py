@@ -17,7 +17,7 @@ from pgbackup.database import failures, needs, session
 from pgbackup.database.needs import Needs
 from pgbackup.database.sidecar import INSIDE, make_fifo, when_read
 from pgbackup.database.streams import Sink
-from pgbackup.database.throwaway import DATA, Scratch
+from pgbackup.database.throwaway import DATA, DISK, Scratch
 from pgbackup.errors import BackupBad, SuiteError, Unavailable
 
 _TICK_SECONDS = 0.2
@@ -105,7 +105,7 @@ def _make_directories(scratch: Scratch, before: Needs, wanted: Needs) -> None:
     for path in set(wanted.directories) - set(before.directories):
         scratch.make_directory(path)
     for path in set(wanted.opened) - set(before.opened):
-        above = [str(each) for each in PurePosixPath(path).parents if str(each) != "/"]
+        above = [str(each) for each in PurePosixPath(path).parents if str(each) not in ("/", DISK)]
         scratch.make_directory(path, *reversed(above))
 
 
