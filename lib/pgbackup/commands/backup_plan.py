@@ -14,7 +14,7 @@ from pgbackup import proc
 from pgbackup.archive import catalog, expiry, folder, names, recoverable, retention
 from pgbackup.archive.catalog import Backup
 from pgbackup.archive.folder import Folder
-from pgbackup.commands import archiving, base, needs
+from pgbackup.commands import archiving, base, restore_needs
 from pgbackup.commands.job import looking
 from pgbackup.commands.result import Result, document, short_version, size
 from pgbackup.config import Settings, Target
@@ -89,7 +89,7 @@ def _server(target: Target, settings: Settings, environment: Mapping[str, str]) 
         connect.opened(target, settings, looking(), environment, Path(pipes), told.append) as client,
     ):
         facts = gather(client)
-        told += [f"a restore would be refused: {problem}" for problem in needs.of_the_role(client, facts)]
+        told += [f"a restore would be refused: {problem}" for problem in restore_needs.of_the_role(client, facts)]
         return {
             "server_version": facts.server_version,
             "size_bytes": facts.size_bytes,

@@ -9,7 +9,7 @@ from pgbackup.archive.recoverable import Archive
 from pgbackup.archive.window import Base
 from pgbackup.commands.job import Job
 from pgbackup.commands.result import size
-from pgbackup.database.needs import ORIGINS
+from pgbackup.database.recovery_needs import ORIGINS
 from pgbackup.database.throwaway import Scratch
 from pgbackup.errors import BackupBad, IoFailed
 
@@ -19,7 +19,7 @@ class BaseBad(BackupBad):
 
 
 def unpack(job: Job, archive: Archive, base: Base, scratch: Scratch) -> dict[str, str]:
-    """Unpack it and let it be checked; return what its server had set, of needs.ORIGINS.
+    """Unpack it and let it be checked; return what its server had set, of recovery_needs.ORIGINS.
 
     Raise BaseBad; IoFailed where Docker's disk has no room for it, before the first byte is written if that can be
     foreseen.

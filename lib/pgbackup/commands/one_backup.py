@@ -14,7 +14,7 @@ from pgbackup.archive import catalog, dumpfile, expiry, loadable, names, publish
 from pgbackup.archive.catalog import Backup
 from pgbackup.archive.dumpfile import Contents, Written
 from pgbackup.archive.manifest import FORMAT
-from pgbackup.commands import in_place, needs, unfinished
+from pgbackup.commands import in_place, restore_needs, unfinished
 from pgbackup.commands.job import Job, Outcome
 from pgbackup.commands.result import instant, short_version, size
 from pgbackup.database import container, failures, pg_dump, sidecar
@@ -117,7 +117,7 @@ def _dump(
         with outcome.timed("connect"):
             client = stack.enter_context(opening())
         facts, written = dump(job, client, outcome, descriptor, started, last)
-        for problem in needs.of_the_role(client, facts):
+        for problem in restore_needs.of_the_role(client, facts):
             job.warn("restore.hindered", f"as it is now, a restore would be refused: {problem}", outcome)
         return facts, written
 

@@ -12,7 +12,7 @@ from typing import Any
 from pgbackup import proc
 from pgbackup.archive.dumpfile import Contents
 from pgbackup.archive.source import Source
-from pgbackup.commands import loss, needs, roles
+from pgbackup.commands import loss, restore_needs, roles
 from pgbackup.commands.job import Job
 from pgbackup.commands.loss import Compared
 from pgbackup.commands.result import age, size
@@ -76,15 +76,15 @@ def examine(
     contents = read()
     problems = [
         *_foreign(job, source, into),
-        *needs.lasting(found, server),
-        *needs.of_this_backup(found, server, needs.major(held.raw["server_version"]) if held else 0),
+        *restore_needs.lasting(found, server),
+        *restore_needs.of_this_backup(found, server, restore_needs.major(held.raw["server_version"]) if held else 0),
         *unknown_locale,
         *properties.refused(client, server, found["roles"]),
     ]
     if of_roles.needed and not create_roles:
         names = ", ".join(of_roles.needed)
         problems.append(f"roles that the dump needs are missing: {names} (--create-roles makes them)")
-    problems += name_problems(job, client, into) if into else needs.of_a_swap(found)
+    problems += name_problems(job, client, into) if into else restore_needs.of_a_swap(found)
     if problems:
         kind = BackupBad if _foreign(job, source, into) else ConfigurationError
         raise kind("; ".join(problems), "nothing was touched; docs/restore.md says what to do about each")
@@ -106,7 +106,7 @@ def examine(
         restricts=restricts,
         fits=free is not None and free >= wanted,
         roles=of_roles,
-        warnings=[*needs.other_versions(found, server), *([] if create_roles else of_roles.still_to_do())],
+        warnings=[*restore_needs.other_versions(found, server), *([] if create_roles else of_roles.still_to_do())],
         up=up,
         absent=absent,
     )

@@ -13,8 +13,8 @@ from pathlib import PurePosixPath
 
 from pgbackup import interrupt, proc
 from pgbackup.archive import wal
-from pgbackup.database import failures, needs, session
-from pgbackup.database.needs import Needs
+from pgbackup.database import failures, recovery_needs, session
+from pgbackup.database.recovery_needs import Needs
 from pgbackup.database.sidecar import INSIDE, make_fifo, when_read
 from pgbackup.database.streams import Sink
 from pgbackup.database.throwaway import DATA, DISK, Scratch
@@ -72,7 +72,7 @@ def recovered(
     """Recover and give what was reached; the server answers for the length of the block.
 
     segments: gives the content of a file of the archive, None where there is none, and raises BackupBad where it
-    is damaged. origin: settings of the server that the base backup is of, as far as they are in needs.ORIGINS. Raise
+    is damaged. origin: settings of the server that the base backup is of, as far as they are in recovery_needs.ORIGINS. Raise
     TargetNotReached, BackupBad or Unavailable.
     """
     for name, content in (("pg_hba.conf", "local all all trust\n"), ("pg_ident.conf", ""), ("fetch", _FETCH)):
@@ -80,15 +80,15 @@ def recovered(
     for name in ("want", "answer", "segment"):
         make_fifo(scratch.pipes / name)
     program = ["postgres", "-D", DATA, "-c", f"config_file={INSIDE}/postgresql.conf"]
-    given = needs.known(scratch.say("pg_controldata", DATA), origin)
+    given = recovery_needs.known(scratch.say("pg_controldata", DATA), origin)
     with ExitStack() as stack:
         while True:
-            scratch.place("postgresql.conf", needs.configuration(recovery_target, given, memory_megabytes))
+            scratch.place("postgresql.conf", recovery_needs.configuration(recovery_target, given, memory_megabytes))
             server = stack.enter_context(proc.Program(scratch.command(program), environment=scratch.environment))
             if _serve(scratch, server, segments):
                 break
             try:
-                wanted = needs.further(given, scratch.say("pg_controldata", DATA), server.stderr)
+                wanted = recovery_needs.further(given, scratch.say("pg_controldata", DATA), server.stderr)
             except Unavailable:  # the container is gone, too
                 wanted = given
             if wanted == given:

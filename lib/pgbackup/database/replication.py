@@ -11,7 +11,7 @@ from pgbackup.archive import basemanifest, wal
 from pgbackup.database import failures
 from pgbackup.database.client import Client, conninfo
 from pgbackup.database.naming import literal
-from pgbackup.database.needs import ORIGINS
+from pgbackup.database.recovery_needs import ORIGINS
 from pgbackup.errors import Unavailable
 
 _SQL = """
@@ -48,7 +48,7 @@ class Server:
     slot: the receiver's wal_status, None where there is none. may_see: the role may see how far receivers are.
     waited_for: commits wait for the receiver. lsn: the end of WAL at the instant `now`. written: how far the receiver
     has it, None while there is no receiver. tablespaces: further ones. settings: what of
-    needs.ORIGINS can be seen.
+    recovery_needs.ORIGINS can be seen.
     """
 
     major: int
