@@ -72,8 +72,8 @@ def recovered(
     """Recover and give what was reached; the server answers for the length of the block.
 
     segments: gives the content of a file of the archive, None where there is none, and raises BackupBad where it
-    is damaged. origin: settings of the server that the base backup is of, as far as they are in recovery_needs.ORIGINS. Raise
-    TargetNotReached, BackupBad or Unavailable.
+    is damaged. origin: settings of the server that the base backup is of, as far as they are in
+    recovery_needs.ORIGINS. Raise TargetNotReached, BackupBad or Unavailable.
     """
     for name, content in (("pg_hba.conf", "local all all trust\n"), ("pg_ident.conf", ""), ("fetch", _FETCH)):
         scratch.place(name, content)
