@@ -46,6 +46,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fault(row, what): the test is one try of that fault in the table")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With the full numbers only the tests that try faults are run, wherever they stand."""
+    if FULL:
+        others = [item for item in items if "faults" not in item.path.parts and not item.get_closest_marker("fault")]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+
+
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
     """Count the tests that are marked as tries of a fault."""
     if call.when == "call":

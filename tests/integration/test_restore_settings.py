@@ -109,6 +109,7 @@ def settings(lab: Lab, database: str) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("case", DEPENDENT)
+@pytest.mark.fault(109, "settings of the database that its objects and rows depend on")
 def test_what_depends_on_settings_of_the_database_comes_back_equal(lab: Lab, case: str) -> None:
     statements, relation = DEPENDENT[case]
     made(lab, statements)
@@ -119,6 +120,7 @@ def test_what_depends_on_settings_of_the_database_comes_back_equal(lab: Lab, cas
 
 
 @pytest.mark.parametrize("level", ["ALTER SYSTEM", "ALTER ROLE shop"])
+@pytest.mark.fault(109, "a server or role with another money, time zone or text search")
 def test_values_mean_the_same_where_the_server_reads_them_otherwise(lab: Lab, level: str) -> None:
     """A backup goes to a server with another lc_monetary and time zone; its dump says nothing of them."""
     changes = {"lc_monetary": "tr_TR.utf8", "TimeZone": "Asia/Kathmandu"}
@@ -149,6 +151,7 @@ def with_session(file: Path, **values: str) -> None:
 
 
 @pytest.mark.parametrize(("key", "value"), [("lc_monetary", "xx_XX.utf8"), ("TimeZone", "Atlantis/Capital")])
+@pytest.mark.fault(109, "a locale or zone of the values that the server lacks")
 def test_a_locale_or_zone_of_the_values_that_the_server_lacks_is_named_before_anything_is_touched(
     lab: Lab, key: str, value: str
 ) -> None:
@@ -162,6 +165,7 @@ def test_a_locale_or_zone_of_the_values_that_the_server_lacks_is_named_before_an
     assert lab.databases() == ["shop"]
 
 
+@pytest.mark.fault(109, "a library that sessions would load and the server lacks")
 def test_a_library_that_sessions_would_load_and_the_server_lacks_is_named_before_anything_is_touched(
     lab: Lab, server: Server
 ) -> None:
@@ -178,6 +182,7 @@ def test_a_library_that_sessions_would_load_and_the_server_lacks_is_named_before
     assert "gone" in refused.stderr
 
 
+@pytest.mark.fault(109, "a setting of the database that the role may not make")
 def test_what_a_role_may_not_set_is_named_before_anything_is_touched(lab: Lab, server: Server, tmp_path: Path) -> None:
     """Another role has set it: a superuser."""
     lab.sql("CREATE ROLE keeper LOGIN CREATEDB")

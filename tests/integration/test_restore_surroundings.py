@@ -56,6 +56,7 @@ def lab_on(server: servers.Server, path: Path) -> Lab:
     (18, "TEMPLATE template0 LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C' CONNECTION LIMIT 9"),
     (18, "TEMPLATE template0 IS_TEMPLATE true ENCODING LATIN1 LOCALE 'C'"),
 ])  # fmt: skip
+@pytest.mark.fault(115, "what pg_database knows of a database")
 def test_the_row_in_pg_database_and_the_tablespace_are_the_same(
     server_of: Callable[[int], servers.Server], tmp_path: Path, major: int, made: str
 ) -> None:
@@ -78,6 +79,7 @@ def test_the_row_in_pg_database_and_the_tablespace_are_the_same(
         assert lab.sql(where, name) == [("t", False), ("u", True)]
 
 
+@pytest.mark.fault(115, "a tablespace that is missing or too small")
 def test_a_tablespace_that_is_missing_or_too_small_is_named_before_anything_is_touched(
     server_of: Callable[[int], servers.Server], tmp_path: Path
 ) -> None:
@@ -122,6 +124,7 @@ MEMBERS = (
 
 
 @pytest.mark.parametrize("major", [15, 18])
+@pytest.mark.fault(116, "rights through groups, after a total loss")
 def test_who_had_rights_through_groups_has_them_after_a_total_loss(
     server_of: Callable[[int], servers.Server], tmp_path: Path, major: int
 ) -> None:
@@ -151,6 +154,7 @@ def test_who_had_rights_through_groups_has_them_after_a_total_loss(
             lab.sql(f"DROP ROLE IF EXISTS {name}")
 
 
+@pytest.mark.fault(117, "the server's limits on transactions and idle sessions")
 def test_limits_of_the_server_on_time_do_not_end_a_restore(
     server_of: Callable[[int], servers.Server], tmp_path: Path
 ) -> None:

@@ -77,6 +77,7 @@ GAPS = [b"\n", b"\n\n--\n-- Name: x; Type: TABLE DATA\n--\n\n", b" /* between */
     st.lists(st.tuples(st.sampled_from(STATEMENTS), st.sampled_from(GAPS)), max_size=8),
     st.lists(st.integers(1, 200), max_size=20),
 )
+@pytest.mark.fault(82, "any dump, cut into pieces anywhere")
 def test_whatever_is_dumped_and_wherever_it_is_cut_each_part_is_whole(
     chosen: list[tuple[tuple[str, bytes], bytes]], sizes: list[int]
 ) -> None:
@@ -113,6 +114,7 @@ def starts(parts: list[Part]) -> set[int]:
     return found
 
 
+@pytest.mark.fault(82, "an index right behind rows, every cut")
 def test_every_cut_of_rows_with_an_index_behind_them() -> None:
     """Two pieces, cut at each byte: what makes an index a part of its own must not reach back into the rows."""
     index = b"CREATE INDEX one ON public.t USING btree (a);"
