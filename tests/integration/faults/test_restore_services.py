@@ -97,7 +97,8 @@ def unloadable(lab: Lab) -> Path:
     """A dump that is whole and fails at a statement."""
     file = lab.directory / f"{lab.database}_manual_20240101_000000.sql.gz"
     end = b"--\n-- PostgreSQL database dump complete\n--\n\n"
-    text = b"--\n-- PostgreSQL database dump\n--\n\nCREATE TABLE a (id no_such_type);\n\n" + end
+    rows = b"CREATE TABLE b (id int);\nCOPY b (id) FROM stdin;\n\\.\n"
+    text = b"--\n-- PostgreSQL database dump\n--\n\n" + rows + b"CREATE TABLE a (id no_such_type);\n\n" + end
     file.write_bytes(backups.gzip.compress(text))
     return file
 
