@@ -45,7 +45,7 @@ def fill(job: Job, ask: Client, filling: Filling, name: str, record: Record) -> 
     caller to drop.
     """
     with record.timed("load"):
-        wrong = _load_all(job, ask, filling, name) if filling.accepts else load_file(job, ask, filling, name)
+        wrong = load_what_loads(job, ask, filling, name) if filling.accepts else load_file(job, ask, filling, name)
     with record.timed("compare"):
         wrong += _differences(job, ask, filling, name)
         if filling.accepts and wrong:
@@ -114,7 +114,7 @@ def load_parts(job: Job, ask: Client, filling: Filling, name: str, parts: Iterab
         raise job.blamed(error, ask) from None
 
 
-def _load_all(job: Job, ask: Client, filling: Filling, name: str) -> list[str]:
+def load_what_loads(job: Job, ask: Client, filling: Filling, name: str) -> list[str]:
     """Load what can be loaded, reading the file as often as it takes. Return what failed, a sentence each."""
     _made(ask, filling, name)
 

@@ -20,7 +20,7 @@ from pgbackup.archive.guard import Part
 from pgbackup.archive.rowless import without_rows
 from pgbackup.archive.sqldump import DumpScanner
 from pgbackup.commands import restore_checks
-from pgbackup.commands.fill import Filling, compare, finish, load_file, load_parts
+from pgbackup.commands.fill import Filling, compare, finish, load_file, load_parts, load_what_loads
 from pgbackup.commands.job import Job
 from pgbackup.database import facts, load, pg_dump, preflight, scratch, swap
 from pgbackup.database.client import Client, conninfo
@@ -100,16 +100,19 @@ def _restored(job: Job, client: Client, entry: journal.Entry) -> None:
         filling = Filling(opened, contents, server, major, restricts=restore_checks.load_restricts(job, client))
         swap.drop(client, job.target.database)
         swap.drop(client, entry.scratch)
-        load_file(job, client, filling, entry.scratch)
+        wrong = _loaded(job, client, filling, entry.scratch)
         for step in (compare, finish):
             try:
                 step(job, client, filling, entry.scratch)
             except Interrupted:
                 raise
             except SuiteError as error:
-                told = f"'{job.target.database}' is brought back, and not all is as it was: {error.message}"
-                job.log.warning(job.target.name, "restore.brought-back", reason=told)
-                job.reporter.warn(f"{job.target.name}: warning: {told}")
+                wrong.append(error.message)
+        if wrong:
+            told = f"'{job.target.database}' is brought back, and not all is as it was: {'; '.join(wrong[:5])}"
+            told += f"; all that was in it stays in '{entry.safety}'"
+            job.log.warning(job.target.name, "restore.brought-back", reason=told)
+            job.reporter.warn(f"{job.target.name}: warning: {told}")
         swap.swap(client, entry.scratch, None)
     except BaseException:
         with interrupt.shielded(), suppress(SuiteError):
@@ -118,6 +121,15 @@ def _restored(job: Job, client: Client, entry: journal.Entry) -> None:
         raise
     finally:
         os.close(opened.descriptor)
+
+
+def _loaded(job: Job, client: Client, filling: Filling, name: str) -> list[str]:
+    """Load all, or, where the live database broke its own rules, all that can be. Return what failed."""
+    try:
+        return load_file(job, client, filling, name)
+    except BackupBad:
+        swap.drop(client, name)
+        return load_what_loads(job, client, filling, name)
 
 
 def _lost(job: Job, client: Client, entry: journal.Entry, reason: str) -> Lost:
