@@ -552,7 +552,7 @@ def test_the_checker_sees_what_is_broken_in_a_place(small: list[Source], tmp_pat
         kill_everything(process.pid)
 
 
-DUMP = "        facts, written = _dump(job, outcome, descriptor, started, last)\n"
+DUMP = "        facts, written = _dump(job, outcome, descriptor, started, last, opening)\n"
 BUGS = {
     "published before it is proven": [
         ("commands/one_backup.py", DUMP, f"        _publish(job, outcome, partial_name, started)\n{DUMP}")
@@ -565,8 +565,8 @@ BUGS = {
     "retention before success": [
         (
             "commands/one_backup.py",
-            "        make(job, outcome)\n",
-            "        _expire(job, outcome); make(job, outcome)\n",
+            "        make(job, outcome, job.client)\n",
+            "        _expire(job, outcome); make(job, outcome, job.client)\n",
         ),
         ("archive/retention.py", "elif good >= policy.minimum:", "elif True:"),
     ],
