@@ -422,7 +422,7 @@ def test_a_suite_that_does_not_read_back_is_caught(small: list[Source], tmp_path
         tmp_path / "copy",
         (
             "commands/one_backup.py",
-            "                return dumpfile.check(descriptor, advance)\n",
+            "                contents, refused = loadable.read(descriptor, advance)\n",
             "                import types; return types.SimpleNamespace(sql_bytes=1, tables=1, rows={})\n",
         ),
     )

@@ -680,7 +680,7 @@ BUGS = {
     "links followed": [("log.py", "os.O_NOFOLLOW | ", "")],
     "umask trusted": [
         ("cli.py", "    os.umask(0o077)", "    # os.umask(0o077)"),
-        ("archive/workfiles.py", "        os.fchmod(descriptor, 0o600)\n", ""),
+        ("archive/workfiles.py", "        folder.close_to_others(descriptor)\n", ""),
     ],
     "the directory's mode not looked at": [
         ("archive/folder.py", "if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)", "if False")
