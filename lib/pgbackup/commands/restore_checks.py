@@ -25,6 +25,11 @@ from pgbackup.host import services
 
 _SPACE_FACTOR = 1.2
 _NO_LOCALE = "22023"  # invalid_parameter_value, as the server says it of a locale that it cannot make
+# It has the same code for a locale that is there and is of another encoding than the database that was asked in; then it
+# names that encoding, in whatever language.
+_OF_ENCODING = re.compile(
+    r"(?<![\w.])(?:UTF8|SQL_ASCII|LATIN\d+|EUC_\w+|WIN\d+|KOI8\w|ISO_8859_\d|MULE_INTERNAL)(?![\w.])"
+)
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,7 @@ def _locale_missing(job: Job, client: Client, server: dict[str, Any]) -> list[st
     try:
         scratch.probe_locale(client, server)
     except SuiteError as error:
-        if error.sqlstate == _NO_LOCALE:
+        if error.sqlstate == _NO_LOCALE and not _OF_ENCODING.search(error.message):
             return [f"a locale that the dump needs is missing on the server: {error.message}"]
     return []
 
