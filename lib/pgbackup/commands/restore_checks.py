@@ -25,8 +25,8 @@ from pgbackup.host import services
 
 _SPACE_FACTOR = 1.2
 _NO_LOCALE = "22023"  # invalid_parameter_value, as the server says it of a locale that it cannot make
-# It has the same code for a locale that is there and is of another encoding than the database that was asked in; then it
-# names that encoding, in whatever language.
+# It has the same code for a locale that is there and is of another encoding than the database that was asked in; then
+# it names that encoding, in whatever language.
 _OF_ENCODING = re.compile(
     r"(?<![\w.])(?:UTF8|SQL_ASCII|LATIN\d+|EUC_\w+|WIN\d+|KOI8\w|ISO_8859_\d|MULE_INTERNAL)(?![\w.])"
 )
