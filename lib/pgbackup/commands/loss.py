@@ -60,10 +60,10 @@ def _now(each: Compared) -> str:
 
 def _remark(each: Compared) -> str:
     if each.backup is None:
-        return "not in the backup: ALL LOST" if each.now else "not in the backup"
+        return "ALL LOST" if each.now else "not in the backup"
     if each.now is None:
         return "comes back"
-    return f"{each.lost:,} fewer" if each.lost else ""
+    return f"{each.lost:,} lost" if each.lost else ""
 
 
 def _short(name: str) -> str:

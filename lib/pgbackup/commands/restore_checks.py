@@ -11,6 +11,7 @@ from typing import Any
 
 from pgbackup import proc
 from pgbackup.archive.dumpfile import Contents
+from pgbackup.archive.recoverable import counted
 from pgbackup.archive.source import Source
 from pgbackup.commands import loss, restore_needs, roles
 from pgbackup.commands.job import Job
@@ -211,7 +212,7 @@ def lines(job: Job, source: Source, contents: Contents, situation: Situation, *,
     proof = "every byte as its manifest says" if source.manifest else "no manifest: only its own completeness"
     told = [
         f"restore '{into or job.target.database}' from '{source.name}'",
-        f"  backup    {old} old, {size(contents.sql_bytes)} of SQL, {len(contents.rows)} tables,"
+        f"  backup    {old} old, {size(contents.sql_bytes)} of SQL, {counted(len(contents.rows), 'table')},"
         f" {sum(contents.rows.values()):,} rows; checked: {proof}",
     ]
     if into:
