@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from pgbackup.config import Target
-from pgbackup.errors import PermissionDenied, SuiteError, Unavailable
+from pgbackup.errors import IoFailed, PermissionDenied, SuiteError, Unavailable
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,13 @@ _KNOWN = [
         Unavailable,
         "container '{container}' is not there or not running: {reason}",
         "docker ps -a --filter name={container}",
+    ),
+    _Known(
+        # A write that came to less than was asked for has no error number of its own (storage/smgr/md.c).
+        r"(?:ERROR|FATAL|PANIC): .*(?:No space left on device|could not (?:extend|write to) file .*: wrote only)",
+        IoFailed,
+        "the disk of the server of '{database}' is full: {reason}",
+        "make room on the server: --drop-old drops old copies, --in-place needs room for one and an empty one",
     ),
     _Known(
         r'permission denied for database "?([^"\n]+)',

@@ -39,8 +39,6 @@ _CONFIGURATION = (
     " JOIN pg_catalog.pg_namespace n ON n.oid = c.cfgnamespace"
     " WHERE pg_catalog.format('%I.%I', n.nspname, c.cfgname) OPERATOR(pg_catalog.=) {value};"
 )
-# A write that came to less than was asked for has no error number of its own (storage/smgr/md.c).
-_DISK_FULL = re.compile(r"No space left on device|could not (?:extend|write to) file .*: wrote only")
 _COMMENTS = re.compile(rb"^--[^\n]*\n", re.MULTILINE)
 _SETTINGS_BYTES = 1 << 20
 _MOST_MEMORY = 512  # MiB: more makes sorting no faster
@@ -201,13 +199,8 @@ def explained(stderr: str, status: int, target: Target, blamed: str = "") -> Sui
 
     blamed: the object that the statement makes or fills, if known.
     """
-    if _DISK_FULL.search(stderr):
-        return IoFailed(
-            f"the disk of the server of '{target.database}' is full: {failures.first_error(stderr)}",
-            "make room on the server: --drop-old drops old copies, --in-place needs room for one only",
-        )
     error = failures.explained(stderr, status, "psql", target)
-    if status == 3 and not isinstance(error, PermissionDenied):
+    if status == 3 and not isinstance(error, (IoFailed, PermissionDenied)):
         cause = _CAUSES.get(error.sqlstate[:2], "what it needs may be missing on the server")
         bad = BackupBad(
             f"the dump could not be loaded{': ' * bool(blamed)}{blamed}: {failures.first_failure(stderr)}",

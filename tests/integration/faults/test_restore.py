@@ -96,8 +96,8 @@ def test_a_disk_without_room_for_a_second_copy_is_told_before_anything_changes(
     expected(34, fault, 1)
     with small_disks(tmp_path / "disks") as (server, data, _):
         lab = restores.in_container(server, tmp_path)
-        file, new, old = lab.reset()
-        filled(data, 8_000_000)
+        file, new, old = lab.reset(30_000)
+        filled(data, 16_000_000)  # room for an empty database, which is what --in-place tries things out in
         ended = lab.restore("--yes", file.name)
         assert not restores.failed(lab, ended, 74, old)
         assert "too little space for a second copy" in ended.stderr
