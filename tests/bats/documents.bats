@@ -14,7 +14,7 @@ commands_of() {
 	awk '/^```sh$/ { inside = 1; next } /^```/ { inside = 0 } inside' "$ROOT/$1"
 }
 
-# Run one line as a person would: on a terminal, with the database's name as the answer to the only question.
+# Run one line as a person would: on a terminal, with the name that is asked for as the answer to the only question.
 run_line() {
 	read -r command rest <<<"$1"
 	expect_part "$(ls "$SUITE/scripts")" "$(basename "$command")"
@@ -36,7 +36,8 @@ run_line() {
 		        break
 		    said += piece
 		    if not answered and b"to go on: " in said:
-		        os.write(terminal, b"auth_db\n")
+		        name = said.rpartition(b", to go on: ")[0].rpartition(b"name, ")[2]
+		        os.write(terminal, name + b"\n")
 		        answered = True
 		sys.stdout.buffer.write(said)
 		sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
