@@ -73,6 +73,9 @@ GAPS = [b"\n", b"\n\n--\n-- Name: x; Type: TABLE DATA\n--\n\n", b" /* between */
 
 @settings(max_examples=60, deadline=None)
 @example(chosen=[(STATEMENTS[4], b"\n"), (STATEMENTS[6], b"\n")], sizes=[45])
+@example(
+    chosen=[(PARTS[0], b" /* between */ "), *[(PARTS[1], b"\n")] * 3, *[(STATEMENTS[len(PARTS)], b"\n")] * 2], sizes=[]
+)
 @given(
     st.lists(st.tuples(st.sampled_from(STATEMENTS), st.sampled_from(GAPS)), max_size=8),
     st.lists(st.integers(1, 200), max_size=20),
@@ -84,7 +87,7 @@ def test_whatever_is_dumped_and_wherever_it_is_cut_each_part_is_whole(
     text, between, statements = b"", {0}, []
     for (kind, statement), gap in chosen:
         text += statement
-        begins = [n for n in range(len(gap) + 1) if not gap[:n].strip() or gap[:n].endswith(b"\n")]
+        begins = [n for n in range(len(gap) + 1) if not gap[:n].strip() or gap[:n].endswith((b"\n", b"*/"))]
         between |= {len(text) + n for n in [*begins, len(gap)]}  # but not in the middle of a comment
         text += gap
         statements += [(kind, statement)] * bool(kind)

@@ -19,7 +19,6 @@ from pgbackup.archive import dumpfile, guard, journal, source
 from pgbackup.archive.guard import Part
 from pgbackup.archive.rowless import without_rows
 from pgbackup.archive.sqldump import DumpScanner
-from pgbackup.commands import restore_checks
 from pgbackup.commands.fill import Filling, compare, finish, load_file, load_parts, load_what_loads
 from pgbackup.commands.job import Job
 from pgbackup.database import facts, load, pg_dump, preflight, scratch, swap
@@ -97,7 +96,7 @@ def _restored(job: Job, client: Client, entry: journal.Entry) -> None:
         contents = dumpfile.check(opened.descriptor)
         server = opened.manifest.raw["server"] if opened.manifest else {}
         major = preflight.look(client, [])["major"]
-        filling = Filling(opened, contents, server, major, restricts=restore_checks.load_restricts(job, client))
+        filling = Filling(opened, contents, server, major, restricts=preflight.psql_restricts(client))
         swap.drop(client, job.target.database)
         swap.drop(client, entry.scratch)
         wrong = _loaded(job, client, filling, entry.scratch)

@@ -96,7 +96,7 @@ def _prepared(job: Job, ask: Client, opened: Source, options: Options, record: R
     now = datetime.now().astimezone()
 
     def new_name(infix: str) -> str:
-        taken = swap.kept(ask, infix)
+        taken = naming.of_kind(situation.databases, job.target.database, infix)
         return naming.next_derived(job.target.database, infix, now, taken[0] if taken else None)
 
     replaces = situation.valid and not options.into

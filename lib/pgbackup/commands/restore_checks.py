@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -18,19 +17,13 @@ from pgbackup.commands.job import Job
 from pgbackup.commands.loss import Compared
 from pgbackup.commands.result import age, size
 from pgbackup.commands.roles import Lacking
-from pgbackup.database import live_tables, naming, preflight, properties, scratch, swap
+from pgbackup.database import live_tables, naming, preflight, refused, swap
 from pgbackup.database.client import Client
 from pgbackup.database.facts import gather
-from pgbackup.errors import BackupBad, ConfigurationError, IoFailed, SuiteError, Unavailable
+from pgbackup.errors import BackupBad, ConfigurationError, IoFailed, SuiteError
 from pgbackup.host import services
 
 _SPACE_FACTOR = 1.2
-_NO_LOCALE = "22023"  # invalid_parameter_value, as the server says it of a locale that it cannot make
-# It has the same code for a locale that is there and is of another encoding than the database that was asked in; then
-# it names that encoding, in whatever language.
-_OF_ENCODING = re.compile(
-    r"(?<![\w.])(?:UTF8|SQL_ASCII|LATIN\d+|EUC_\w+|WIN\d+|KOI8\w|ISO_8859_\d|MULE_INTERNAL)(?![\w.])"
-)
 
 
 @dataclass(frozen=True)
@@ -38,10 +31,10 @@ class Situation:
     """exists: the live database is there. valid: no DROP of it was interrupted. server: the properties that the
     restored one gets. major: the server's.
 
-    up: services that run, in stopping order; absent: configured ones that do not exist. tables: the backup's and the
-    live ones side by side, None where the live ones are not known or do not matter. warnings: what may go otherwise
-    than it was, and stops nothing.
-    fits: there is surely room for a second copy.
+    databases: the names of all that the server has. up: services that run, in stopping order; absent: configured ones
+    that do not exist. tables: the backup's and the live ones side by side, None where the live ones are not known or do
+    not matter. warnings: what may go otherwise than it was, and stops nothing. fits: there is surely room for a second
+    copy.
     """
 
     exists: bool
@@ -53,6 +46,7 @@ class Situation:
     restricts: bool
     fits: bool
     roles: Lacking
+    databases: list[str]
     warnings: list[str] = field(default_factory=list)
     up: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
@@ -75,17 +69,14 @@ def examine(
     held = source.manifest
     server: dict[str, Any] = held.raw["server"] if held else {}
     found = preflight.look(client, server.get("owners") or [])
-    restricts = load_restricts(job, client)
     of_roles = roles.lacking(server, found["roles"], found["memberships"])
     up, absent = ([], []) if into else services.running(job.target.services, job.settings, job.environment)
-    unknown_locale = _locale_missing(job, client, server)
     contents = read()
     problems = [
         *_foreign(job, source, into),
         *restore_needs.lasting(found, server),
         *restore_needs.of_this_backup(found, server, restore_needs.major(held.raw["server_version"]) if held else 0),
-        *unknown_locale,
-        *properties.refused(client, server, found["roles"]),
+        *refused.look(client, server, found["roles"]),
     ]
     if of_roles.needed and not create_roles:
         names = ", ".join(of_roles.needed)
@@ -109,9 +100,10 @@ def examine(
         tables=_compared(job, client, contents) if live and not into else None,
         server=server,
         major=found["major"],
-        restricts=restricts,
+        restricts=found["restricts"],
         fits=free is not None and free >= wanted,
         roles=of_roles,
+        databases=found["databases"],
         warnings=[*restore_needs.other_versions(found, server), *([] if create_roles else of_roles.still_to_do())],
         up=up,
         absent=absent,
@@ -133,33 +125,6 @@ def _foreign(job: Job, source: Source, into: str) -> list[str]:
         return []
     whose = f"of '{source.database}'" if source.database else "of an unknown database (no manifest, no telling name)"
     return [f"'{source.path.name}' is a backup {whose}, not of '{job.target.database}' (--into NAME insists)"]
-
-
-def _locale_missing(job: Job, client: Client, server: dict[str, Any]) -> list[str]:
-    """The server itself is asked, by a collation that is never made. Others of its objections do not matter here."""
-    try:
-        scratch.probe_locale(client, server)
-    except SuiteError as error:
-        if error.sqlstate == _NO_LOCALE and not _OF_ENCODING.search(error.message):
-            return [f"a locale that the dump needs is missing on the server: {error.message}"]
-    return []
-
-
-_RESTRICTS_FROM = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
-
-
-def load_restricts(job: Job, client: Client) -> bool:
-    r"""Whether the psql next to the database knows `\restrict` (minor releases of August 2025).
-
-    One that does not can load the dump all the same: the guard lets no line of psql's own through.
-    """
-    argv = client.command(["psql", "--version"])
-    finished = proc.run(argv, environment=client.environment, seconds=job.settings.command_seconds)
-    found = re.search(rb"(\d+)\.(\d+)", finished.stdout)
-    if not found:
-        raise Unavailable(f"psql next to '{job.target.database}' does not tell its version: {finished.stderr}")
-    major, minor = int(found[1]), int(found[2])
-    return major >= 18 or minor >= _RESTRICTS_FROM.get(major, 1 << 30)
 
 
 def _directory(found: dict[str, Any], server: dict[str, Any]) -> str | None:

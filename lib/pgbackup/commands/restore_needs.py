@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pgbackup.database import preflight, properties
+from pgbackup.database import preflight, refused
 from pgbackup.database.client import Client
 from pgbackup.database.facts import Facts
 from pgbackup.errors import SuiteError
@@ -27,7 +27,7 @@ def of_the_role(client: Client, facts: Facts) -> list[str]:
         found = preflight.look(client, facts.details["owners"])
         problems = lasting(found, facts.details)
         if found["begun"] and not facts.details["in_recovery"]:
-            problems += properties.refused(client, facts.details, found["roles"])
+            problems += refused.look(client, facts.details, found["roles"])
         return [*problems, *bound(facts.details)]
     except SuiteError as error:
         return [f"what it would need cannot be asked: {error.message}"]

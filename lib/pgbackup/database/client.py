@@ -94,12 +94,12 @@ class Client(ABC):
         self.connection: dict[str, str] = dict(connection)
         self.further: dict[str, str] = {}
         self.pooled = False  # what is there takes no options at the start of a session
-        self._maintenance: dict[str, str] = {}
+        self._maintenance: list[str] = []  # have answered
 
     def of(self, database: str) -> Client:
         """Return this client for another database of the same server."""
         other = copy.copy(self)
-        other.target, other._maintenance = replace(self.target, database=database), {}
+        other.target, other._maintenance = replace(self.target, database=database), []
         return other
 
     @abstractmethod
@@ -153,9 +153,11 @@ class Client(ABC):
 
     def maintenance(self, about: str = "") -> str:
         """A database that this role may connect to, and that is neither `about` nor the target's. Raise SuiteError."""
-        known = self._maintenance.get(about)
+        taken = {about, self.target.database}
+        known = next((name for name in self._maintenance if name not in taken), None)
         if known is None:
-            known = self._maintenance[about] = self._elsewhere({about, self.target.database})
+            known = self._elsewhere(taken)
+            self._maintenance.append(known)
         return known
 
     def _elsewhere(self, taken: set[str]) -> str:

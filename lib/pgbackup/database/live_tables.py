@@ -46,21 +46,20 @@ def look(client: Client, seconds: float, told: set[str]) -> dict[str, Rows]:
     told: the names of the backup's tables; rows of partitions below one of those are its. seconds: the limit for
     counting; where it is too short all are estimates. Raise what the failure means.
     """
-    listed = client.query(_LISTED)
     try:
-        counts = client.query(_COUNTED, seconds=seconds)
+        answer = client.query(_LISTED + _COUNTED, seconds=seconds)
     except NoAnswer:
-        counts = ""
-    return together(listed, counts, told)
+        answer = client.query(_LISTED)
+    return together(answer, told)
 
 
-def together(listed: str, counts: str, told: set[str]) -> dict[str, Rows]:
-    """Given what the server has listed and counted, return the rows by table. Pure."""
-    counted = dict(line.split("|") for line in counts.splitlines())
+def together(answer: str, told: set[str]) -> dict[str, Rows]:
+    """Given what the server has listed (three or four words a line) and counted (two), return the rows. Pure."""
+    lines = [line.split("|") for line in answer.splitlines()]
+    counted = {line[0]: line[1] for line in lines if len(line) == 2}
     spelled = {parts(name): name for name in told}
     found: dict[str, Rows] = {}
-    for line in listed.splitlines():
-        oid, name, estimate, above = [*line.split("|"), ""][:4]
+    for oid, name, estimate, above in [(*line, "")[:4] for line in lines if len(line) > 2]:
         names = [bytes.fromhex(each).decode() for each in [name, *filter(None, above.split(","))]]
         known = [spelled[parts(each)] for each in names if parts(each) in spelled]
         top = known[-1] if known else names[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 LONGEST_BYTES = 63  # NAMEDATALEN - 1: the server would cut a longer name in silence
@@ -70,3 +71,9 @@ def derived_prefix(database: str, infix: str) -> str:
     """What the names that derived() makes begin with."""
     whole = derived(database, infix, datetime(2000, 1, 1).astimezone())
     return whole[: -len("20000101_000000")]
+
+
+def of_kind(names: Iterable[str], database: str, infix: str) -> list[str]:
+    """Return those of the names that derived() makes of that database and infix, newest first. Pure."""
+    wanted = re.compile(re.escape(derived_prefix(database, infix)) + "[0-9]{8}_[0-9]{6}")
+    return sorted(filter(wanted.fullmatch, names), reverse=True)

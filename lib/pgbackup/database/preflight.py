@@ -9,6 +9,7 @@ from pgbackup.database import session
 from pgbackup.database.client import Client
 from pgbackup.database.naming import literal
 from pgbackup.database.session import BEGUN
+from pgbackup.errors import Unavailable
 
 # What a role needs to give an object to another one (PostgreSQL manual, ALTER TABLE … OWNER TO): to be able to become
 # that one, to act with its rights from then on, and that it may create in the schema. In a new database the schema
@@ -45,6 +46,7 @@ SELECT json_build_object(
   'slots', (SELECT coalesce(json_agg(slot_name), '[]') FROM pg_replication_slots WHERE database = {name}),
   'subscriptions', (SELECT count(*) FROM pg_stat_subscription s JOIN live d ON true
                     JOIN pg_subscription p ON p.oid = s.subid AND p.subdbid = d.oid),
+  'databases', (SELECT json_agg(datname) FROM pg_database),
   'exists', (SELECT count(*) FROM live),
   'closed', (SELECT count(*) FROM live WHERE NOT datallowconn OR datconnlimit = -2),
   'invalid', (SELECT count(*) FROM live WHERE datconnlimit = -2),
@@ -69,6 +71,27 @@ def sql(database: str, owners: list[dict[str, str]]) -> str:
 
 def look(client: Client, owners: list[dict[str, str]]) -> dict[str, Any]:
     """Return what has to be known of the server before a restore. Raise what the failure means."""
-    answer: dict[str, Any] = json.loads(client.server_query(sql(client.target.database, owners)))
+    said, _, version = client.server_query(sql(client.target.database, owners) + _VERSION).rpartition("\n")
+    answer: dict[str, Any] = json.loads(said) | {"restricts": restricts(version)}
     client.further |= session.further(answer["major"], superuser=answer["superuser"])
     return answer
+
+
+_VERSION = ";\n\\echo :VERSION_NUM\n"
+_RESTRICTS_FROM = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
+
+
+def psql_restricts(client: Client) -> bool:
+    r"""Whether the psql next to the database knows `\restrict`. Raise what the failure means."""
+    return restricts(client.query(_VERSION))
+
+
+def restricts(version: str) -> bool:
+    r"""Whether a psql of this number, `150014`, knows `\restrict` (minor releases of August 2025). Pure.
+
+    One that does not can load a dump all the same: the guard lets no line of psql's own through.
+    """
+    if not version.isdigit():
+        raise Unavailable(f"psql next to the database does not tell its version: '{version}'")
+    major, minor = divmod(int(version), 10_000)
+    return major >= 18 or minor >= _RESTRICTS_FROM.get(major, 1 << 30)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pgbackup.database import session
 from pgbackup.database.client import Client
 from pgbackup.database.naming import identifier, literal
 
@@ -18,7 +17,7 @@ _LISTS = {
     "shared_preload_libraries",
     "unix_socket_directories",
 }
-_LIBRARIES = ("session_preload_libraries", "local_preload_libraries")
+LIBRARIES = ("session_preload_libraries", "local_preload_libraries")
 # These do not change what a value means, but who a session is, what it runs and how long: they come after the load.
 _STEERING = re.compile(
     r"role|session_authorization|(?:session|local)_preload_libraries|temp_file_limit|default_transaction_.*|.*_timeout",
@@ -34,7 +33,7 @@ def settings_sql(name: str, server: dict[str, Any], *, steering: bool) -> list[s
     """
     database = identifier(name)
     found: dict[str, list[str]] = {}
-    for role, key, value in _settings(server):
+    for role, key, value in settings(server):
         subject = f"ROLE {identifier(role)} IN DATABASE {database}" if role else f"DATABASE {database}"
         statements = found.setdefault(subject, [f"ALTER {subject} RESET ALL"])
         if steering or not _STEERING.fullmatch(key):
@@ -42,7 +41,7 @@ def settings_sql(name: str, server: dict[str, Any], *, steering: bool) -> list[s
     return [statement for statements in found.values() for statement in statements]
 
 
-def _settings(server: dict[str, Any]) -> list[tuple[str, str, str]]:
+def settings(server: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Role ("" for all), setting and value of each."""
     return [
         (str(entry.get("role") or ""), key, value)
@@ -69,10 +68,10 @@ def _setting(key: str) -> str:
 def _value(key: str, value: str) -> str:
     if key.lower() not in _LISTS:
         return literal(value)
-    return ", ".join(map(literal, _words(value))) or "''"
+    return ", ".join(map(literal, words(value))) or "''"
 
 
-def _words(value: str) -> list[str]:
+def words(value: str) -> list[str]:
     words = re.findall(r'\s*(?:"((?:[^"]|"")*)"|([^",]+))\s*(?:,|$)', value)
     return [quoted.replace('""', '"') or bare.strip() for quoted, bare in words]
 
@@ -125,50 +124,3 @@ def apply(client: Client, name: str, statements: list[str]) -> None:
     if statements:
         where = name if name.isascii() else client.maintenance(name)
         client.query("; ".join(["BEGIN", *statements, "COMMIT"]), database=where)
-
-
-# Each statement is really run, and then taken back: the only answer that is sure.
-_PROBE = """
-BEGIN;
-DO $probe$
-DECLARE
-  one text;
-  refused text[] := '{{}}';
-BEGIN
-  FOREACH one IN ARRAY ARRAY[{statements}]::text[] LOOP
-    BEGIN
-      EXECUTE one;
-      RAISE EXCEPTION USING ERRCODE = 'PGB00';
-    EXCEPTION
-      WHEN SQLSTATE 'PGB00' THEN refused := refused || '='::text;
-      WHEN OTHERS THEN refused := refused || ('=' || translate(sqlerrm, E'\\n', ' '));
-    END;
-  END LOOP;
-  PERFORM set_config('pgbackup.refused', array_to_string(refused, E'\\n'), true);
-END $probe$;
-SELECT current_setting('pgbackup.refused');
-ROLLBACK
-"""
-
-
-def refused(client: Client, server: dict[str, Any], roles: list[str]) -> list[str]:
-    """Let the server say which settings it would not take from this role; nothing is changed.
-
-    roles: those that it has. Return what stands in the way, a sentence for each.
-    """
-    where = identifier(client.maintenance())
-    tried: dict[str, str] = {}
-    for role, key, value in _settings(server):
-        subject = f"ROLE {identifier(role)} IN DATABASE {where}" if role in roles else "ROLE CURRENT_USER"
-        what = f"the database's setting {key} = '{value}' cannot be put back"
-        tried[setting_sql(subject, key, value)] = what
-        if key.lower() in _LIBRARIES:
-            tried |= {f"LOAD {literal(library)}": what for library in _words(value)}
-    for key, value in session.origin(server).items():
-        what = f"the server lacks what the backup's values are written in, {key} = '{value}'"
-        tried.setdefault(setting_sql("ROLE CURRENT_USER", key, value), what)
-    if not tried:
-        return []
-    answer = client.server_query(_PROBE.format(statements=", ".join(map(literal, tried))))
-    said = [line.removeprefix("=") for line in answer.split("\n")]
-    return list(dict.fromkeys(f"{what}: {why}" for what, why in zip(tried.values(), said, strict=True) if why))

@@ -38,19 +38,6 @@ def create_sql(name: str, server: dict[str, Any], major: int) -> str:
     return " ".join(words)
 
 
-def probe_locale(client: Client, server: dict[str, Any]) -> None:
-    """Let the server look for the locale of `server`. Raise SuiteError when it does not like it; nothing is made."""
-    found = server.get("database", {})
-    words = [
-        f"{option} = {literal(found[key])}"
-        for option, key in (("LC_COLLATE", "datcollate"), ("LC_CTYPE", "datctype"))
-        if found.get(key)
-    ]
-    if len(words) == 2:
-        sql = f"BEGIN; CREATE COLLATION pg_temp.probe ({', '.join(words)}); ROLLBACK"
-        client.server_query(sql)
-
-
 def create(client: Client, name: str, sql: str) -> None:
     """Run create_sql()'s statement; up to 14 the server waits for a checkpoint in it."""
     client.server_query(sql, about=name, seconds=client.settings.load_stall_seconds)

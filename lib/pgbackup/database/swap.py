@@ -8,12 +8,13 @@ whatever is killed at whatever moment leaves nothing to reopen.
 
 from __future__ import annotations
 
+import json
 import time
 
 from pgbackup import interrupt
-from pgbackup.database import leaving
+from pgbackup.database import leaving, naming
 from pgbackup.database.client import Client
-from pgbackup.database.naming import BEFORE, derived_prefix, identifier, literal
+from pgbackup.database.naming import BEFORE, identifier, literal
 from pgbackup.errors import SuiteError, Unavailable
 
 _ATTEMPTS = 5
@@ -53,15 +54,10 @@ def drop(client: Client, name: str) -> None:
     leaving.dropped(client, name)
 
 
-def kept(client: Client, infix: str = BEFORE) -> list[str]:
-    """The old databases that earlier restores have kept, newest first. infix: SCRATCH for those that failed."""
-    prefix = derived_prefix(client.target.database, infix)
-    sql = (
-        "SELECT datname FROM pg_database"
-        f" WHERE starts_with(datname, {literal(prefix)})"
-        f" AND substr(datname, {len(prefix) + 1}) ~ '^[0-9]{{8}}_[0-9]{{6}}$' ORDER BY datname DESC"
-    )
-    return [name for name in client.server_query(sql).splitlines() if name]
+def kept(client: Client) -> list[str]:
+    """The old databases that earlier restores have kept, newest first."""
+    names = json.loads(client.server_query("SELECT json_agg(datname) FROM pg_database"))
+    return naming.of_kind(names, client.target.database, BEFORE)
 
 
 def swap_sql(live: str, incoming: str, outgoing: str | None) -> str:
