@@ -74,7 +74,7 @@ GAPS = [b"\n", b"\n\n--\n-- Name: x; Type: TABLE DATA\n--\n\n", b" /* between */
 @settings(max_examples=60, deadline=None)
 @example(chosen=[(STATEMENTS[4], b"\n"), (STATEMENTS[6], b"\n")], sizes=[45])
 @example(
-    chosen=[(PARTS[0], b" /* between */ "), *[(PARTS[1], b"\n")] * 3, *[(STATEMENTS[len(PARTS)], b"\n")] * 2], sizes=[]
+    chosen=[(PARTS[0], b" /* between */ "), *[(PARTS[6], b"\n")] * 3, *[(STATEMENTS[len(PARTS)], b"\n")] * 2], sizes=[]
 )
 @given(
     st.lists(st.tuples(st.sampled_from(STATEMENTS), st.sampled_from(GAPS)), max_size=8),
