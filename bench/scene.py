@@ -14,15 +14,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
 
-from pgbackup.archive import (  # noqa: E402  the line above decides where this comes from
-    dumpfile,
-    guard,
-    gzipped,
-    manifest,
-    recoverable,
-    walarchive,
-)
-from pgbackup.commands import wal_agreement  # noqa: E402  likewise
+from pgbackup.commands.setup import wal_agreement  # noqa: E402  the line above decides where this comes from
+from pgbackup.formats import dumpfile, gzipped, manifest  # noqa: E402  likewise
+from pgbackup.sql import guard  # noqa: E402  likewise
+from pgbackup.store.wal import archive as walarchive  # noqa: E402  likewise
+from pgbackup.store.wal import recoverable  # noqa: E402  likewise
 
 from tests.support import archives, engine, images, servers  # noqa: E402  likewise
 

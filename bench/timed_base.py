@@ -17,11 +17,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lib"))
 
-from pgbackup import config, lock
-from pgbackup.archive import folder, recoverable, walarchive
-from pgbackup.commands import archiving, base
+from pgbackup.commands import archiving, base_backup
 from pgbackup.commands.job import timed
-from pgbackup.progress import Reporter
+from pgbackup.report.progress import Reporter
+from pgbackup.settings import config
+from pgbackup.store import folder, lock
+from pgbackup.store.wal import archive, recoverable
 
 PHASES = {"stream": "_received", "proof": "_proven"}
 
@@ -30,18 +31,18 @@ def main() -> int:
     """Make it, with a clock around the two functions that take the time."""
     seconds: dict[str, float] = {}
     for phase, name in PHASES.items():
-        setattr(base, name, _clocked(getattr(base, name), seconds, phase))
+        setattr(base_backup, name, _clocked(getattr(base_backup, name), seconds, phase))
     settings = config.load(os.environ, Path("/nonexistent/.env"), {})
     (target,) = settings.targets
     silent = Reporter(lambda _text: None, lambda _text: None, None)
     with (
         folder.opened(settings.backup_dir, create=False, top=True) as top,
-        walarchive.opened(settings.backup_dir, target.directory, create=False) as places,
-        lock.held(places.top, base.LOCK),
+        archive.opened(settings.backup_dir, target.directory, create=False) as places,
+        lock.held(places.top, base_backup.LOCK),
     ):
         job = archiving.job_at(settings, target, top, silent)
         begun = time.monotonic()
-        name, record = base.take(archiving.job_of(job, places, places.base), recoverable.look(places))
+        name, record = base_backup.take(archiving.job_of(job, places, places.base), recoverable.look(places))
         seconds["take"] = round(time.monotonic() - begun, 3)
     print(json.dumps({"seconds": seconds, "name": name, "bytes": record.bytes, "proven": record.proven}))
     return 0

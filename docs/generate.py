@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "lib"))
 
 from pgbackup.errors import EXIT_STATUSES  # noqa: E402  as above
-from pgbackup.settings_table import GLOBAL_SETTINGS, TARGET_SETTINGS, Setting  # noqa: E402  found by the line above
+from pgbackup.settings.table import GLOBAL_SETTINGS, TARGET_SETTINGS, Setting  # noqa: E402  found by the line above
 
 BEGIN = "<!-- written by docs/generate.py: begin -->\n"
 END = "<!-- written by docs/generate.py: end -->\n"

@@ -29,7 +29,7 @@ def _open_the_standard_descriptors() -> None:
 
 def _run() -> int:
     try:
-        from pgbackup.cli import main
+        from pgbackup.cli.main import main
     except ModuleNotFoundError as error:
         venv = HERE.parent.parent / ".venv"
         sys.stderr.write(f"pgbackup: the suite's Python environment '{venv}' lacks the module '{error.name}'\n")

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pgbackup.commands import setup_wal
-from pgbackup.commands.setup import Options
+from pgbackup.commands.setup import wal
+from pgbackup.commands.setup.frame import Options
 from pgbackup.errors import ConfigurationError, IoFailed
-from pgbackup.host import wal_service
+from pgbackup.host.scheduling import wal_service
 
 from tests.support import archives
 from tests.support.archives import Lab
@@ -144,7 +144,7 @@ def test_a_set_up_whose_receiver_cannot_be_started_leaves_nothing_on_the_server(
     options = Options(getpass.getuser(), None, dry_run=False, uninstall=False)
     with archives.archived(15, tmp_path, started=False, durable=False) as lab, lab.job() as job:
         with pytest.raises(IoFailed, match="cannot write the crontab"):
-            setup_wal._set_up(job, archives.ROOT, options, setup_wal.Told())
+            wal._set_up(job, archives.ROOT, options, wal.Told())
         assert lab.server.sql("SELECT slot_name FROM pg_replication_slots") == []
         assert lab.server.sql("SELECT name FROM pg_file_settings WHERE name = 'max_slot_wal_keep_size'") == []
         assert json.loads((lab.archive_path / "archive.json").read_text())["active"] is False

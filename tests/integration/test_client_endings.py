@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from pgbackup import proc
-from pgbackup.database import container
-from pgbackup.database.facts import END_EARLIER
+from pgbackup.database.clients import container
+from pgbackup.database.questions.facts import END_EARLIER
 from pgbackup.errors import Unavailable
 
 from tests.support import runs

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pgbackup import log, proc
-from pgbackup.database import container, failures, load
+from pgbackup import proc
+from pgbackup.database.clients import container, failures
+from pgbackup.database.loading import load
 from pgbackup.errors import PermissionDenied, Unavailable
+from pgbackup.report import log
 
 from tests.support import runs, servers
 from tests.support.runs import opened

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from pgbackup import proc
-from pgbackup.database import container, sidecar
+from pgbackup.database.clients import container, sidecar
 from pgbackup.errors import ConfigurationError, PermissionDenied, Unavailable
 
 from tests.support import runs, servers

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 
 import psycopg
 import pytest
-from pgbackup.database import facts
-from pgbackup.database.facts import END_EARLIER
+from pgbackup.database.questions import facts
+from pgbackup.database.questions.facts import END_EARLIER
 from pgbackup.errors import Unavailable
 
 from tests.support import runs, servers

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from pgbackup.archive.guard import guarded
-from pgbackup.archive.sqldump import DumpScanner
 from pgbackup.errors import BackupBad
+from pgbackup.sql.guard import guarded
+from pgbackup.sql.scanner import DumpScanner
 
 from demo import servers
 from tests.support import embedded

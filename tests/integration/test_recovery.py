@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 from pgbackup import proc
-from pgbackup.archive import basemanifest, wal, walrecords
-from pgbackup.archive.wal import Segment
-from pgbackup.commands import moments
-from pgbackup.database import recovery, throwaway
-from pgbackup.database.recovery import Reached, Segments, TargetNotReached
-from pgbackup.database.throwaway import Scratch
+from pgbackup.commands.recover.recover import moments
+from pgbackup.database.cluster import recovery, throwaway
+from pgbackup.database.cluster.recovery import Reached, Segments, TargetNotReached
+from pgbackup.database.cluster.throwaway import Scratch
 from pgbackup.errors import BackupBad, Interrupted
+from pgbackup.formats import backup_manifest, wal, wal_records
+from pgbackup.formats.wal import Segment
 
 from tests.support import runs, servers
 from tests.support.servers import Server, docker
@@ -50,7 +50,7 @@ def origin(engine: str, request: pytest.FixtureRequest) -> Iterator[Origin]:
     settings = {"wal_keep_size": "1GB", "track_commit_timestamp": "on", "max_prepared_transactions": 5}
     with servers.running(request.param, database="payment_db", user="payment_user", settings=settings) as server:
         server.sql("CREATE TABLE payments (id int PRIMARY KEY)")
-        checksums = f"--manifest-checksums={basemanifest.CHECKSUMS}"
+        checksums = f"--manifest-checksums={backup_manifest.CHECKSUMS}"
         where = ["-h", "127.0.0.1", "-U", "payment_user"]
         base = _binary(server, "pg_basebackup", *where, "-X", "none", "-c", "fast", "-F", "tar", "-D", "-", checksums)
         with server.connect() as session:
@@ -117,7 +117,7 @@ def _recovered(
     start: Start, origin: Origin, target: dict[str, str], segments: Segments | None = None
 ) -> tuple[Reached, list[int]]:
     with start() as made:
-        made.unpack(basemanifest.MAIN, _pieces(origin.base))
+        made.unpack(backup_manifest.MAIN, _pieces(origin.base))
         made.verify()
         made.ready()
         with recovery.recovered(made, target, segments or origin.segment, _MEMORY_MEGABYTES, {}) as reached:
@@ -125,8 +125,8 @@ def _recovered(
 
 
 def test_the_checker_of_archives_agrees(origin: Origin) -> None:
-    contents = basemanifest.Contents()
-    contents.add(basemanifest.MAIN, _pieces(origin.base))
+    contents = backup_manifest.Contents()
+    contents.add(backup_manifest.MAIN, _pieces(origin.base))
     found = contents.compare()
     assert len(found.files) > 900
     assert wal.parse_lsn(found.start) < wal.parse_lsn(found.stop)
@@ -146,10 +146,10 @@ def test_what_is_read_of_wal_is_what_pg_waldump_reads(origin: Origin) -> None:
         return origin.segments[wal.segment_name(segment)]
 
     for (lsn, time), guess in itertools.product(expected[:-1:50], (0, len(path) - 1)):
-        cut = walrecords.cut(path, wal.SEGMENT_BYTES, read, time, guess)
-        assert (cut.last, cut.passed) == (walrecords.Ending(lsn, time), True)
-    last = walrecords.cut(path, wal.SEGMENT_BYTES, read, expected[-1][1])
-    assert (last.last, last.passed) == (walrecords.Ending(*expected[-1]), False)
+        cut = wal_records.cut(path, wal.SEGMENT_BYTES, read, time, guess)
+        assert (cut.last, cut.passed) == (wal_records.Ending(lsn, time), True)
+    last = wal_records.cut(path, wal.SEGMENT_BYTES, read, expected[-1][1])
+    assert (last.last, last.passed) == (wal_records.Ending(*expected[-1]), False)
 
 
 def test_all_that_was_archived_comes_back(origin: Origin, scratch: Start) -> None:
@@ -206,7 +206,7 @@ def test_what_is_raised_in_the_middle_leaves_nothing(origin: Origin, scratch: St
 def test_a_changed_base_backup_is_refused(origin: Origin, scratch: Start) -> None:
     at = origin.base.index(b"PG_VERSION\0") + 512
     with scratch() as made:
-        made.unpack(basemanifest.MAIN, _pieces(origin.base[:at] + b"9" + origin.base[at + 1 :]))
+        made.unpack(backup_manifest.MAIN, _pieces(origin.base[:at] + b"9" + origin.base[at + 1 :]))
         with pytest.raises(BackupBad, match="PG_VERSION"):
             made.verify()
 
@@ -215,8 +215,8 @@ _KILLED = """
 import os, sys
 from pathlib import Path
 from pgbackup import proc
-from pgbackup.database import throwaway
-from pgbackup.database.client import Run
+from pgbackup.database.cluster import throwaway
+from pgbackup.database.clients.client import Run
 from tests.support import runs
 image, pipes, owner, token = sys.argv[1:]
 settings = runs.settings("x", "payment_user", "payment_db")

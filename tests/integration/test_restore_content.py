@@ -15,7 +15,7 @@ from tests.support import backups, equality, round_trip, servers
 from tests.support.servers import Server
 
 ROOT = Path(__file__).parents[2]
-ALL_ARE_LARGE = ("commands/fill.py", "_LARGE_BYTES = 64 << 20", "_LARGE_BYTES = 0")
+ALL_ARE_LARGE = ("commands/loading/fill.py", "_LARGE_BYTES = 64 << 20", "_LARGE_BYTES = 0")
 PROPERTIES = """
 SELECT pg_get_userbyid(datdba), (SELECT array_agg(one::text ORDER BY one::text) FROM unnest(datacl) AS one),
   datconnlimit, pg_encoding_to_char(encoding), datcollate, datctype, datlocprovider, daticulocale_or_so,

@@ -11,7 +11,7 @@ import pytest
 from tests.support import backups, restores, servers
 from tests.support.restores import Lab
 
-ALL_ARE_LARGE = ("commands/fill.py", "_LARGE_BYTES = 64 << 20", "_LARGE_BYTES = 0")
+ALL_ARE_LARGE = ("commands/loading/fill.py", "_LARGE_BYTES = 64 << 20", "_LARGE_BYTES = 0")
 PARTED = """
 CREATE TYPE state AS ENUM ('new', 'paid', 'void');
 CREATE TABLE pay (id int, s state) PARTITION BY HASH (s);
@@ -110,7 +110,7 @@ def test_rows_that_got_lost_are_found(lab_of: Callable[[int], Lab], tmp_path: Pa
     delete = f"DELETE FROM ONLY {lost} WHERE ctid = (SELECT min(ctid) FROM ONLY {lost})"
     compare = '    with record.timed("compare"):\n'
     bug = (
-        "commands/fill.py",
+        "commands/loading/fill.py",
         compare,
         f"{compare}        ask.query('SET search_path = public; {delete}', database=name)\n",
     )

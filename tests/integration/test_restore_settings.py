@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pgbackup.archive import manifest
+from pgbackup.formats import manifest
 
 from tests.support import restores, servers
 from tests.support.restores import Lab

@@ -15,13 +15,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pgbackup import config
-from pgbackup.archive import folder, recoverable, walarchive
-from pgbackup.archive.recoverable import Archive
-from pgbackup.commands import archiving, wal_agreement, wal_checks
+from pgbackup.commands import archiving
 from pgbackup.commands.job import Job, identity
-from pgbackup.database import replication
-from pgbackup.progress import Reporter
+from pgbackup.commands.setup import wal_agreement, wal_checks
+from pgbackup.database.cluster import replication
+from pgbackup.report.progress import Reporter
+from pgbackup.settings import config
+from pgbackup.store import folder
+from pgbackup.store.wal import archive as walarchive
+from pgbackup.store.wal import recoverable
+from pgbackup.store.wal.recoverable import Archive
 
 from tests.support import servers
 from tests.support.servers import Server, docker

@@ -10,9 +10,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from pgbackup.archive import dumpfile, manifest, names
-from pgbackup.archive.dumpfile import Written
 from pgbackup.errors import BackupBad
+from pgbackup.formats import dumpfile, manifest, names
+from pgbackup.formats.dumpfile import Written
 
 DATABASE = "auth_db"
 MARKER = "\n--\n-- PostgreSQL database dump complete\n--\n\n"

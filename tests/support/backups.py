@@ -16,7 +16,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from pgbackup.archive import dumpfile, manifest, names
+from pgbackup.formats import dumpfile, manifest, names
 
 from tests.support import engine
 

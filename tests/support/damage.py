@@ -154,7 +154,7 @@ def main(arguments: Sequence[str]) -> None:
     if given.without_isal:
         sys.modules["isal"] = None  # type: ignore[assignment]
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lib"))
-    from pgbackup.archive import dumpfile, gzipped, manifest
+    from pgbackup.formats import dumpfile, gzipped, manifest
 
     original = given.file.read_bytes()
     with given.file.open("rb") as file:

@@ -6,7 +6,7 @@ import json
 import zlib
 from typing import Any
 
-from pgbackup.archive import manifest
+from pgbackup.formats import manifest
 
 
 def _text_of(facts: dict[str, Any]) -> bytes:

@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import psycopg
-from pgbackup.archive import dumpfile, names
 from pgbackup.errors import BackupBad
+from pgbackup.formats import dumpfile, names
 
 from tests.support import servers
 from tests.support.backups import MINIMUM, Ended, Place, Source, digest

@@ -401,6 +401,6 @@ class Writers:
 
 def swap_statements(lab: Lab, outgoing: str, incoming: str) -> list[str]:
     """The statements of the swap, each on its own, as the product has them."""
-    from pgbackup.database import swap
+    from pgbackup.database.loading import swap
 
     return re.split(r"; ", swap.swap_sql(lab.database, incoming, outgoing))

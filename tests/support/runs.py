@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgbackup import config, proc
-from pgbackup.config import Settings, Target
-from pgbackup.database import client, connect, facts, sidecar
-from pgbackup.database.client import Client, Run
+from pgbackup import proc
+from pgbackup.database.clients import client, connect, sidecar
+from pgbackup.database.clients.client import Client, Run
+from pgbackup.database.questions import facts
+from pgbackup.settings import config
+from pgbackup.settings.config import Settings, Target
 
 from tests.support import images, servers
 from tests.support.servers import Server, docker

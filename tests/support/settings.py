@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from pgbackup import config
 from pgbackup.errors import ConfigurationError
+from pgbackup.settings import config
 
 
 def load(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from pgbackup.archive import guard, loadable
-from pgbackup.archive.guard import guarded
-from pgbackup.archive.sqldump import DumpScanner
 from pgbackup.errors import BackupBad
+from pgbackup.formats import loadable
+from pgbackup.sql import guard
+from pgbackup.sql.guard import guarded
+from pgbackup.sql.scanner import DumpScanner
 
 from tests.unit.test_guard import COPY, SIZES, cut
 

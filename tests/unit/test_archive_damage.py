@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pgbackup.archive import basestore, history, recoverable, wal, walarchive, walfile
-from pgbackup.archive.basestore import Record
-from pgbackup.archive.walarchive import Places, Receiver, State
-from pgbackup.commands import base
+from pgbackup.commands import base_backup
 from pgbackup.errors import BackupBad, SuiteError
+from pgbackup.formats import wal
+from pgbackup.report import history
+from pgbackup.store.wal import archive as walarchive
+from pgbackup.store.wal import base_backups, recoverable, segments
+from pgbackup.store.wal.archive import Places, Receiver, State
+from pgbackup.store.wal.base_backups import Record
 
 from tests.unit.test_statefile import anything
 
@@ -138,7 +141,7 @@ def test_a_damaged_history_is_named_and_a_whole_one_beside_it_is_used(places: Pl
 
 
 def test_a_damaged_history_with_the_receiver_is_fetched_anew_and_spoils_no_other(places: Places) -> None:
-    walfile.store(places.wal, SECOND, lambda: [SAID])
+    segments.store(places.wal, SECOND, lambda: [SAID])
     (places.receiving.path / SECOND).write_bytes(b"")
     walarchive.put_away(places, STATE)
     assert walarchive.hand_out(places, STATE, SECOND) == SAID
@@ -161,7 +164,7 @@ def test_an_expired_base_backup_goes_though_an_earlier_one_could_not_be_removed_
     left = places.base.path / ".new-expired-20260131T020000Z"
     left.mkdir()
     (left / "held").touch()
-    basestore.remove(places.base, "20260131T020000Z")
+    base_backups.remove(places.base, "20260131T020000Z")
     assert not (places.base.path / "20260131T020000Z").exists()
 
 
@@ -195,8 +198,8 @@ def test_a_receiver_that_is_away_is_told_whatever_the_clocks_said(
 
 def test_a_base_backup_that_is_dated_later_than_now_keeps_no_other_from_being_made(places: Places) -> None:
     archive = recoverable.look(places)
-    assert base.is_due(archive, 7, NOW) == ""
+    assert base_backup.is_due(archive, 7, NOW) == ""
     for earlier in (NOW - timedelta(days=30), NOW - timedelta(days=4)):
-        assert "later than now" in base.is_due(archive, 7, earlier)
+        assert "later than now" in base_backup.is_due(archive, 7, earlier)
         assert any("later than now" in one for one in recoverable.complaints(archive, 7, earlier))
-    assert base.is_due(archive, None, NOW - timedelta(days=30)) == ""
+    assert base_backup.is_due(archive, None, NOW - timedelta(days=30)) == ""

@@ -9,13 +9,17 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from pgbackup import config
-from pgbackup.archive import folder, recoverable, wal, walarchive
-from pgbackup.archive.basestore import Record
-from pgbackup.archive.wal import Segment
-from pgbackup.archive.walarchive import Places, State
-from pgbackup.commands import archiving, base, verify_wal
+from pgbackup.commands import archiving, base_backup
 from pgbackup.commands.job import Job
+from pgbackup.commands.verify import wal as verify_wal
+from pgbackup.formats import wal
+from pgbackup.formats.wal import Segment
+from pgbackup.settings import config
+from pgbackup.store import folder
+from pgbackup.store.wal import archive as walarchive
+from pgbackup.store.wal import recoverable
+from pgbackup.store.wal.archive import Places, State
+from pgbackup.store.wal.base_backups import Record
 
 from tests.support.archives import SILENT
 
@@ -54,7 +58,7 @@ def left(places: Places) -> tuple[int, int]:
 
 
 def test_what_no_moment_of_the_last_days_needs_expires(job: Job, places: Places) -> None:
-    base._expire(job, recoverable.look(places), NOW)
+    base_backup._expire(job, recoverable.look(places), NOW)
     assert left(places) == (7, 14)
 
 
@@ -81,7 +85,7 @@ def test_nothing_expires_where_anything_cannot_be_read(job: Job, places: Places,
         path.parent.write_text("x")
     archive = recoverable.look(places)
     assert len(archive.wrong) == 1
-    base._expire(job, archive, NOW)
+    base_backup._expire(job, archive, NOW)
     assert left(places) == (30, 60)
     assert "nothing expires" in (job.settings.backup_dir / "backup.log").read_text()
     found = verify_wal.check(job, "payment", NOW)

@@ -9,9 +9,9 @@ import tarfile
 from collections.abc import Callable, Mapping
 
 import pytest
-from pgbackup.archive import basemanifest
-from pgbackup.archive.basemanifest import Contents
 from pgbackup.errors import BackupBad
+from pgbackup.formats import backup_manifest
+from pgbackup.formats.backup_manifest import Contents
 
 _FILES = {
     "PG_VERSION": b"15\n",
@@ -57,7 +57,7 @@ def _whole(files: Mapping[str, bytes] = _FILES, listed: Mapping[str, bytes] = _F
     return _tar({**files, "backup_manifest": _manifest(listed)})
 
 
-def _checked(archive: bytes, piece_bytes: int = 1000) -> basemanifest.BaseManifest:
+def _checked(archive: bytes, piece_bytes: int = 1000) -> backup_manifest.BaseManifest:
     contents = Contents()
     contents.add("base", (archive[at : at + piece_bytes] for at in range(0, len(archive), piece_bytes)))
     return contents.compare()

@@ -8,8 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from pgbackup.archive import catalog, folder, names
-from pgbackup.archive.catalog import Backup
+from pgbackup.formats import names
+from pgbackup.store import catalog, folder
+from pgbackup.store.catalog import Backup
 
 from tests.support import backup_files
 from tests.support.backup_files import EARLY

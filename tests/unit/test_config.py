@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pgbackup import config
 from pgbackup.errors import ConfigurationError, UsageError
-from pgbackup.settings_table import GLOBAL_SETTINGS, TARGET_SETTINGS
+from pgbackup.settings import config
+from pgbackup.settings.table import GLOBAL_SETTINGS, TARGET_SETTINGS
 
 from tests.support.settings import load, refusal
 

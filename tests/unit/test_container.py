@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
-from pgbackup import config, proc
-from pgbackup.config import Settings
-from pgbackup.database import container
+from pgbackup import proc
+from pgbackup.database.clients import container
 from pgbackup.errors import Unavailable
 from pgbackup.host import services
+from pgbackup.settings import config
+from pgbackup.settings.config import Settings
 
 RUNNING = ["shop-db-1", "shop-redis-1", "a8ef7c3b2d1f_postgres-a", "wiki.1.x3f0q", "pgbackup-0123-db", "postgres_c"]
 

@@ -6,8 +6,8 @@ import zlib
 
 from hypothesis import given
 from hypothesis import strategies as st
-from pgbackup.archive.content import Checksums
-from pgbackup.archive.sqldump import DumpScanner
+from pgbackup.formats.content import Checksums
+from pgbackup.sql.scanner import DumpScanner
 
 ROWS = st.lists(
     st.sampled_from([b"1\ta", b"", b"\\N", b"\\\\.", b"\\.x", b"x" * 300, b"COPY t FROM stdin;"]), max_size=6

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pgbackup.host import crontab
+from pgbackup.host.scheduling import crontab
 
 SCRIPT = Path("/opt/payment-system/deployment/scripts/backup-postgres.sh")
 GUIDE = f"0 2 * * * BACKUP_DIR=/opt/backups RETENTION_DAYS=7 {SCRIPT}"

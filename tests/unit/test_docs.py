@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pgbackup import config
-from pgbackup.archive import dumpfile
-from pgbackup.commands import one_backup
+from pgbackup.commands.backup import one_database
 from pgbackup.errors import EXIT_STATUSES
-from pgbackup.settings_table import GLOBAL_SETTINGS, TARGET_SETTINGS, Setting
+from pgbackup.formats import dumpfile
+from pgbackup.settings import config
+from pgbackup.settings.table import GLOBAL_SETTINGS, TARGET_SETTINGS, Setting
 
 from docs import generate
 from tests.host import runbook
@@ -168,7 +168,7 @@ def write_backup(path: Path, rows: dict[str, int]) -> str:
 
 
 def test_every_field_of_the_manifest_is_explained() -> None:
-    code = inspect.getsource(one_backup._manifest)
+    code = inspect.getsource(one_database._manifest)
     fields = re.findall(r'^ +"(\w+)":', code, re.MULTILINE)
     text = (ROOT / "docs/file-layout.md").read_text().partition("## The manifest")[2].partition("In `server`")[0]
     cells = re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE)

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pgbackup import interrupt
-from pgbackup.archive import dumpfile, manifest
 from pgbackup.errors import BackupBad, Interrupted
+from pgbackup.formats import dumpfile, manifest
 
 from tests.support import backup_files
 from tests.support.backup_files import by_hand, contents, dump, memory_file, rejected

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pgbackup import config
 from pgbackup.errors import PermissionDenied, SuiteError
-from pgbackup.settings_table import GLOBAL_SETTINGS, TARGET_SETTINGS
+from pgbackup.settings import config
+from pgbackup.settings.table import GLOBAL_SETTINGS, TARGET_SETTINGS
 
 from tests.support.accounts import nobody
 from tests.support.settings import load, refusal
@@ -163,7 +163,8 @@ def test_a_huge_file_is_refused_without_being_read(tmp_path: Path) -> None:
         for _ in range(100):
             out.write(b"# padding\n" * 100_000)
     code = (
-        "import resource, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); from pgbackup import config\n"
+        "import resource, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "from pgbackup.settings import config\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: config.load({}, Path(sys.argv[2]), {})\n"
         "except config.ConfigurationError as error: print(error.status, error)\n"

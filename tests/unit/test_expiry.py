@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from pgbackup.archive import catalog, expiry, folder
+from pgbackup.store import catalog, expiry, folder
 
 from tests.support import backup_files
 from tests.support.backup_files import EARLY

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from pgbackup import config
-from pgbackup.database import failures, load
+from pgbackup.database.clients import failures
+from pgbackup.database.loading import load
 from pgbackup.errors import BackupBad, IoFailed, PermissionDenied, Unavailable
+from pgbackup.settings import config
 
 TARGET = config.load({}, config.Path("/nonexistent/.env"), {}).targets[0]  # the guide's auth
 LOOPBACK = 'psql: error: connection to server at "127.0.0.1", port 5432 failed: '

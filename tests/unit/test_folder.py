@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from pgbackup.archive import folder
 from pgbackup.errors import CannotCreate, IoFailed, PermissionDenied, SuiteError
+from pgbackup.store import folder
 
 from tests.support.accounts import nobody
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pgbackup.archive.guard import guarded
-from pgbackup.archive.sqldump import DumpScanner
 from pgbackup.errors import BackupBad
+from pgbackup.sql.guard import guarded
+from pgbackup.sql.scanner import DumpScanner
 
 SIZES = (1, 7, 300, 1 << 20)
 COPY = b"COPY public.t (a) FROM stdin;\n1\n\\.\n"

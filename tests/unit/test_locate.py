@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pgbackup.archive.locate import Unit, rows_end, unit_at
+from pgbackup.sql.locate import Unit, rows_end, unit_at
 
 TEXT = rb"""SET a = 1;
 --

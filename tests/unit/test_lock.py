@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pgbackup import lock
-from pgbackup.archive.folder import Folder, opened
 from pgbackup.errors import CannotCreate, LockHeld
+from pgbackup.store import lock
+from pgbackup.store.folder import Folder, opened
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ _HOLD = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from pgbackup import lock
-from pgbackup.archive import folder
+from pgbackup.store import lock
+from pgbackup.store import folder
 with folder.opened(Path(sys.argv[2]), create=False) as place, lock.held(place, "app"):
     print("held", flush=True)
     time.sleep(60)
@@ -46,7 +46,7 @@ with folder.opened(Path(sys.argv[2]), create=False) as place, lock.held(place, "
 
 
 def test_a_killed_run_holds_nothing(place: Folder) -> None:
-    command = [sys.executable, "-c", _HOLD, str(Path(lock.__file__).parents[1]), str(place.path)]
+    command = [sys.executable, "-c", _HOLD, str(Path(lock.__file__).parents[2]), str(place.path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pgbackup import log
-from pgbackup.archive.folder import Folder, opened
-from pgbackup.log import EventLog
+from pgbackup.report import log
+from pgbackup.report.log import EventLog
+from pgbackup.store.folder import Folder, opened
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ _WRITE = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from pgbackup.archive import folder
-from pgbackup.log import EventLog
+from pgbackup.store import folder
+from pgbackup.report.log import EventLog
 with folder.opened(Path(sys.argv[2]), create=False) as place:
     events = EventLog(place)
     for number in range(200):
@@ -92,7 +92,7 @@ with folder.opened(Path(sys.argv[2]), create=False) as place:
 
 
 def test_several_runs_at_once_do_not_mix_their_lines(place: Folder) -> None:
-    library = str(Path(log.__file__).parents[1])
+    library = str(Path(log.__file__).parents[2])
     running = [
         subprocess.Popen([sys.executable, "-c", _WRITE, library, str(place.path), f"run{number}"])
         for number in range(4)

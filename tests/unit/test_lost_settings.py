@@ -7,14 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pgbackup import cli, config
-from pgbackup.archive import folder, names, unclaimed, walarchive
-from pgbackup.archive.unclaimed import Unclaimed
-from pgbackup.commands import lost_settings, restore_list, restore_run, restore_window, verify
+from pgbackup.cli import main
+from pgbackup.commands import lost_settings
 from pgbackup.commands.job import Job
-from pgbackup.commands.restore_record import Record
-from pgbackup.config import Settings
+from pgbackup.commands.loading.record import Record
+from pgbackup.commands.recover import window
+from pgbackup.commands.restore import frame, listing
+from pgbackup.commands.verify import backups
 from pgbackup.errors import NoBackup, SuiteError, Unavailable
+from pgbackup.formats import names
+from pgbackup.settings import config
+from pgbackup.settings.config import Settings
+from pgbackup.store import folder, unclaimed
+from pgbackup.store.unclaimed import Unclaimed
+from pgbackup.store.wal import archive
 
 from tests.support import backup_files
 
@@ -77,8 +83,8 @@ def test_verify_and_list_name_them_with_the_settings_to_write(
     put(tmp_path, "pg15", "webshop_20240115_020000.sql.gz", **SHOP)
     if empty_directory:
         (tmp_path / "postgres-a").mkdir(0o700)
-    result = verify.run(settings, settings.targets, max_age_hours=24, quiet=True)
-    listed = restore_list.listing(settings, settings.targets[0])
+    result = backups.run(settings, settings.targets, max_age_hours=24, quiet=True)
+    listed = listing.listing(settings, settings.targets[0])
     assert (result.status, listed.status) == (66, 66)
     for said in (capsys.readouterr().err, "\n".join(listed.lines)):
         assert f"a backup of the database 'webshop' lies in '{tmp_path}/pg15'" in said
@@ -94,7 +100,7 @@ def test_what_the_hint_says_are_settings_under_which_they_are_found(tmp_path: Pa
     hint = lost_settings.hint(look(tmp_path))
     (tmp_path / ".env").write_text("\n".join(line.strip() for line in hint.splitlines()[1:-1]))
     known = config.load({}, tmp_path / ".env", {"BACKUP_DIR": str(tmp_path)})
-    assert restore_list.listing(known, known.targets[0]).document["files"]
+    assert listing.listing(known, known.targets[0]).document["files"]
     assert look(tmp_path, *((target.directory, target.database) for target in known.targets)) == []
 
 
@@ -106,8 +112,8 @@ def test_a_name_that_only_the_lost_settings_had_is_answered_with_them(
     for key in [key for key in os.environ if key.startswith(("DATABASES", "AUTH_", "PAYMENT_"))]:
         monkeypatch.delenv(key)
     monkeypatch.setenv("BACKUP_DIR", str(tmp_path))
-    monkeypatch.setattr(cli, "ROOT", tmp_path)
-    assert cli.main([verb, "shop", *(["--list"] if verb == "restore" else [])]) == 64
+    monkeypatch.setattr(main, "ROOT", tmp_path)
+    assert main.main([verb, "shop", *(["--list"] if verb == "restore" else [])]) == 64
     said = capsys.readouterr().err
     assert "there is no database 'shop' in DATABASES" in said and "\n  SHOP_CONTAINER=pg15\n" in said
 
@@ -125,22 +131,22 @@ def test_a_restore_that_finds_neither_container_nor_backup_names_what_lies_there
 
     auth = settings.targets[0]
     for error in (Unavailable("container 'postgres-a' is not there"), NoBackup("there is no file 'x'")):
-        result = restore_run.run(settings, auth, "restore", fails(error), quiet=True, dry=False)
+        result = frame.run(settings, auth, "restore", fails(error), quiet=True, dry=False)
         assert result.status == error.status
         assert error.message in capsys.readouterr().err
         assert "'webshop' lies in" in result.document["outcome"] and "SHOP_CONTAINER=pg15" in result.document["hint"]
     put(tmp_path, "postgres-a", "auth_db_20240115_020000.sql.gz")
-    result = restore_run.run(settings, auth, "restore", fails(NoBackup("there is no file 'x'")), quiet=True, dry=False)
+    result = frame.run(settings, auth, "restore", fails(NoBackup("there is no file 'x'")), quiet=True, dry=False)
     assert result.document["outcome"] == "there is no file 'x'"
 
 
 def test_a_wal_archive_that_is_not_there_is_told_with_those_that_are(tmp_path: Path, settings: Settings) -> None:
     with pytest.raises(NoBackup) as caught:
-        restore_window.show(settings, settings.targets[0], "postgres-a")
-    assert caught.value.hint == walarchive.SET_UP
+        window.show(settings, settings.targets[0], "postgres-a")
+    assert caught.value.hint == archive.SET_UP
     (tmp_path / "pitr" / "pg15").mkdir(parents=True)
     with pytest.raises(NoBackup) as caught:
-        restore_window.show(settings, settings.targets[0], "postgres-a")
+        window.show(settings, settings.targets[0], "postgres-a")
     assert "the archives pg15: --archive NAME" in (caught.value.hint or "")
 
 
@@ -166,7 +172,7 @@ def test_where_a_database_has_backups_others_are_only_named(
     put(tmp_path, "pg15", "webshop_20240115_020000.sql.gz", **SHOP)
     put(tmp_path, "postgres-a", "auth_db_20240115_020000.sql.gz")
     auth = settings.targets[0]
-    result = verify.run(settings, [auth], max_age_hours=1e5, quiet=True)
+    result = backups.run(settings, [auth], max_age_hours=1e5, quiet=True)
     assert result.status == 0
     said = capsys.readouterr().err
     assert "nobody verifies or expires them" in said and "Hint: " not in said

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pgbackup.archive import manifest
 from pgbackup.errors import BackupBad
+from pgbackup.formats import manifest
 
 from tests.support import backup_files
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pgbackup.archive import names
+from pgbackup.formats import names
 
 from tests.support.mutants import mutant
 
@@ -101,7 +101,7 @@ def test_a_name_says_its_moment_in_every_zone_but_for_the_hour_that_is_there_twi
 
 
 def test_these_tests_see_names_that_are_matched_loosely() -> None:
-    broken = mutant("pgbackup.archive.names", (r'r"_(manual_)?', r'r".*_(manual_)?'))
+    broken = mutant("pgbackup.formats.names", (r'r"_(manual_)?', r'r".*_(manual_)?'))
     assert broken.parse("app", "app_1_20240115_020000.sql.gz") is not None, "no error found: the test is broken"
     assert names.parse("app", "app_1_20240115_020000.sql.gz") is None
 
@@ -109,7 +109,7 @@ def test_these_tests_see_names_that_are_matched_loosely() -> None:
 def test_names_are_the_same_under_any_locale() -> None:
     """Turkish has no i for I, and a C locale has no bytes over 127."""
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from pgbackup.archive import names; print(names.stem('ID_Iıİ'))"
+        "import sys; sys.path.insert(0, sys.argv[1]); from pgbackup.formats import names; print(names.stem('ID_Iıİ'))"
     )
     library = str(Path(names.__file__).parents[2])
     said = {

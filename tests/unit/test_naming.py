@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from itertools import product
 
 import pytest
-from pgbackup.database import naming
+from pgbackup.sql import naming
 
 WHEN = datetime(2024, 1, 15, 13, 37, tzinfo=timezone.utc)
 LONG = "orders_of_the_whole_company_production"

@@ -7,10 +7,10 @@ import re
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pgbackup.archive import guard
-from pgbackup.archive.guard import Part
-from pgbackup.archive.sqldump import DumpScanner
 from pgbackup.errors import BackupBad
+from pgbackup.sql import guard
+from pgbackup.sql.guard import Part
+from pgbackup.sql.scanner import DumpScanner
 
 from tests.unit.test_guard import COPY, SIZES, cut, passed, restricted
 

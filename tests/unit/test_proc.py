@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from pgbackup import interrupt, proc
-from pgbackup.database.streams import Stream, piped
+from pgbackup.database.clients.streams import Stream, piped
 from pgbackup.errors import ConfigurationError, Interrupted, Unavailable
 
 ENVIRONMENT = proc.environment(os.environ)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pgbackup.progress import reporting
+from pgbackup.report.progress import reporting
 
 
 def test_without_a_terminal_there_are_lines_and_no_bars(capsys: pytest.CaptureFixture[str]) -> None:

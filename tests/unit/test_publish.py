@@ -8,9 +8,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from pgbackup.archive import names, publish
-from pgbackup.archive.folder import Folder, opened
 from pgbackup.errors import CannotCreate, IoFailed
+from pgbackup.formats import names
+from pgbackup.store import publish
+from pgbackup.store.folder import Folder, opened
 
 STARTED = datetime(2024, 1, 15, 2, tzinfo=timezone.utc)
 LATEST = names.latest("app")

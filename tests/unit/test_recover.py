@@ -9,19 +9,20 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from pgbackup.archive import recoverable
-from pgbackup.archive.basemanifest import MAIN
-from pgbackup.archive.basestore import Record
-from pgbackup.archive.folder import Folder
-from pgbackup.archive.recoverable import Archive
-from pgbackup.archive.wal import SEGMENT_BYTES, Segment
-from pgbackup.archive.walarchive import Places, Receiver, State
-from pgbackup.archive.window import Base, windows
-from pgbackup.commands import base, moments, recover, stopping
-from pgbackup.commands.moments import Aim
-from pgbackup.commands.stopping import Stop
-from pgbackup.database.recovery import Reached
+from pgbackup.commands import base_backup
+from pgbackup.commands.recover import moments, recover, stopping
+from pgbackup.commands.recover.moments import Aim
+from pgbackup.commands.recover.stopping import Stop
+from pgbackup.database.cluster.recovery import Reached
 from pgbackup.errors import BackupBad, NoBackup, UsageError
+from pgbackup.formats.backup_manifest import MAIN
+from pgbackup.formats.wal import SEGMENT_BYTES, Segment
+from pgbackup.store.folder import Folder
+from pgbackup.store.wal import recoverable
+from pgbackup.store.wal.archive import Places, Receiver, State
+from pgbackup.store.wal.base_backups import Record
+from pgbackup.store.wal.recoverable import Archive
+from pgbackup.store.wal.window import Base, windows
 
 _START = datetime(2024, 1, 15, 10, 0, tzinfo=timezone.utc)
 _HOUR = timedelta(hours=1)
@@ -191,11 +192,11 @@ def test_that_nobody_makes_base_backups_is_said_a_day_after_one_was_due(every: i
 
 def test_a_base_backup_is_due_when_the_newest_is_old_or_no_use() -> None:
     ended = _START + 4 * _HOUR
-    assert base.is_due(WHOLE, 1, ended + timedelta(hours=23)) == ""
-    assert base.is_due(WHOLE, 1, ended + timedelta(hours=23, minutes=50))
-    assert base.is_due(WHOLE, 2, ended + timedelta(hours=25)) == ""
-    assert "WAL is missing" in base.is_due(_archive([1], [1, 2, 4], ended), 1, ended)
-    assert base.is_due(_archive([], [1, 2], ended), 1, ended) == "there is no base backup"
+    assert base_backup.is_due(WHOLE, 1, ended + timedelta(hours=23)) == ""
+    assert base_backup.is_due(WHOLE, 1, ended + timedelta(hours=23, minutes=50))
+    assert base_backup.is_due(WHOLE, 2, ended + timedelta(hours=25)) == ""
+    assert "WAL is missing" in base_backup.is_due(_archive([1], [1, 2, 4], ended), 1, ended)
+    assert base_backup.is_due(_archive([], [1, 2], ended), 1, ended) == "there is no base backup"
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from pgbackup.database import recovery_needs
-from pgbackup.database.recovery_needs import Needs
+from pgbackup.database.cluster import recovery_needs
+from pgbackup.database.cluster.recovery_needs import Needs
 from pgbackup.errors import BackupBad
 
 _CONTROL = """

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pgbackup import config, log, redaction
-from pgbackup.archive import folder, history
-from pgbackup.commands.result import document
-from pgbackup.database import failures, load
+from pgbackup.database.clients import failures
+from pgbackup.database.loading import load
+from pgbackup.report import history, log, redaction
+from pgbackup.report.result import document
+from pgbackup.settings import config
+from pgbackup.store import folder
 
 TARGET = config.load({}, Path("/nonexistent/.env"), {}).targets[0]
 SECRET = "sEcReT"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pgbackup.commands import restore_needs
+from pgbackup.database.questions import needs
 
 FOUND: dict[str, Any] = {
     "begun": True, "user": "keeper", "superuser": False, "may_create": True, "exists": 1, "elsewhere": 1, "major": 15,
@@ -15,10 +15,8 @@ FOUND: dict[str, Any] = {
 
 
 def test_a_role_that_may_do_everything_hears_nothing() -> None:
-    assert restore_needs.lasting(FOUND, {"owner": "keeper", "owners": [], "extensions": {"hstore": "1.8"}}) == []
-    assert (
-        restore_needs.lasting({**FOUND, "superuser": True}, {"owner": "other", "privileged": ["event triggers"]}) == []
-    )
+    assert needs.lasting(FOUND, {"owner": "keeper", "owners": [], "extensions": {"hstore": "1.8"}}) == []
+    assert needs.lasting({**FOUND, "superuser": True}, {"owner": "other", "privileged": ["event triggers"]}) == []
 
 
 @pytest.mark.parametrize(
@@ -38,20 +36,16 @@ def test_a_role_that_may_do_everything_hears_nothing() -> None:
 def test_what_stands_in_the_way_is_named_with_what_to_do(
     found: dict[str, Any], server: dict[str, Any], said: str
 ) -> None:
-    assert said in "; ".join(restore_needs.lasting({**FOUND, **found}, {"owner": "keeper", **server}))
+    assert said in "; ".join(needs.lasting({**FOUND, **found}, {"owner": "keeper", **server}))
 
 
 @pytest.mark.fault(129, "an extension in another version, for one database only, or not there")
 def test_extensions_are_told_with_their_versions_and_where_they_can_be_made() -> None:
-    (said,) = restore_needs.other_versions(FOUND, {"extensions": {"shop": "1.0", "hstore": "1.8", "gone": "2"}})
+    (said,) = needs.other_versions(FOUND, {"extensions": {"shop": "1.0", "hstore": "1.8", "gone": "2"}})
     assert "shop was 1.0 and will be 1.1" in said
-    assert "missing on the server: gone" in "; ".join(
-        restore_needs.of_this_backup(FOUND, {"extensions": {"gone": "2"}}, 15)
-    )
-    (said,) = restore_needs.of_this_backup(
-        {**FOUND, "extensions": {"pg_cron": "1.4"}}, {"extensions": {"pg_cron": "1.4"}}, 15
-    )
+    assert "missing on the server: gone" in "; ".join(needs.of_this_backup(FOUND, {"extensions": {"gone": "2"}}, 15))
+    (said,) = needs.of_this_backup({**FOUND, "extensions": {"pg_cron": "1.4"}}, {"extensions": {"pg_cron": "1.4"}}, 15)
     assert "rename it first" in said
     gone = {**FOUND, "exists": 0, "extensions": {"pg_cron": "1.4"}}
-    assert restore_needs.of_this_backup(gone, {"extensions": {"pg_cron": "1.4"}}, 15) == []
-    assert restore_needs.of_this_backup(FOUND, {}, 18) == ["the dump is of PostgreSQL 18, and the server is 15"]
+    assert needs.of_this_backup(gone, {"extensions": {"pg_cron": "1.4"}}, 15) == []
+    assert needs.of_this_backup(FOUND, {}, 18) == ["the dump is of PostgreSQL 18, and the server is 15"]

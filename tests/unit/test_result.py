@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pgbackup.commands import result
+from pgbackup.report import result
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from pgbackup.archive import retention
-from pgbackup.archive.retention import Decision, Policy
+from pgbackup.store import retention
+from pgbackup.store.retention import Decision, Policy
 
 from tests.support.mutants import mutant
 
@@ -150,7 +150,7 @@ def test_a_broken_rule_is_seen_by_these_checks(bug: str) -> None:
     check, old, new = MUTANTS[bug]
     with pytest.raises(AssertionError):
         # Far more than it takes: the first one that is seen ends it, and chance must not decide a test.
-        try_out(check, mutant("pgbackup.archive.retention", (old, new)).decide, [Phase.generate], examples=10_000)
+        try_out(check, mutant("pgbackup.store.retention", (old, new)).decide, [Phase.generate], examples=10_000)
 
 
 def test_the_zone_of_the_host_and_its_summer_time_change_nothing() -> None:

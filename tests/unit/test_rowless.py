@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pgbackup.archive.rowless import without_rows
-from pgbackup.archive.sqldump import DumpScanner
+from pgbackup.sql.rowless import without_rows
+from pgbackup.sql.scanner import DumpScanner
 
 ROW = "1\tit's; COPY t FROM stdin;\n\\\\.\n2\t\\N\n"
 KEPT = "SELECT 'COPY x FROM stdin;';\nCOPY public.t (a, b) FROM stdin;\n{}\\.\n\n-- COPY\nCREATE INDEX ON t (a);\n"

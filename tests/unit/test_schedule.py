@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from pgbackup.errors import UsageError
-from pgbackup.host import schedule
+from pgbackup.host.scheduling import schedule
 
 BASE = datetime(2024, 1, 30, 23, 59, tzinfo=timezone.utc)
 LINES = [

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pgbackup.archive.sqldump import DumpScanner
+from pgbackup.sql.scanner import DumpScanner
 
 from demo import servers
 from tests.support import embedded

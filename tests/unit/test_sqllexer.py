@@ -7,7 +7,7 @@ import re
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pgbackup.archive.sqllexer import Lexer
+from pgbackup.sql.lexer import Lexer
 
 Marks = list[tuple[str, int]]
 

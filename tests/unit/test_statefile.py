@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pgbackup.archive import basestore, folder, journal, statefile, walarchive, window
-from pgbackup.archive.basestore import Record
-from pgbackup.archive.folder import Folder
-from pgbackup.archive.journal import Entry
-from pgbackup.archive.statefile import Unreadable
-from pgbackup.archive.walarchive import Receiver, State
+from pgbackup.store import folder, journal, statefile
+from pgbackup.store.folder import Folder
+from pgbackup.store.journal import Entry
+from pgbackup.store.statefile import Unreadable
+from pgbackup.store.wal import archive, base_backups, window
+from pgbackup.store.wal.archive import Receiver, State
+from pgbackup.store.wal.base_backups import Record
 
 NOW = datetime(2026, 1, 15, 2, tzinfo=timezone.utc).isoformat()
 HELD = [
@@ -106,21 +107,21 @@ def test_one_field_changed_to_anything_is_taken_or_refused(held: object, data: s
 
 
 def _places(tmp_path: Path) -> Path:
-    with walarchive.opened(tmp_path, "payment", create=True) as places:
-        walarchive.write_state(places, HELD[0])  # type: ignore[arg-type]
+    with archive.opened(tmp_path, "payment", create=True) as places:
+        archive.write_state(places, HELD[0])  # type: ignore[arg-type]
     return tmp_path / "pitr" / "payment"
 
 
 def test_a_receivers_file_that_cannot_be_read_is_its_trouble_and_is_written_anew(tmp_path: Path) -> None:
     path = _places(tmp_path)
     (path / "receiver.json").write_bytes(b"")
-    with walarchive.opened(tmp_path, "payment", create=False) as places:
-        told = walarchive.read_receiver(places)
+    with archive.opened(tmp_path, "payment", create=False) as places:
+        told = archive.read_receiver(places)
         assert told is not None
         assert told.confirmed is None
         assert "receiver.json" in told.trouble
-        walarchive.write_receiver(places, HELD[1])  # type: ignore[arg-type]
-        assert walarchive.read_receiver(places) == HELD[1]
+        archive.write_receiver(places, HELD[1])  # type: ignore[arg-type]
+        assert archive.read_receiver(places) == HELD[1]
 
 
 def test_base_backups_that_name_each_other_as_parents_open_no_window(tmp_path: Path) -> None:
@@ -128,8 +129,8 @@ def test_base_backups_that_name_each_other_as_parents_open_no_window(tmp_path: P
     for name, parent in (("20260115T020000Z", "20260116T020000Z"), ("20260116T020000Z", "20260115T020000Z")):
         (path / "base" / name).mkdir(mode=0o700)
         (path / "base" / name / "base.json").write_text(json.dumps({**asdict(HELD[3]), "parent": parent}))
-    with walarchive.opened(tmp_path, "payment", create=False) as places:
-        found, wrong = basestore.listing(places.base, 16 << 20)
+    with archive.opened(tmp_path, "payment", create=False) as places:
+        found, wrong = base_backups.listing(places.base, 16 << 20)
     assert len(found) == 2
     assert wrong == {}
     assert window.windows([base for base, _ in found.values()], {}, {}, None) == []

@@ -8,10 +8,10 @@ import pwd
 from pathlib import Path
 
 import pytest
-from pgbackup import config
-from pgbackup.host import crontab, trial, units
 from pgbackup.host.accounts import Account
+from pgbackup.host.scheduling import crontab, trial, units
 from pgbackup.proc import Finished
+from pgbackup.settings import config
 
 ME = pwd.getpwuid(os.geteuid())
 ACCOUNT = Account(ME.pw_name, ME.pw_uid, ME.pw_gid, "group")

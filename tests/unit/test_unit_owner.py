@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pgbackup.host import unit_owner, units
+from pgbackup.host.scheduling import unit_owner, units
 
 from tests.unit.test_units import ALL, GUIDE, TEMPLATES
 

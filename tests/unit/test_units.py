@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from pgbackup.errors import ConfigurationError
-from pgbackup.host import installed, units
-from pgbackup.host.installed import Change
+from pgbackup.host.scheduling import installed, units
+from pgbackup.host.scheduling.installed import Change
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL = (*units.NAMES, units.WAL_SERVICE)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pgbackup.archive import names
+from pgbackup.formats import names
 
 from tests.support import backup_files
 from tests.support.backup_files import DATABASE
@@ -253,7 +253,8 @@ def as_stranger(top: Path, verify: Verify) -> subprocess.CompletedProcess[str]:
         return verify()
     nobody = pwd.getpwnam("nobody")
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from pgbackup import cli; from pgbackup.commands import result\n"
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pgbackup.cli import main as cli; from pgbackup.report import result\n"
         "result.table(['head'], [['row']])\n"
         f"import os; os.setgroups([]); os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid})\n"
         "sys.exit(cli.main(['verify']))"

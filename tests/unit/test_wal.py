@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pgbackup.archive import wal
-from pgbackup.archive.wal import Segment, Switch
+from pgbackup.formats import wal
+from pgbackup.formats.wal import Segment, Switch
 
 _SIZES = [1 << 20, 16 << 20, 1 << 30]
 _MIB16 = 16 << 20

@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pgbackup.archive import folder, wal, walfile
-from pgbackup.archive.folder import Folder
-from pgbackup.archive.wal import Segment
 from pgbackup.errors import BackupBad
+from pgbackup.formats import wal
+from pgbackup.formats.wal import Segment
+from pgbackup.store import folder
+from pgbackup.store.folder import Folder
+from pgbackup.store.wal import segments
 
 _SIZE = 1 << 20
 _SYSTEM = 7_312_345_678_901_234_567
@@ -40,8 +42,8 @@ def place(tmp_path: Path) -> Iterator[Folder]:
 
 
 def test_the_header_is_the_one_that_postgresql_writes() -> None:
-    walfile.check_header(_content(), _SEGMENT, _SYSTEM)
-    walfile.check_header(_content(timeline=1), _SEGMENT, _SYSTEM)  # the first segment after a switch
+    segments.check_header(_content(), _SEGMENT, _SYSTEM)
+    segments.check_header(_content(timeline=1), _SEGMENT, _SYSTEM)  # the first segment after a switch
 
 
 @pytest.mark.parametrize(
@@ -62,42 +64,42 @@ def test_the_header_is_the_one_that_postgresql_writes() -> None:
 )
 def test_another_segment_is_told(content: bytes, said: str) -> None:
     with pytest.raises(BackupBad, match=said):
-        walfile.check_header(content, _SEGMENT, _SYSTEM)
+        segments.check_header(content, _SEGMENT, _SYSTEM)
 
 
 def test_what_is_stored_is_an_ordinary_gzip_file_that_reads_back(place: Folder) -> None:
     content = _content()
-    name = walfile.store(place, _NAME, lambda: [content])
+    name = segments.store(place, _NAME, lambda: [content])
     raw = (place.path / name).read_bytes()
     assert name == _NAME + ".gz"
     assert gzip.decompress(raw) == content
     assert len(raw) < len(content)
     # pg_receivewal reads the size of the content from the end of the file
     assert int.from_bytes(raw[-4:], "little") == len(content)
-    assert walfile.read(place, name) == content
+    assert segments.read(place, name) == content
     assert (place.path / name).stat().st_mode & 0o777 == 0o600
     assert os.listdir(place.path) == [name]
 
 
 def test_stored_twice_is_stored_once(place: Folder) -> None:
-    walfile.store(place, _NAME, lambda: [_content()])
+    segments.store(place, _NAME, lambda: [_content()])
     before = (place.path / (_NAME + ".gz")).stat()
-    walfile.store(place, _NAME, lambda: [_content()])
+    segments.store(place, _NAME, lambda: [_content()])
     assert (place.path / (_NAME + ".gz")).stat() == before
 
 
 def test_a_whole_one_is_never_replaced_by_another(place: Folder) -> None:
-    walfile.store(place, _NAME, lambda: [_content()])
+    segments.store(place, _NAME, lambda: [_content()])
     with pytest.raises(BackupBad, match="something else"):
-        walfile.store(place, _NAME, lambda: [_content(system=1)])
-    assert walfile.read(place, _NAME + ".gz") == _content()
+        segments.store(place, _NAME, lambda: [_content(system=1)])
+    assert segments.read(place, _NAME + ".gz") == _content()
 
 
 def test_a_damaged_one_and_what_a_killed_run_left_make_way(place: Folder) -> None:
     (place.path / f"{_NAME}.gz").write_bytes(b"\x1f\x8b damaged")
     (place.path / f".{_NAME}.gz.new").write_bytes(b"half")
-    walfile.store(place, _NAME, lambda: [_content()])
-    assert walfile.read(place, _NAME + ".gz") == _content()
+    segments.store(place, _NAME, lambda: [_content()])
+    assert segments.read(place, _NAME + ".gz") == _content()
     assert os.listdir(place.path) == [_NAME + ".gz"]
 
 
@@ -107,7 +109,7 @@ def test_a_write_that_fails_leaves_nothing(place: Folder) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with pytest.raises(OSError, match="File too large"):
-            walfile.store(place, _NAME, lambda: [_content()])
+            segments.store(place, _NAME, lambda: [_content()])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, before)
@@ -115,7 +117,7 @@ def test_a_write_that_fails_leaves_nothing(place: Folder) -> None:
 
 
 def test_what_is_not_there_is_none(place: Folder) -> None:
-    assert walfile.read(place, _NAME) is None
+    assert segments.read(place, _NAME) is None
 
 
 @pytest.mark.parametrize(
@@ -131,17 +133,17 @@ def test_what_is_not_there_is_none(place: Folder) -> None:
     ],
 )
 def test_damage_is_told(place: Folder, damage: Callable[[bytes], bytes]) -> None:
-    file = place.path / walfile.store(place, _NAME, lambda: [_content()])
+    file = place.path / segments.store(place, _NAME, lambda: [_content()])
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(BackupBad):
-        walfile.read(place, file.name)
+        segments.read(place, file.name)
 
 
 def test_a_link_is_not_followed(place: Folder) -> None:
     (place.path / "elsewhere").write_bytes(_content())
     (place.path / _NAME).symlink_to("elsewhere")
     with pytest.raises(OSError, match="symbolic links"):
-        walfile.read(place, _NAME)
+        segments.read(place, _NAME)
 
 
 @pytest.mark.fault(89, "a slot dropped twice within one segment: unfinished segments of one name")
@@ -150,13 +152,13 @@ def test_of_two_unfinished_ones_the_one_that_holds_more_stays(place: Folder) -> 
     less, more = whole[:5000] + bytes(len(whole) - 5000), whole
     partial = _NAME + ".partial"
     for first, second in ((less, more), (more, less), (more, more)):
-        assert walfile.store(place, partial, lambda content=first: [content]) == partial + ".gz"
-        walfile.store(place, partial, lambda content=second: [content[:7], content[7:]])
-        assert walfile.read(place, partial + ".gz") == more
+        assert segments.store(place, partial, lambda content=first: [content]) == partial + ".gz"
+        segments.store(place, partial, lambda content=second: [content[:7], content[7:]])
+        assert segments.read(place, partial + ".gz") == more
         (place.path / (partial + ".gz")).unlink()
-    walfile.store(place, partial, lambda: [more])
+    segments.store(place, partial, lambda: [more])
     with pytest.raises(BackupBad, match=r"partial\.gz' is there and holds something else"):
-        walfile.store(place, partial, lambda: [_content(system=7)])
+        segments.store(place, partial, lambda: [_content(system=7)])
 
 
 def test_the_memory_that_a_segment_takes_does_not_grow_with_it(place: Folder) -> None:
@@ -164,7 +166,8 @@ def test_the_memory_that_a_segment_takes_does_not_grow_with_it(place: Folder) ->
 import resource, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from pgbackup.archive import folder, walfile
+from pgbackup.store import folder
+from pgbackup.store.wal import segments as walfile
 block = bytes(range(256)) * 4096
 with folder.opened(Path(sys.argv[2]), create=False) as place:
     walfile.store(place, "0" * 23 + "1", lambda: (block for _ in range(int(sys.argv[3]))))
@@ -172,7 +175,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
     used = []
     for megabytes in (16, 256):
-        words = [sys.executable, "-c", program, str(Path(walfile.__file__).parents[2]), str(place.path), str(megabytes)]
+        words = [
+            sys.executable,
+            "-c",
+            program,
+            str(Path(segments.__file__).parents[3]),
+            str(place.path),
+            str(megabytes),
+        ]
         used.append(int(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
         (place.path / ("0" * 23 + "1.gz")).unlink()
     assert used[1] < used[0] * 1.5, f"{used} KiB"

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pgbackup.archive import walrecords
-from pgbackup.archive.wal import Segment
-from pgbackup.archive.walrecords import Cut, Ending
+from pgbackup.formats import wal_records
+from pgbackup.formats.wal import Segment
+from pgbackup.formats.wal_records import Cut, Ending
 
 _SEGMENT, _PAGE, _FIRST = 1 << 20, 8192, 3
 _EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)
@@ -83,7 +83,9 @@ class Log:
 def _cut(log: Log, until: datetime, guess: int = 0) -> Cut:
     segments = log.segments()
     path = [Segment(1, _FIRST + number) for number in range(len(segments))]
-    return walrecords.cut(path, _SEGMENT, lambda each: segments[each.number - _FIRST], until, min(guess, len(path) - 1))
+    return wal_records.cut(
+        path, _SEGMENT, lambda each: segments[each.number - _FIRST], until, min(guess, len(path) - 1)
+    )
 
 
 def _expected(ends: Sequence[Ending], until: datetime) -> tuple[Ending | None, bool]:
@@ -173,4 +175,4 @@ def test_commits_may_stand_in_another_order_than_their_times() -> None:
 
 def test_what_is_no_wal_has_no_ends() -> None:
     for data in (b"", bytes(100), bytes(_SEGMENT), b"\xff" * _SEGMENT):
-        assert walrecords.cut([Segment(1, _FIRST)], _SEGMENT, lambda _each: data, _START).last is None  # noqa: B023
+        assert wal_records.cut([Segment(1, _FIRST)], _SEGMENT, lambda _each: data, _START).last is None  # noqa: B023

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta, timezone
 
 from hypothesis import given
 from hypothesis import strategies as st
-from pgbackup.archive import wal, window
-from pgbackup.archive.wal import Segment, Switch
-from pgbackup.archive.window import Base, Confirmed
+from pgbackup.formats import wal
+from pgbackup.formats.wal import Segment, Switch
+from pgbackup.store.wal import window
+from pgbackup.store.wal.window import Base, Confirmed
 
 _SIZE = wal.SEGMENT_BYTES
 _START = datetime(2024, 1, 1, 2, tzinfo=timezone.utc)

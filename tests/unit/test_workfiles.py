@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pgbackup.archive import workfiles
-from pgbackup.archive.folder import Folder, opened
+from pgbackup.store import workfiles
+from pgbackup.store.folder import Folder, opened
 
 
 @pytest.fixture
@@ -61,7 +61,8 @@ _RUN = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from pgbackup.archive import folder, workfiles
+from pgbackup.store import folder
+from pgbackup.store import workfiles
 with folder.opened(Path(sys.argv[2]), create=False) as place:
     with workfiles.partial(place, "owner", "killed"), workfiles.pipes(place, "owner") as pipes:
         (pipes / "pipe").touch()

@@ -8,18 +8,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from pgbackup import proc
-from pgbackup.archive import walarchive, workfiles
-from pgbackup.archive.folder import Folder
-from pgbackup.archive.walarchive import Places, State
-from pgbackup.archive.window import Confirmed
 from pgbackup.commands.job import Job, identity
-from pgbackup.config import Settings, Target
-from pgbackup.database import container, sidecar
-from pgbackup.database.replication import Server
-from pgbackup.database.sidecar import Sidecar
+from pgbackup.database.clients import container, sidecar
+from pgbackup.database.clients.sidecar import Sidecar
+from pgbackup.database.cluster.replication import Server
 from pgbackup.errors import ConfigurationError, SuiteError, Unavailable
-from pgbackup.log import EventLog
-from pgbackup.progress import Reporter
+from pgbackup.report.log import EventLog
+from pgbackup.report.progress import Reporter
+from pgbackup.settings.config import Settings, Target
+from pgbackup.store import workfiles
+from pgbackup.store.folder import Folder
+from pgbackup.store.wal import archive
+from pgbackup.store.wal.archive import Places, State
+from pgbackup.store.wal.window import Confirmed
 
 INSIDE = "/archive"
 
@@ -27,12 +28,12 @@ INSIDE = "/archive"
 @contextmanager
 def opened(settings: Settings, target: Target) -> Iterator[tuple[Places, State] | None]:
     """Give the database's archive where WAL is being received, None where it is not."""
-    path = walarchive.path_of(settings.backup_dir, target.directory)
+    path = archive.path_of(settings.backup_dir, target.directory)
     if not path.is_dir():
         yield None
         return
-    with walarchive.opened(settings.backup_dir, target.directory, create=False) as places:
-        state = walarchive.read_state(places)
+    with archive.opened(settings.backup_dir, target.directory, create=False) as places:
+        state = archive.read_state(places)
         yield (places, state) if state and state.active else None
 
 

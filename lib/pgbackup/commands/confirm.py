@@ -8,7 +8,7 @@ import sys
 
 from pgbackup import interrupt
 from pgbackup.errors import UsageError
-from pgbackup.log import say
+from pgbackup.report.log import say
 
 _TICK_SECONDS = 0.2
 

@@ -12,14 +12,14 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgbackup.archive import workfiles
-from pgbackup.archive.folder import Folder
-from pgbackup.config import Settings, Target
-from pgbackup.database import connect, container
-from pgbackup.database.client import Client, Run
+from pgbackup.database.clients import connect, container
+from pgbackup.database.clients.client import Client, Run
 from pgbackup.errors import SuiteError, Unavailable
-from pgbackup.log import EventLog
-from pgbackup.progress import Reporter
+from pgbackup.report.log import EventLog
+from pgbackup.report.progress import Reporter
+from pgbackup.settings.config import Settings, Target
+from pgbackup.store import workfiles
+from pgbackup.store.folder import Folder
 
 
 @dataclass(frozen=True)

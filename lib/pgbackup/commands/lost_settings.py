@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from pgbackup import values
-from pgbackup.archive import catalog, folder, unclaimed
-from pgbackup.archive.folder import Folder
-from pgbackup.archive.unclaimed import Unclaimed
-from pgbackup.config import Settings, Target
 from pgbackup.errors import SuiteError, UsageError
+from pgbackup.settings import values
+from pgbackup.settings.config import Settings, Target
+from pgbackup.store import catalog, folder, unclaimed
+from pgbackup.store.folder import Folder
+from pgbackup.store.unclaimed import Unclaimed
 
 _MOST_TOLD = 10
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pgbackup.database import session
-from pgbackup.database.client import Client, conninfo
+from pgbackup.database.clients import session
+from pgbackup.database.clients.client import Client, conninfo
 
 
 def arguments(client: Client, encoding: str) -> list[str]:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgbackup.archive import folder
-from pgbackup.config import Settings
 from pgbackup.errors import CannotCreate, ConfigurationError, PermissionDenied
+from pgbackup.settings.config import Settings
+from pgbackup.store import folder
 
 DEFAULT = "deployer"
 

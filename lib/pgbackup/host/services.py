@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pgbackup import interrupt, proc
-from pgbackup.config import Settings
-from pgbackup.database import failures
+from pgbackup.database.clients import failures
 from pgbackup.errors import Interrupted, SuiteError, Unavailable
+from pgbackup.settings.config import Settings
 
 
 def running(names: Sequence[str], settings: Settings, environment: Mapping[str, str]) -> tuple[list[str], list[str]]:

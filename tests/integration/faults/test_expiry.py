@@ -11,7 +11,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from pgbackup.archive import catalog, dumpfile, expiry, folder, manifest, publish, retention
+from pgbackup.formats import dumpfile, manifest
+from pgbackup.store import catalog, expiry, folder, publish, retention
 
 from tests.support import backup_files, backups, databases, promises
 from tests.support.mutants import mutant
@@ -179,7 +180,10 @@ import json, re, sys, time
 from datetime import datetime
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from pgbackup.archive import catalog, expiry, folder, retention
+from pgbackup.store import catalog
+from pgbackup.store import expiry
+from pgbackup.store import folder
+from pgbackup.store import retention
 begun = time.process_time()
 with folder.opened(Path(sys.argv[2]), create=False) as place:
     known = catalog.listing(place, "auth_db")
@@ -191,7 +195,7 @@ print(json.dumps([len(known), sum(not one.keep for one in decided), time.process
 
 
 def test_a_rule_that_counts_bad_ones_is_seen_by_these_tests() -> None:
-    broken = mutant("pgbackup.archive.retention", ("and not backup.manual and is_good(backup.name)", ""))
+    broken = mutant("pgbackup.store.retention", ("and not backup.manual and is_good(backup.name)", ""))
 
     known = [
         catalog.Backup(f"b{day}", NOW - timedelta(days=day), manual=False, bytes=1, manifest=None, problem="")

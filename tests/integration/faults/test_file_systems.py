@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pgbackup.archive import source
 from pgbackup.errors import NoBackup
+from pgbackup.store import source
 
 from tests.integration.faults.test_disk import broken
 from tests.support import backups, databases, promises
@@ -141,7 +141,7 @@ def test_rows_are_never_written_where_others_could_read_them(place: Place) -> No
 OPEN_TO_ALL = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from pgbackup import cli
+from pgbackup.cli import main as cli
 plain = os.open
 def opened(path, flags, mode=0o777, **options):
     descriptor = plain(path, flags, mode, **options)

@@ -181,8 +181,8 @@ INFLATING = ("if not inflater.eof:", "inflater.unused_data if inflater.eof")
 def test_a_broken_reader_is_seen_by_these_tests(bug: str, small: Path) -> None:
     kind, *changes = MUTANTS[bug]
     inner = [change for change in changes if change[0] in INFLATING]
-    broken = mutant("pgbackup.archive.dumpfile", *(change for change in changes if change not in inner))
-    vars(broken)["inflated"] = mutant("pgbackup.archive.gzipped", *inner).inflated
+    broken = mutant("pgbackup.formats.dumpfile", *(change for change in changes if change not in inner))
+    vars(broken)["inflated"] = mutant("pgbackup.formats.gzipped", *inner).inflated
     original = small.read_bytes()
     _, written = backup_files.first_member(backup_files.dump())
     told = damage.damages(kind, original, 1, written.gzip_bytes)

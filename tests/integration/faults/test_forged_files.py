@@ -15,8 +15,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from pgbackup.archive import catalog, dumpfile, folder, manifest
 from pgbackup.errors import BackupBad
+from pgbackup.formats import dumpfile, manifest
+from pgbackup.store import catalog, folder
 
 from tests.integration.faults.conftest import Dumps
 from tests.support import backup_files
@@ -91,7 +92,7 @@ _BOMB_CHECK = """
 import json, re, sys, time
 sys.path.insert(0, sys.argv[1])
 if sys.argv[3] != "isal": sys.modules["isal"] = None
-from pgbackup.archive import dumpfile
+from pgbackup.formats import dumpfile
 from pgbackup.errors import BackupBad
 begun, said = time.monotonic(), ""
 with open(sys.argv[2], "rb") as file:
@@ -220,7 +221,7 @@ def test_interrupting_a_check_of_a_bomb_takes_seconds(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_looks_for_the_end_marker_anywhere_is_seen_by_these_tests(dumps: Dumps) -> None:
-    scanner = mutant("pgbackup.archive.sqldump", ("between_statements and commands_match and _END", "_END"))
+    scanner = mutant("pgbackup.sql.scanner", ("between_statements and commands_match and _END", "_END"))
     pieces = cuts_behind_the_marker(dumps.inserts)
     fooled = 0
     for piece in pieces:
@@ -232,7 +233,7 @@ def test_a_reader_that_looks_for_the_end_marker_anywhere_is_seen_by_these_tests(
 
 
 def test_a_manifest_reader_without_its_own_checks_is_seen_by_these_tests(dumps: Dumps) -> None:
-    broken = mutant("pgbackup.archive.manifest", ("if key not in raw or not fits(raw[key]):", "if False:"))
+    broken = mutant("pgbackup.formats.manifest", ("if key not in raw or not fits(raw[key]):", "if False:"))
     _, written = backup_files.first_member(dumps.small)
     escaped = 0
     for second in malformed(backup_files.facts(written)).values():

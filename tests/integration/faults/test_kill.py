@@ -555,24 +555,32 @@ def test_the_checker_sees_what_is_broken_in_a_place(small: list[Source], tmp_pat
 DUMP = "        facts, written = _dump(job, outcome, descriptor, started, last, opening)\n"
 BUGS = {
     "published before it is proven": [
-        ("commands/one_backup.py", DUMP, f"        _publish(job, outcome, partial_name, started)\n{DUMP}")
+        ("commands/backup/one_database.py", DUMP, f"        _publish(job, outcome, partial_name, started)\n{DUMP}")
     ],
     "no gate, neither before nor after reading back": [
-        ("commands/one_backup.py", "    if not scanner.complete:\n", "    if False:\n"),
-        ("archive/dumpfile.py", "        if not self.scanner.complete:\n", "        if False:\n"),
+        ("commands/backup/one_database.py", "    if not scanner.complete:\n", "    if False:\n"),
+        ("formats/dumpfile.py", "        if not self.scanner.complete:\n", "        if False:\n"),
     ],
-    "pg_dump's status not looked at": [("commands/one_backup.py", "        if status != 0:\n", "        if False:\n")],
+    "pg_dump's status not looked at": [
+        ("commands/backup/one_database.py", "        if status != 0:\n", "        if False:\n")
+    ],
     "retention before success": [
         (
-            "commands/one_backup.py",
+            "commands/backup/one_database.py",
             "        make(job, outcome, job.client)\n",
             "        _expire(job, outcome); make(job, outcome, job.client)\n",
         ),
-        ("archive/retention.py", "elif good >= policy.minimum:", "elif True:"),
+        ("store/retention.py", "elif good >= policy.minimum:", "elif True:"),
     ],
-    "failures not logged": [("commands/backup.py", "    log.error(outcome.target, ", "    (outcome.target, ")],
+    "failures not logged": [
+        ("commands/backup/all_databases.py", "    log.error(outcome.target, ", "    (outcome.target, ")
+    ],
     "status 0 after a failure": [
-        ("commands/backup.py", "        status = overall_status([", "        status = 0 * overall_status([")
+        (
+            "commands/backup/all_databases.py",
+            "        status = overall_status([",
+            "        status = 0 * overall_status([",
+        )
     ],
 }
 
@@ -592,7 +600,7 @@ def test_a_suite_with_a_bug_is_caught(small: list[Source], tmp_path: Path, bug: 
 def test_a_suite_that_does_not_sweep_is_caught(large: list[Source], tmp_path: Path) -> None:
     place = prepared(tmp_path, large[:1])
     place.root = backups.mutated(
-        tmp_path / "copy", ("archive/workfiles.py", "    removed = []\n", "    return []\n    removed = []\n")
+        tmp_path / "copy", ("store/workfiles.py", "    removed = []\n", "    return []\n    removed = []\n")
     )
     with backups.in_dump(place) as process:
         kill_process(process.pid)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from pgbackup.archive import dumpfile
+from pgbackup.formats import dumpfile
 
 from demo import servers as demo_servers
 from tests.integration.faults.test_disk import disk
@@ -400,12 +400,12 @@ def test_a_file_overwritten_after_it_was_verified_is_noticed(lab: Lab, expected:
 
 BUGS = {
     "counts not compared": (
-        "commands/fill.py",
+        "commands/loading/fill.py",
         "        if here.get(name) != rows and not",
         "        if False and not",
     ),
     "scratch not dropped": (
-        "commands/restore_undo.py",
+        "commands/restore/undo.py",
         "record.swapped = unfinished.undo(job, client, entry)",
         "record.swapped = False",
     ),
@@ -423,7 +423,7 @@ def test_a_suite_with_a_bug_is_caught(lab: Lab, tmp_path: Path, bug: str) -> Non
 def test_a_suite_that_opens_the_file_twice_is_caught(lab: Lab, tmp_path: Path) -> None:
     """The test of row 38 must not pass only because nobody looks at the file again."""
     change = (
-        "commands/fill.py",
+        "commands/loading/fill.py",
         "        reader = dumpfile.Reader(filling.source.descriptor)\n        # Only our own",
         "        reader = dumpfile.Reader(__import__('os').open(filling.source.path, 0))\n        # Only our own",
     )

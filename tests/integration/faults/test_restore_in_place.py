@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from pgbackup.archive import names
+from pgbackup.formats import names
 
 from demo import servers as demo_servers
 from tests.integration.faults.test_restore_kill import answers

@@ -398,17 +398,17 @@ def test_fifty_reconnecting_clients_are_without_the_database_for_seconds(
 
 BUGS = {
     "two transactions": (
-        "database/swap.py",
+        "database/loading/swap.py",
         '            f"ALTER DATABASE {identifier(incoming)} WITH ALLOW_CONNECTIONS true",\n',
         '            "COMMIT; BEGIN", f"ALTER DATABASE {identifier(incoming)} WITH ALLOW_CONNECTIONS true",\n',
     ),
     "nothing undone": (
-        "commands/unfinished.py",
+        "commands/loading/unfinished.py",
         "        there = leaving.dropped(client, entry.scratch)\n",
         "        there = True\n",
     ),
     "earlier sessions not ended": (
-        "commands/unfinished.py",
+        "commands/loading/unfinished.py",
         "    swap.end_sessions(client)\n",
         "",
     ),

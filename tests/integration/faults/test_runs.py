@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from pgbackup.archive import names
+from pgbackup.formats import names
 
 from tests.conftest import FULL
 from tests.support import backups, databases, promises, servers
@@ -668,22 +668,22 @@ def test_the_watch_sees_a_secret_on_a_command_line_and_in_an_environment() -> No
 
 BUGS = {
     "no lock": [
-        ("lock.py", "            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n", "            pass\n")
+        ("store/lock.py", "            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n", "            pass\n")
     ],
     "a final name replaced": [
         (
-            "archive/publish.py",
+            "store/publish.py",
             "        os.link(partial_name, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd, follow_symlinks=False)\n",
             "        os.rename(partial_name, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)\n",
         )
     ],
-    "links followed": [("log.py", "os.O_NOFOLLOW | ", "")],
+    "links followed": [("report/log.py", "os.O_NOFOLLOW | ", "")],
     "umask trusted": [
-        ("cli.py", "    os.umask(0o077)", "    # os.umask(0o077)"),
-        ("archive/workfiles.py", "        folder.close_to_others(descriptor)\n", ""),
+        ("cli/main.py", "    os.umask(0o077)", "    # os.umask(0o077)"),
+        ("store/workfiles.py", "        folder.close_to_others(descriptor)\n", ""),
     ],
     "the directory's mode not looked at": [
-        ("archive/folder.py", "if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)", "if False")
+        ("store/folder.py", "if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)", "if False")
     ],
 }
 

@@ -1,0 +1,134 @@
+"""backup-postgres.sh: every database on its own, several at once, and one result for all."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import asdict
+from datetime import datetime, timezone
+
+from pgbackup import __version__, interrupt, proc
+from pgbackup.commands import archiving, base_backup
+from pgbackup.commands.backup.one_database import back_up
+from pgbackup.commands.job import Job, Outcome, identity
+from pgbackup.errors import IoFailed, LockHeld, SuiteError, overall_status
+from pgbackup.report.log import EventLog
+from pgbackup.report.progress import Reporter, reporting
+from pgbackup.report.result import Result, document, instant, size, table
+from pgbackup.settings.config import Settings, Target
+from pgbackup.store import folder
+from pgbackup.store.folder import Folder
+
+_SCRIPT = "backup-postgres.sh"
+_TICK_SECONDS = 0.1
+
+
+def run(settings: Settings, targets: Sequence[Target], *, quiet: bool) -> Result:
+    """Back up the targets, BACKUP_JOBS at a time, and return what came of each.
+
+    Raise SuiteError only before anything has begun: afterwards every failure is a part of the result.
+    """
+    started = datetime.now(timezone.utc)
+    folder.check_mounted(settings.backup_mount, folder.fstab_lines_above(settings.backup_dir))
+    with folder.opened(settings.backup_dir, create=True, top=True) as top, reporting(quiet) as reporter:
+        log = EventLog(top)
+        log.info("-", "run.start", version=__version__, databases=" ".join(target.name for target in targets))
+        outcomes = _each(targets, settings, top, log, reporter)
+        seconds = round((datetime.now(timezone.utc) - started).total_seconds(), 1)
+        status = overall_status([outcome.status for outcome in outcomes])
+        status = status or (IoFailed.status if log.failures else 0)
+        (log.error if status else log.info)("-", "run.finish", status=status, seconds=seconds)
+        status = status or (IoFailed.status if log.failures else 0)  # not even that line could be written
+    databases = [
+        {**asdict(outcome), "path": _path(settings, target, outcome)}
+        for target, outcome in zip(targets, outcomes, strict=True)
+    ]
+    return Result(
+        status,
+        _lines(settings, targets, outcomes),
+        document("backup", status, started=instant(started), databases=databases),
+    )
+
+
+def _each(
+    targets: Sequence[Target],
+    settings: Settings,
+    top: Folder,
+    log: EventLog,
+    reporter: Reporter,
+) -> list[Outcome]:
+    environment = proc.environment(os.environ)
+
+    def one(target: Target) -> Outcome:
+        outcome = Outcome(target.name, target.database)
+        try:
+            interrupt.check()
+            with folder.opened(top.path / target.directory, create=True) as place:
+                job = Job(target, settings, place, identity(target, place), environment, log, reporter)
+                back_up(job, outcome)
+                _base_backup(job, outcome)
+        except SuiteError as error:
+            _failed(outcome, log, reporter, error)
+        except OSError as error:
+            _failed(outcome, log, reporter, folder.explained(error, top.path / target.directory))
+        except Exception as error:  # noqa: BLE001  one database's bug must not stop the other's backup
+            traceback.print_exc()
+            _failed(
+                outcome,
+                log,
+                reporter,
+                SuiteError(f"internal error: {error!r}", "please report it with the lines above"),
+            )
+        return outcome
+
+    with ThreadPoolExecutor(settings.backup_jobs) as pool:
+        work = [pool.submit(one, target) for target in targets]
+        # Awake often: Python runs signal handlers in this thread only, and a run that was stopped (Ctrl-Z) and
+        # goes on may get the signal in another one, which does not wake this thread.
+        while wait(work, _TICK_SECONDS).not_done:
+            pass
+        return [done.result() for done in work]
+
+
+def _base_backup(job: Job, outcome: Outcome) -> None:
+    """Where WAL is archived, make a base backup when one is due. What fails of it is the run's failure, too."""
+    try:
+        with archiving.opened(job.settings, job.target) as archive:
+            if archive:
+                with outcome.timed("base backup"):
+                    outcome.base = base_backup.back_up(job, archive[0], job.target.base_every_days)
+    except LockHeld:
+        return  # the receiver makes one just now, or another database of the same cluster
+    except (SuiteError, OSError) as raised:
+        error = raised if isinstance(raised, SuiteError) else folder.explained(raised, job.settings.backup_dir)
+        error.message = f"the dump is published, but no base backup could be made: {error.message}"
+        raise error from None
+
+
+def _failed(outcome: Outcome, log: EventLog, reporter: Reporter, error: SuiteError) -> None:
+    """Tell a failure everywhere: result, log and stderr, there in one piece with its hint."""
+    outcome.status, outcome.error, outcome.hint = error.status, error.message, error.hint
+    log.error(outcome.target, "backup.failed", status=error.status, reason=error.message)
+    reporter.warn(f"{_SCRIPT}: {outcome.target}: {error.message}" + (f"\nHint: {error.hint}" if error.hint else ""))
+
+
+def _path(settings: Settings, target: Target, outcome: Outcome) -> str:
+    return str(settings.backup_dir / target.directory / outcome.file) if outcome.file else ""
+
+
+def _lines(settings: Settings, targets: Sequence[Target], outcomes: Sequence[Outcome]) -> list[str]:
+    rows = []
+    for target, outcome in zip(targets, outcomes, strict=True):
+        ended = "stopped" if outcome.status > 128 else "failed"
+        state = f"{ended} ({outcome.status})" if outcome.status else "published"
+        told = [
+            target.name,
+            state,
+            size(outcome.file_bytes),
+            f"{outcome.rows:,}",
+            f"{sum(outcome.seconds.values()):.1f}",
+        ]
+        rows.append([*told, _path(settings, target, outcome)] if outcome.file else [*told[:2], "", "", told[4], ""])
+    return table(["database", "state", "size", "rows", "seconds", "file"], rows, right=(2, 3, 4))

@@ -1,0 +1,171 @@
+"""Fills a scratch database from a verified backup and compares it: the part of a restore that takes the time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from pgbackup.commands.job import Job
+from pgbackup.commands.loading.record import Record
+from pgbackup.database.clients.client import Client
+from pgbackup.database.loading import load, older_server, scratch
+from pgbackup.database.loading.keep_going import Dump, load_all
+from pgbackup.database.questions import properties
+from pgbackup.database.questions.counting import Counted, count_rows
+from pgbackup.errors import BackupBad, Unavailable
+from pgbackup.formats import dumpfile
+from pgbackup.formats.dumpfile import Contents
+from pgbackup.sql import guard, locate
+from pgbackup.sql.guard import Part
+from pgbackup.store.source import Source
+
+_LARGE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Filling:
+    """server: the properties that the database gets (the manifest's). major: the server's; restricts: see load().
+
+    accepts: given a list of what is not as it was, whether it is to be so all the same; statements that fail are then
+    passed over. None: the first thing that is not as it was ends it.
+    """
+
+    source: Source
+    contents: Contents
+    server: dict[str, Any]
+    major: int
+    restricts: bool
+    accepts: Callable[[list[str]], bool] | None = None
+
+
+def fill(job: Job, ask: Client, filling: Filling, name: str, record: Record) -> None:
+    """Make the database `name`, load the dump through the guard, count every table, and give it its properties.
+
+    Raise BackupBad when anything differs from the backup; `name` is then for the
+    caller to drop.
+    """
+    with record.timed("load"):
+        wrong = load_what_loads(job, ask, filling, name) if filling.accepts else load_file(job, ask, filling, name)
+    with record.timed("compare"):
+        wrong += _differences(job, ask, filling, name)
+        if filling.accepts and wrong:
+            _require_accepted(filling.accepts, wrong)
+            record.unreplayed = wrong
+        elif wrong:
+            raise _unequal(wrong)
+    with record.timed("finish"):
+        finish(job, ask, filling, name)
+
+
+def compare(job: Job, ask: Client, filling: Filling, name: str) -> None:
+    """Count every table of what was loaded. Raise BackupBad when anything differs from the backup."""
+    if wrong := _differences(job, ask, filling, name):
+        raise _unequal(wrong)
+
+
+def _differences(job: Job, ask: Client, filling: Filling, name: str) -> list[str]:
+    limit = float(job.settings.load_stall_seconds)
+    return _different(filling.contents.rows, count_rows(ask, name, set(filling.contents.rows), limit))
+
+
+def _unequal(wrong: list[str]) -> BackupBad:
+    return BackupBad(
+        f"what was loaded is not what the backup holds: {'; '.join(wrong[:3])}",
+        "nothing was swapped; --keep-failed keeps what was loaded",
+    )
+
+
+def finish(job: Job, ask: Client, filling: Filling, name: str) -> None:
+    """Give what was loaded its statistics and its properties."""
+    if said := scratch.analyze(ask, name, float(job.settings.load_stall_seconds)):
+        job.reporter.warn(f"{job.target.name}: ANALYZE is still to be done: {said}")
+    properties.apply(ask, name, properties.property_sql(name, filling.server))
+
+
+def _made(ask: Client, filling: Filling, name: str) -> None:
+    scratch.create(ask, name, scratch.create_sql(name, filling.server, filling.major))
+    properties.apply(ask, name, properties.settings_sql(name, filling.server, steering=False))
+
+
+def load_file(job: Job, ask: Client, filling: Filling, name: str) -> list[str]:
+    """Make the database and load it from the descriptor that was verified, checked again: the same bytes.
+
+    Return what failed: nothing, for the first failure is raised.
+    """
+    with ExitStack() as stack:
+        advance = stack.enter_context(job.reporter.bar(f"{job.target.name}: load", filling.contents.sql_bytes))
+        reader = dumpfile.Reader(filling.source.descriptor)
+        # Only our own files are surely what pg_dump wrote, and only for large ones further sessions are worth it.
+        apart = filling.source.manifest is not None and filling.contents.sql_bytes >= _LARGE_BYTES
+        parts = _counted(guard.parted(reader.pieces(), reader.scanner, apart=apart), advance)
+        load_parts(job, ask, filling, name, parts)
+        if reader.finished() != filling.contents:
+            raise _changed(filling)
+    return []
+
+
+def load_parts(job: Job, ask: Client, filling: Filling, name: str, parts: Iterable[Part]) -> None:
+    """Make the database and load the parts of a guarded dump into it."""
+    _made(ask, filling, name)
+    parts = older_server.for_server(parts, filling.major)
+    try:
+        load.load(ask, name, parts, filling.server, restricts=filling.restricts)
+    except Unavailable as error:
+        raise job.blamed(error, ask) from None
+
+
+def load_what_loads(job: Job, ask: Client, filling: Filling, name: str) -> list[str]:
+    """Load what can be loaded, reading the file as often as it takes. Return what failed, a sentence each."""
+    _made(ask, filling, name)
+
+    def parts() -> Iterator[Part]:
+        reader = dumpfile.Reader(filling.source.descriptor)
+        yield from older_server.for_server(guard.parted(reader.pieces(), reader.scanner, apart=True), filling.major)
+        if reader.finished() != filling.contents:
+            raise _changed(filling)
+
+    def unit_at(line: int) -> locate.Unit:
+        return locate.unit_at(dumpfile.Reader(filling.source.descriptor).pieces(), line)
+
+    def rows_end() -> int:
+        return locate.rows_end(dumpfile.Reader(filling.source.descriptor).pieces())
+
+    try:
+        failed = load_all(ask, name, Dump(parts, unit_at, rows_end), filling.server, restricts=filling.restricts)
+    except Unavailable as error:
+        raise job.blamed(error, ask) from None
+    return list(map(str, failed))
+
+
+def _require_accepted(accepts: Callable[[list[str]], bool], wrong: list[str]) -> None:
+    if not accepts(wrong):
+        raise BackupBad(
+            f"{len(wrong)} things are not as they were: {'; '.join(wrong[:3])}",
+            "nothing was swapped; --into NAME --keep-going makes a database of it beside the live one",
+        )
+
+
+def _changed(filling: Filling) -> BackupBad:
+    return BackupBad(f"'{filling.source.name}' was changed while it was restored", "restore it again")
+
+
+def _counted(parts: Iterable[Part], advance: Callable[[int], None]) -> Iterator[Part]:
+    for part in parts:
+        yield part
+        advance(len(part.text))
+
+
+def _different(expected: dict[str, int], counted: Counted) -> list[str]:
+    """Equality, not plausibility: every table has exactly the rows that the dump had.
+
+    A table of an extension may have more: those that the extension itself brings are not in the dump (manual,
+    38.17.3 Extension Configuration Tables).
+    """
+    here = counted.rows
+    return [
+        f"{name} has {here.get(name, 'no rows at all')} and {rows} in the backup"
+        for name, rows in counted.together(expected).items()
+        if here.get(name) != rows and not (name in counted.of_extensions and here.get(name, 0) > rows)
+    ]

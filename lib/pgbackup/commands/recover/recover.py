@@ -1,0 +1,231 @@
+"""A database as it was at a moment: recovered beside everything, dumped, and handed to the guarded restore."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from pgbackup.commands import archiving, confirm
+from pgbackup.commands.backup import one_database
+from pgbackup.commands.job import Job, Outcome
+from pgbackup.commands.loading.record import Record
+from pgbackup.commands.recover import stopping, unpacking
+from pgbackup.commands.recover.moments import Aim, moment, position
+from pgbackup.commands.recover.stopping import Stop
+from pgbackup.commands.recover.unpacking import BaseBad
+from pgbackup.commands.restore import checks
+from pgbackup.database.cluster import recovery, throwaway
+from pgbackup.database.cluster.recovery import Database, Reached, TargetNotReached
+from pgbackup.database.cluster.throwaway import Scratch
+from pgbackup.errors import BackupBad, ConfigurationError, NoBackup
+from pgbackup.formats import wal
+from pgbackup.store import source, workfiles
+from pgbackup.store.source import Source
+from pgbackup.store.wal import archive as walarchive
+from pgbackup.store.wal import recoverable, window
+from pgbackup.store.wal.recoverable import Archive, described
+from pgbackup.store.wal.window import Base, Window
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One way to get there: from that base backup, in that window."""
+
+    archive: Archive
+    aim: Aim
+    window: Window
+    base: Base
+
+
+def attempts(archive: Archive, aim: Aim) -> list[Attempt]:
+    """The ways to try, in order. Raise NoBackup, naming the windows, for an aim outside of all of them. Pure."""
+    every = [(each, base) for each in archive.windows for base in each.bases]
+    if aim.kind in ("xid", "name"):
+        # Nobody knows when a transaction or a restore point was: the newest base that has it behind it.
+        found = sorted(every, key=lambda pair: pair[1].ended, reverse=True)
+    elif aim.kind == "time":
+        found = _and_older(window.base_at(archive.windows, moment(aim.value)))
+    elif aim.kind == "lsn":
+        found = _and_older(window.base_before(archive.windows, position(aim.value)))
+    else:
+        _require_latest(archive)
+        found = _and_older(every[-1] if every else None)
+    chosen = [Attempt(archive, aim, *pair) for pair in found]
+    if not chosen:
+        raise NoBackup(
+            "\n".join([f"{_where(archive, aim)}; what can be recovered:", *described(archive.windows)]),
+            "choose a moment in a window",
+        )
+    return chosen
+
+
+def _require_latest(archive: Archive) -> None:
+    """Raise NoBackup where later commits were archived than can be recovered: less is not had unasked."""
+    if archive.windows and (problem := recoverable.cut_off(archive)):
+        raise NoBackup(
+            "\n".join([f"the latest commit cannot be recovered: {problem}; what can be:", *described(archive.windows)]),
+            _up_to_the_gap(archive.windows[-1]),
+        )
+
+
+def _up_to_the_gap(within: Window) -> str:
+    return f"all that is there before WAL is missing: --to-lsn {wal.format_lsn(within.lsn)}"
+
+
+def _and_older(found: tuple[Window, Base] | None) -> list[tuple[Window, Base]]:
+    """That base and those from which the same can be reached by more WAL, should it be bad; the newest first. Pure."""
+    if found is None:
+        return []
+    within, base = found
+    older = [other for other in within.bases if (other.ended, other.name) <= (base.ended, base.name)]
+    return [(within, other) for other in reversed(older)]
+
+
+def _where(archive: Archive, aim: Aim) -> str:
+    """On which side of the windows an aim lies. Pure."""
+    if not archive.windows or aim.kind not in ("time", "lsn"):
+        return f"--to-{aim} cannot be recovered" if aim.value else "nothing can be recovered"
+    first, last = archive.windows[0], archive.windows[-1]
+    if aim.kind == "time":
+        before, after = moment(aim.value) < first.since, moment(aim.value) > last.until
+    else:
+        before, after = position(aim.value) < first.bases[0].stop, position(aim.value) > last.lsn
+    side = "is before the first base backup was finished" if before else "is after the last WAL" if after else ""
+    return f"--to-{aim} {side or 'is in a gap, of which there is no WAL'}"
+
+
+def check_early(job: Job, *, yes: bool, into: str) -> None:
+    """Raise now what would otherwise be told after the recovery, which takes minutes: no terminal, no such name."""
+    if not yes:
+        confirm.require_terminal("a restore")
+    if into:
+        with job.client() as ask:
+            problems = checks.name_problems(job, ask, into)
+        if problems:
+            raise ConfigurationError("; ".join(problems), "choose another name")
+
+
+@contextmanager
+def source_at(job: Job, directory: str, aim: Aim, record: Record) -> Iterator[Source]:
+    """Recover, dump the database, and give the dump as a source; the file is gone when the block is left.
+
+    directory: of the archive, below BACKUP_DIR/pitr. Raise NoBackup, naming what can be recovered; BackupBad.
+    """
+    with (
+        walarchive.opened(job.settings.backup_dir, directory, create=False) as places,
+        workfiles.partial(job.place, job.run.owner, job.run.token) as (name, descriptor),
+    ):
+        archive = recoverable.look(places)
+        with record.timed("recovery"):
+            reached = _first_that_gets_there(job, attempts(archive, aim), descriptor)
+        opened = source.opened(job.place.path / name, job.target.database, f"WAL archive to {aim} ({reached})")
+        try:
+            yield opened
+        finally:
+            os.close(opened.descriptor)
+
+
+def _first_that_gets_there(job: Job, tries: list[Attempt], descriptor: int) -> str:
+    for number, attempt in enumerate(tries, 1):
+        try:
+            return _dumped(job, attempt, descriptor)
+        except TargetNotReached:
+            if attempt.aim.kind in ("time", "lsn"):
+                break  # an older base backup leads to the same end
+        except BaseBad as bad:
+            if number == len(tries):
+                raise
+            job.log.error(job.target.name, "recovery.base-bad", base=attempt.base.name, reason=bad.message)
+            job.reporter.warn(f"{job.target.name}: warning: {bad.message}; an older one is taken")
+    aim, archive = tries[0].aim, tries[0].archive
+    unknown = {"name": "restore point", "xid": "transaction"}.get(aim.kind)
+    what = f"there is no {unknown} '{aim.value}' in" if unknown else f"--to-{aim} is after the end of"
+    within = tries[0].window
+    hint = "look at its spelling" if unknown or within.current else _up_to_the_gap(within)
+    raise NoBackup("\n".join([f"{what} what can be recovered:", *described(archive.windows)]), hint)
+
+
+def _dumped(job: Job, attempt: Attempt, descriptor: int) -> str:
+    """Recover and dump; return where it got, in words. Raise TargetNotReached, BackupBad, NoBackup, Unavailable."""
+    ended = TargetNotReached("the archived WAL ends before the recovery target")
+    for stop in stopping.stops(attempt.archive, attempt.window, attempt.base, attempt.aim):
+        try:
+            return _dumped_at(job, attempt, stop, descriptor)
+        except TargetNotReached:
+            if stop.seen:
+                raise BackupBad(
+                    f"recovery has ended before {wal.format_lsn(stop.least)}, which the archive has: WAL is damaged",
+                    "see which: verify-backups.sh",
+                ) from None
+    raise ended
+
+
+def _dumped_at(job: Job, attempt: Attempt, stop: Stop, descriptor: int) -> str:
+    aim = attempt.aim
+    with _recovered(job, attempt, stop.settings) as (scratch, reached):
+        stopping.check(stop, aim, reached)
+        last = stop.last or reached.time
+        where = f"last commit {_commit(last)}, LSN {wal.format_lsn(reached.lsn)}"
+        job.reporter.tell(f"{job.target.name}: reached: {where}")
+        job.log.info(job.target.name, "recovery.reached", aim=aim, base=attempt.base.name, reached=where)
+        _require_database(job, scratch, where, None if aim.kind == "time" else last)
+        shown = moment(aim.value) if aim.kind == "time" else last or attempt.base.ended
+        one_database.dump(job, scratch, Outcome(job.target.name, job.target.database), descriptor, shown, None)
+        return where
+
+
+def _require_database(job: Job, scratch: Scratch, where: str, last: datetime | None) -> None:
+    """Raise NoBackup where the database was not there at that moment, or not any more whole."""
+    name = job.target.database
+    match recovery.state_of(scratch, name):
+        case Database.ABSENT:
+            raise NoBackup(
+                f"there was no database '{name}' at that moment ({where})",
+                "take a moment before it was dropped, or after it was made",
+            )
+        case Database.BROKEN:
+            before = f": --to-time '{_commit(last)}'" if last else ""
+            raise NoBackup(
+                f"database '{name}' was being dropped at that moment ({where})", f"take a moment before that{before}"
+            )
+        case Database.THERE:
+            return
+
+
+@contextmanager
+def _recovered(job: Job, attempt: Attempt, recovery_target: Mapping[str, str]) -> Iterator[tuple[Scratch, Reached]]:
+    """Give the throwaway server, and where it got, for the length of the block."""
+    archive, base, settings = attempt.archive, attempt.base, job.settings
+    record, megabytes = archive.bases[base.name][1], settings.recovery_megabytes
+    image = archiving.image(job, record.image, record.major)
+    total = (attempt.window.last.number - base.began.number + 1) * archive.state.segment_bytes
+
+    def handed_out(name: str, advance: Callable[[int], None]) -> bytes | None:
+        content = walarchive.hand_out(archive.places, archive.state, name)
+        advance(len(content or b""))
+        return content
+
+    with ExitStack() as stack:
+        pipes = stack.enter_context(workfiles.pipes(job.place, job.run.owner))
+        scratch = stack.enter_context(
+            throwaway.started(job.target, settings, job.run, image, job.environment, pipes, megabytes)
+        )
+        job.reporter.tell(f"{job.target.name}: recovering to {attempt.aim} from base backup '{base.name}'")
+        origin = unpacking.unpack(job, archive, base, scratch)
+        with job.reporter.bar(f"{job.target.name}: replaying WAL", total) as advance:
+            segments = partial(handed_out, advance=advance)
+            served = recovery.recovered(scratch, recovery_target, segments, megabytes, origin)
+            reached = stack.enter_context(served)
+        if reached.missing:
+            libraries = ", ".join(map(repr, reached.missing))
+            job.reporter.warn(f"{job.target.name}: warning: recovered without what the image lacks: {libraries}")
+        yield scratch, reached
+
+
+def _commit(last: datetime | None) -> str:
+    """When the last commit was that is there, by the clock of this host's zone. Pure."""
+    return f"{last.astimezone():%Y-%m-%d %H:%M:%S.%f%z}" if last else "before the base backup"

@@ -1,0 +1,95 @@
+"""Where a recovery stops: what the recovering server is told, and what must then have been reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pgbackup.commands.recover.moments import Aim, moment, position
+from pgbackup.database.cluster.recovery import Reached, TargetNotReached
+from pgbackup.errors import BackupBad
+from pgbackup.formats import wal, wal_records
+from pgbackup.formats.wal import Segment
+from pgbackup.formats.wal_records import Cut
+from pgbackup.store.wal import archive as walarchive
+from pgbackup.store.wal.recoverable import Archive, local
+from pgbackup.store.wal.window import Base, Window
+
+
+@dataclass(frozen=True)
+class Stop:
+    """settings: for the recovering server, none for all WAL. least: the position that must be reached. last: when the
+    last transaction ended that is to be there; None where nobody knows it before. seen: the archive has it, so that not
+    to reach it is damage.
+    """
+
+    settings: dict[str, str] = field(default_factory=dict)
+    least: int = 0
+    last: datetime | None = None
+    seen: bool = False
+
+
+def stops(archive: Archive, within: Window, base: Base, aim: Aim) -> Iterator[Stop]:
+    """Yield where to stop, and where else should WAL end before that. Raise TargetNotReached, BackupBad."""
+    # Before a gap nobody knows how far the last segment is filled.
+    least = within.lsn if within.current else within.last.number * archive.state.segment_bytes
+    if aim.kind == "time":
+        yield _behind(_cut(archive, within, base, moment(aim.value)), within, base)
+        return
+    if aim.kind == "latest":
+        yield Stop(least=least)
+        return
+    wanted = position(aim.value) if aim.kind == "lsn" else 0
+    yield Stop({f"recovery_target_{aim.kind}": aim.value}, wanted)  # PostgreSQL manual, 20.5.6 Recovery Target
+    # Of an idle database: the receiver has confirmed that there is no more WAL. Or a window's end was asked for.
+    if aim.kind == "lsn" and (within.current or wanted == within.lsn):
+        yield Stop(least=least)
+
+
+def _behind(found: Cut, within: Window, base: Base) -> Stop:
+    """Stop right behind the last end of a transaction, for what is in no transaction may come next. Pure."""
+    if not found.passed and not within.current:
+        raise TargetNotReached("the archived WAL ends before the recovery target")
+    if not found.passed and found.end < within.lsn:
+        raise BackupBad(
+            f"WAL can be read up to {wal.format_lsn(found.end)}, and the archive reaches to"
+            f" {wal.format_lsn(within.lsn)}: it is damaged",
+            "see which: verify-backups.sh",
+        )
+    if found.last is None or found.last.lsn < base.stop:
+        return Stop({"recovery_target": "immediate"}, seen=True)
+    settings = {"recovery_target_lsn": wal.format_lsn(found.last.lsn)}
+    return Stop(settings, found.last.lsn, found.last.time, seen=True)
+
+
+def _cut(archive: Archive, within: Window, base: Base, until: datetime) -> Cut:
+    size, histories = archive.state.segment_bytes, walarchive.histories(archive.places)
+    timeline = wal.newest_timeline(base.began, histories, size)
+    path = list(wal.path(base.began, archive.segments, histories.get(timeline, ()), timeline, size))
+    path = path[: within.last.number - base.began.number + 1]
+    near = next((at for at, each in enumerate(path) if archive.segments[each] > until), len(path) - 1)
+
+    def read(segment: Segment) -> bytes:
+        name = wal.segment_name(segment, size)
+        content = walarchive.hand_out(archive.places, archive.state, name)
+        if content is None:
+            raise BackupBad(f"the segment '{name}' is not there any more", "run it again")
+        return content
+
+    return wal_records.cut(path, size, read, until, near)
+
+
+def check(stop: Stop, aim: Aim, reached: Reached) -> None:
+    """Raise BackupBad unless the server has ended where it was to. Pure."""
+    wanted = moment(aim.value) if aim.kind == "time" else None
+    if wanted and reached.time and reached.time > wanted:
+        raise BackupBad(f"recovery went too far: to {local(reached.time)}, and {local(wanted)} was asked for")
+    if reached.lsn < stop.least:
+        where = f"recovery has ended at {wal.format_lsn(reached.lsn)}"
+        if stop.settings:
+            raise BackupBad(f"{where}, before {wal.format_lsn(stop.least)}")
+        raise BackupBad(
+            f"{where}, and the archive reaches to {wal.format_lsn(stop.least)}: WAL is damaged",
+            "see which: verify-backups.sh",
+        )

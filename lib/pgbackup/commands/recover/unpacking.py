@@ -1,0 +1,76 @@
+"""A base backup with all that it builds upon, unpacked and checked in the throwaway container."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pgbackup.commands.job import Job
+from pgbackup.database.cluster.recovery_needs import ORIGINS
+from pgbackup.database.cluster.throwaway import Scratch
+from pgbackup.errors import BackupBad, IoFailed
+from pgbackup.formats import backup_manifest
+from pgbackup.report.result import size
+from pgbackup.store import folder
+from pgbackup.store.wal import base_backups, window
+from pgbackup.store.wal.recoverable import Archive
+from pgbackup.store.wal.window import Base
+
+
+class BaseBad(BackupBad):
+    """A base backup is damaged; an older one may do."""
+
+
+def unpack(job: Job, archive: Archive, base: Base, scratch: Scratch) -> dict[str, str]:
+    """Unpack it and let it be checked; return what its server had set, of recovery_needs.ORIGINS.
+
+    Raise BaseBad; IoFailed where Docker's disk has no room for it, before the first byte is written if that can be
+    foreseen.
+    """
+    chain = window.lineage(base, archive.names)[::-1]
+    _require_room(scratch, [_bytes(archive, name) for name in chain])
+    total = sum(archive.bases[name][1].bytes for name in chain)
+    with job.reporter.bar(f"{job.target.name}: base backup", total) as advance:
+        for name in chain:
+            part = name if len(chain) > 1 else ""
+            with folder.opened(archive.places.base.path / name, create=False) as place:
+                try:
+                    for held, sha256 in archive.bases[name][1].archives.items():
+                        scratch.unpack(held, base_backups.pieces(place, held, sha256, advance), part)
+                    scratch.put_manifest(base_backups.manifest_text(place), part)
+                    if part:
+                        scratch.verify(part)
+                except BackupBad as bad:
+                    raise _bad(archive, name, bad) from None
+    try:
+        if len(chain) > 1:
+            scratch.combine(chain)
+        scratch.verify()
+    except BackupBad as bad:
+        raise _bad(archive, base.name, bad) from None
+    # What the server had on its command line or outside of its directory, only base.json has.
+    settings = archive.bases[base.name][1].settings or scratch.configured(ORIGINS)
+    scratch.ready()
+    return settings
+
+
+def _bad(archive: Archive, name: str, why: BackupBad) -> BaseBad:
+    return BaseBad(f"base backup '{archive.places.base.path / name}' is bad: {why.message}", "verify-backups.sh")
+
+
+def _bytes(archive: Archive, name: str) -> int:
+    """How large its files are when they are unpacked, by PostgreSQL's manifest."""
+    try:
+        with folder.opened(archive.places.base.path / name, create=False) as place:
+            return sum(file.bytes for file in backup_manifest.parse(base_backups.manifest_text(place)).files.values())
+    except BackupBad as bad:
+        raise _bad(archive, name, bad) from None
+
+
+def _require_room(scratch: Scratch, parts: Sequence[int]) -> None:
+    """Raise IoFailed where that many bytes cannot be unpacked, and put together where there is more than one part."""
+    needed, free = sum(parts) + (max(parts) if len(parts) > 1 else 0), scratch.free_bytes()
+    if free < needed:
+        raise IoFailed(
+            f"too little space on Docker's disk to recover: {size(free)} can be used, about {size(needed)} wanted",
+            "make room where Docker keeps its volumes: docker system df",
+        )

@@ -1,0 +1,92 @@
+"""The frame around a restore, a rollback or a drop: log, history, result, and every failure told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from pgbackup import proc
+from pgbackup.commands import lost_settings
+from pgbackup.commands.job import Job, identity, looking
+from pgbackup.commands.loading.record import Record
+from pgbackup.errors import NoBackup, SuiteError, Unavailable
+from pgbackup.report import history
+from pgbackup.report.log import EventLog, say
+from pgbackup.report.progress import reporting
+from pgbackup.report.result import Result, document
+from pgbackup.settings.config import Settings, Target
+from pgbackup.store import folder
+from pgbackup.store.folder import Folder
+
+_SCRIPT = "restore-postgres.sh"
+
+
+def run(
+    settings: Settings, target: Target, action: str, work: Callable[[Job, Record], object], *, quiet: bool, dry: bool
+) -> Result:
+    """Do `work` on one database and return what came of it; unless `dry`, append it to restore-history.jsonl.
+
+    action: the word for it in the history: restore, rollback, drop-old. Raise SuiteError only before it begins.
+    """
+    record = Record(target.name, target.database, action)
+    folder.check_mounted(settings.backup_mount, folder.fstab_lines_above(settings.backup_dir))
+    with folder.opened(settings.backup_dir, create=True, top=True) as top, reporting(quiet) as reporter:
+        log = EventLog(top)
+        try:
+            with folder.opened(top.path / target.directory, create=True) as place:
+                called = looking() if dry else identity(target, place)
+                work(Job(target, settings, place, called, proc.environment(os.environ), log, reporter), record)
+            record.outcome = "dry run" if dry else "done"
+        except (SuiteError, OSError) as raised:
+            error = raised if isinstance(raised, SuiteError) else folder.explained(raised, top.path / target.directory)
+            record.status, record.outcome, record.hint = error.status, error.message, error.hint
+            # Without .env the defaults are asked for: a container that is not there, a file that is not there.
+            lost = isinstance(error, NoBackup | Unavailable) and not record.began
+            if lost and (others := lost_settings.instead_of(settings, target, top)):
+                record.outcome = "; ".join([error.message, *lost_settings.told(top, others)])
+                record.hint = lost_settings.hint(others)
+            if record.swapped and not record.unwell:
+                record.outcome += f"; '{record.into or record.database}' is the restored one already"
+        if record.began:
+            _tell(log, top, record)
+        elif record.status:
+            log.error(target.name, f"{action}.refused", status=record.status, reason=record.outcome)
+    for warning in record.warnings + ([] if record.swapped else record.unwell):
+        say(f"{_SCRIPT}: warning: {warning}")
+    if record.status:
+        say(f"{_SCRIPT}: {target.name}: {record.outcome}" + (f"\nHint: {record.hint}" if record.hint else ""))
+    return Result(record.status, _lines(record, dry), document(action, **record.document()))
+
+
+def _tell(log: EventLog, top: Folder, record: Record) -> None:
+    write = log.error if record.status else log.info
+    event = f"{record.action}.{'failed' if record.status else 'done'}"
+    write(record.target, event, status=record.status, file=record.file, rows=record.rows, reason=record.outcome)
+    try:
+        history.append(top, record.line())
+    except OSError as error:
+        record.warnings.append(f"'{top.path / history.NAME}' could not be written: {error.strerror}")
+
+
+def _lines(record: Record, dry: bool) -> list[str]:
+    if dry or not (record.swapped or (record.action == "drop-old" and not record.status)):
+        return []
+    total = sum(record.seconds.values())
+    if record.action == "drop-old":
+        return [f"dropped {record.file}"]
+    done = "rolled back to" if record.action == "rollback" else "restored from"
+    lines = [f"'{record.into or record.database}' {done} '{record.file}' in {total:.1f} s"]
+    if record.unreplayed:
+        lines += [f"  not as it was: {one}" for one in record.unreplayed]
+    elif record.rows:
+        lines.append(f"  {record.tables} tables, {record.rows:,} rows: each table counted, all equal to the backup")
+    if record.downtime_seconds:
+        lines.append(f"  services were stopped for {record.downtime_seconds:.1f} s; {record.health or 'no health URL'}")
+    if record.safety:
+        lines.append(f"  the database as it was is in the backup '{record.safety}'")
+    if record.replaced:
+        lines.append(
+            f"  the old database is kept as '{record.replaced}', closed to connections:"
+            " --rollback brings it back, --drop-old removes it"
+        )
+    return lines

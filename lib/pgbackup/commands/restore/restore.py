@@ -1,0 +1,311 @@
+"""restore-postgres.sh TARGET FILE: loaded beside the live database, compared, swapped in, in one transaction.
+
+The steps in their order. Until the swap the live database is not touched; after it the old one is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, replace
+from datetime import datetime
+from functools import partial
+
+from pgbackup.commands import confirm
+from pgbackup.commands.backup import one_database
+from pgbackup.commands.job import Job, Outcome
+from pgbackup.commands.loading import in_place, unfinished
+from pgbackup.commands.loading.fill import Filling, fill
+from pgbackup.commands.loading.record import Record
+from pgbackup.commands.restore import checks, undo
+from pgbackup.commands.restore.checks import Situation
+from pgbackup.commands.restore.work import Options, Work
+from pgbackup.database.clients.client import Client
+from pgbackup.database.loading import leaving, swap
+from pgbackup.database.questions import roles
+from pgbackup.errors import BackupBad, Unavailable, UsageError
+from pgbackup.formats import loadable, names
+from pgbackup.formats.dumpfile import Contents
+from pgbackup.host import health, services
+from pgbackup.report.log import say
+from pgbackup.sql import naming
+from pgbackup.store import journal, lock, source
+from pgbackup.store.source import Source
+from pgbackup.store.statefile import Unreadable
+
+
+@contextmanager
+def from_file(job: Job, typed: str) -> Iterator[Source]:
+    """Open the file that was typed for the length of the block."""
+    opened = source.opened(source.find(typed, job.place.path, job.target.database), job.target.database)
+    try:
+        yield opened
+    finally:
+        os.close(opened.descriptor)
+
+
+def restore(job: Job, opening: Callable[[], AbstractContextManager[Source]], options: Options, record: Record) -> None:
+    """Restore a source; what comes of it is noted in `record`. Raise SuiteError or OSError.
+
+    opening: opens the source, when the lock is held and what earlier runs have left is settled.
+
+    Whatever is raised, the live database is as it was, open, and the services that ran run again.
+    """
+    if options.dry_run:
+        with job.client() as ask, opening() as opened:
+            _prepared(job, ask, opened, options, record)
+        return
+    with lock.held(job.place, names.stem(job.target.database)):
+        one_database.sweep(job)
+        with job.client() as ask:
+            if problem := unfinished.settle(job, lambda: nullcontext(ask)):
+                if isinstance(problem, Unreadable):
+                    raise problem  # it may say what brings the live database back, and would be overwritten
+                record.warnings.append(problem.message)
+            with opening() as opened:
+                work = _carrying_on(_prepared(job, ask, opened, options, record))
+                if not options.yes:
+                    confirm.ask(options.into or job.target.database, "a restore")
+                if options.create_roles:
+                    record.warnings += roles.create(ask, work.situation.roles, work.situation.major)
+                _carry_out(work)
+        if record.unreplayed:
+            raise BackupBad(
+                f"the restore is done, but {len(record.unreplayed)} things are not as they were, and told above",
+                "docs/restore.md, When a dump cannot be replayed",
+            )
+        if record.unwell:
+            raise Unavailable(
+                f"the restore is done, but {'; '.join(record.unwell)}",
+                "look into their logs; the restored database stays, --rollback brings the old one back",
+            )
+
+
+def _prepared(job: Job, ask: Client, opened: Source, options: Options, record: Record) -> Work:
+    """Verify the file, look at the server, and show what will happen. Nothing is touched."""
+    record.file, record.into = opened.name, options.into
+    contents, situation = _examined(job, ask, opened, options, record)
+    record.rows, record.tables = sum(contents.rows.values()), len(contents.rows)
+    record.sql_bytes = contents.sql_bytes
+    record.warnings += [
+        *contents.left_out,
+        *situation.warnings,
+        *(f"service '{name}' does not exist" for name in situation.absent),
+    ]
+    record.compared = [asdict(each) for each in situation.tables or []]
+    when = "only while the databases change places" if options.online else "until the restore is over"
+    say("\n".join(checks.lines(job, opened, contents, situation, into=options.into, when=when)))
+    now = datetime.now().astimezone()
+
+    def new_name(infix: str) -> str:
+        taken = naming.of_kind(situation.databases, job.target.database, infix)
+        return naming.next_derived(job.target.database, infix, now, taken[0] if taken else None)
+
+    replaces = situation.valid and not options.into
+    entry = journal.Entry(
+        started=now.isoformat(timespec="seconds"),
+        file=opened.name,
+        scratch=new_name(naming.SCRATCH),
+        outgoing=new_name(naming.BEFORE) if replaces else "",
+        stopped=situation.up,
+    )
+    return Work(job, ask, opened, contents, situation, options, record, entry)
+
+
+def _carrying_on(work: Work) -> Work:
+    """An earlier restore may have left no live database: what would bring it back is not forgotten by this one."""
+    job, left = work.job, journal.read(work.job.place, work.job.run.owner)
+    if left is None or not unfinished.is_missing(job, work.ask, left):
+        return work
+    return replace(work, entry=replace(work.entry, safety=left.safety, outgoing=left.outgoing))
+
+
+def _examined(job: Job, ask: Client, opened: Source, options: Options, record: Record) -> tuple[Contents, Situation]:
+    """Read the file while the server is asked. Of two things that are wrong, the file's is the one that is told."""
+    with record.timed("verify"), ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(_verified, job, opened, options.into)
+        try:
+            situation = checks.examine(
+                job,
+                ask,
+                opened,
+                reading.result,
+                into=options.into,
+                create_roles=options.create_roles,
+                in_place=options.in_place,
+            )
+        finally:
+            contents = reading.result()
+    return contents, situation
+
+
+def _verified(job: Job, opened: Source, into: str) -> Contents:
+    """Read the file through, as the load will, before anything is stopped."""
+    file_bytes = os.fstat(opened.descriptor).st_size
+    with job.reporter.bar(f"{job.target.name}: verify", file_bytes) as advance:
+        try:
+            contents, refused = loadable.read(opened.descriptor, advance)
+        except BackupBad as bad:
+            hint = bad.hint or "take an older one: --list"
+            raise BackupBad(f"'{opened.name}' is bad: {bad.message}", hint) from None
+    if refused:
+        raise BackupBad(f"'{opened.name}' cannot be restored: {refused.message}", refused.hint)
+    if not into and (lacking := loadable.rowless(contents)):
+        raise BackupBad(f"'{opened.name}' would empty the database: {lacking}", "--into NAME insists")
+    return contents
+
+
+def _set_aside(work: Work) -> journal.Entry:
+    """Give the live database another name and back it up: nobody writes to it any more, so nothing is missing in it.
+
+    Nothing expires, and LATEST does not lead to it: it holds what the restore is to get rid of. Return the journal's
+    entry, which names it.
+    """
+    job, record, entry = work.job, work.record, work.entry
+    outcome = Outcome(job.target.name, job.target.database)
+    with record.timed("safety backup"):
+        swap.rename(work.ask, job.target.database, entry.outgoing)
+        one_database.make(job, outcome, lambda: nullcontext(work.ask.of(entry.outgoing)))
+    record.safety = outcome.file
+    entry = replace(entry, safety=outcome.file)
+    journal.write(job.place, job.run.owner, entry)
+    return entry
+
+
+def _drop_old(work: Work) -> None:
+    with work.record.timed("drop"):
+        swap.drop(work.ask, work.entry.outgoing)
+
+
+def _carry_out(work: Work) -> None:
+    """From here on something exists that has to be cleaned up: the journal says what."""
+    job, options, entry = work.job, work.options, work.entry
+    replaces_in_place = options.in_place and work.situation.valid
+    roomless = replaces_in_place and not work.situation.fits
+    work.record.began = True
+    journal.write(job.place, job.run.owner, entry)
+    job.log.info(job.target.name, "restore.start", file=work.source.name, into=options.into or job.target.database)
+    with ExitStack() as stack:
+        stack.enter_context(undo.undone(work))
+        filling = Filling(
+            work.source,
+            work.contents,
+            work.situation.server,
+            work.situation.major,
+            work.situation.restricts,
+            partial(_accepted, options, job.target.database) if options.keep_going else None,
+        )
+        if roomless:
+            with work.record.timed("try out"):
+                in_place.prove(job, work.ask, filling, entry.scratch)
+        if not options.into and not options.online:
+            stack.enter_context(_services_stopped(work))
+        if replaces_in_place:
+            entry = _set_aside(work)
+        if roomless:
+            _drop_old(work)
+        is_in_place = _filled(work, filling, entry)
+        if options.online:
+            stack.enter_context(_services_stopped(work))
+        journal.write(job.place, job.run.owner, replace(entry, swapping=True))
+        if not is_in_place:
+            with work.record.timed("swap"):
+                _swap(work)
+        work.record.swapped = True
+        if replaces_in_place and not roomless:
+            _drop_old(work)
+        elif work.situation.valid and not options.in_place:
+            work.record.replaced = entry.outgoing
+
+
+def _accepted(options: Options, database: str, wrong: list[str]) -> bool:
+    """Whether what is not as it was may take its place: beside the live database always, in its place when a person
+    who has seen the list says so. --yes was said before the list was known.
+    """
+    say("\n".join(["not as it was:", *(f"  {one}" for one in wrong)]))
+    try:
+        if not options.into:
+            confirm.ask(database, "a database that is not as it was")
+    except UsageError:
+        return False
+    return True
+
+
+def _filled(work: Work, filling: Filling, entry: journal.Entry) -> bool:
+    """Load it beside the live database; where there is none, under its name, if nothing else will do.
+
+    There are extensions that can be made in a database of one name only. Return whether it has that name.
+    """
+    job, live = work.job, work.job.target.database
+    try:
+        fill(job, work.ask, filling, entry.scratch, work.record)
+        return False
+    except BackupBad as error:
+        if work.situation.exists or work.options.into or work.options.keep_failed:
+            raise
+        told = f"it cannot be loaded under another name than '{live}', which is free: {error.message}"
+        job.reporter.warn(f"{job.target.name}: {told}; loading it under that")
+    swap.drop(work.ask, entry.scratch)
+    journal.write(job.place, job.run.owner, replace(entry, scratch=live))
+    fill(job, work.ask, filling, live, work.record)
+    return True
+
+
+def _subscribed(database: str, subscriptions: list[str]) -> list[str]:
+    """How a copy is dropped that has subscriptions: they are as they were dumped, and not enabled. Pure."""
+    if not subscriptions:
+        return []
+    statements = [
+        f"ALTER SUBSCRIPTION {name} {what};"
+        for name in map(naming.identifier, subscriptions)
+        for what in ("DISABLE", "SET (slot_name = NONE)")
+    ]
+    statements += [f"DROP SUBSCRIPTION {name};" for name in map(naming.identifier, subscriptions)]
+    return [f"'{database}' has subscriptions and can be dropped only when, in it: {' '.join(statements)}"]
+
+
+def _swap(work: Work) -> None:
+    job, scratch = work.job, work.entry.scratch
+    if work.options.into:
+        swap.rename(work.ask, scratch, work.options.into)
+        work.record.warnings += _subscribed(work.options.into, leaving.subscriptions(work.ask, work.options.into))
+        return
+    if work.situation.exists and not work.situation.valid:  # nobody can use it, and it cannot be renamed
+        swap.drop(work.ask, job.target.database)
+    keeps_old = work.situation.valid and not work.options.in_place
+    swap.swap(work.ask, scratch, work.entry.outgoing if keeps_old else None)
+
+
+@contextmanager
+def _services_stopped(work: Work) -> Iterator[None]:
+    """Stop the services that run, in order; start them in reverse and wait for their health, whatever happened.
+
+    After a signal the health is not waited for.
+    """
+    job, record, up = work.job, work.record, work.situation.up
+    begun = time.monotonic()
+    try:
+        for name in up:
+            job.reporter.tell(f"{job.target.name}: stopping service '{name}'")
+            services.stop(name, job.settings, job.environment)
+        yield
+    finally:
+        record.unwell += [
+            f"service '{name}' did not start: docker start {name}"
+            for name in services.start(up, job.settings, job.environment)
+        ]
+        record.downtime_seconds = round(time.monotonic() - begun, 1) if up else 0.0
+        if up and job.target.health_url:
+            with record.timed("health"):
+                _await_health(work)
+
+
+def _await_health(work: Work) -> None:
+    url, settings = work.job.target.health_url, work.job.settings
+    said = health.wait(url, settings.health_ca, settings.health_seconds)
+    work.record.health = said or "healthy"
+    if said:
+        work.record.unwell.append(f"the services are not healthy: '{url}' says: {said}")

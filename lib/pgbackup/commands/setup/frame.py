@@ -1,0 +1,85 @@
+"""What the set-ups share: what may be asked for, one at a time, and how it is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgbackup import interrupt
+from pgbackup.errors import LockHeld, SuiteError, overall_status
+from pgbackup.host.scheduling.installed import Change
+from pgbackup.host.scheduling.schedule import Schedule
+from pgbackup.report.log import say
+from pgbackup.report.result import Result, document
+from pgbackup.store import folder, lock
+
+# Root's own, where others can neither make a file nor hold one that root made.
+_DIRECTORY, _NAME = Path("/run"), "pgbackup-setup"
+_PATIENCE_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line. user, schedule: None where nothing was asked for, and what is there stays."""
+
+    user: str | None
+    schedule: Schedule | None
+    dry_run: bool
+    uninstall: bool
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hold the set-ups' lock: two that read the same crontab would each write back what they have read.
+
+    Raise LockHeld when another one has it for too long.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    with folder.opened(_DIRECTORY, create=False, top=True) as place, ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(lock.held(place, _NAME))
+                break
+            except LockHeld:
+                if time.monotonic() >= deadline:
+                    raise
+            interrupt.check()
+            time.sleep(0.1)
+        yield
+
+
+def told(
+    script: str,
+    options: Options,
+    changes: Sequence[Change],
+    done: Sequence[str],
+    warnings: Sequence[str],
+    failures: Sequence[SuiteError] = (),
+) -> Result:
+    """Return the result of a set-up: for --dry-run the diff, else the sentences `done`. Warnings go to stderr.
+
+    failures: why what is set up would fail now; their status is the result's.
+    """
+    diff = [line for change in changes for line in change.diff()]
+    for warning in warnings:
+        say(f"{script}: warning: {warning}")
+    for error in failures:
+        say(f"{script}: this is done, but a backup would fail now ({error.status}): {error.message}")
+        if error.hint:
+            say(f"Hint: {error.hint}")
+    status = overall_status([error.status for error in failures])
+    contents = document(
+        script.removesuffix(".sh"),
+        status,
+        dry_run=options.dry_run,
+        changed=bool(diff),
+        diff=diff,
+        warnings=warnings,
+        failures=[{"status": error.status, "error": error.message, "hint": error.hint} for error in failures],
+    )
+    if options.dry_run:
+        return Result(status, diff or ["nothing would change"], contents)
+    return Result(status, list(done), contents)

@@ -1,0 +1,257 @@
+"""The WAL archive's part of verify-backups.sh: base backups, every segment, every record in it, and no gap."""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pgbackup.commands import archiving
+from pgbackup.commands.job import Job
+from pgbackup.database.cluster import throwaway
+from pgbackup.database.cluster.throwaway import Scratch
+from pgbackup.errors import (
+    BackupBad,
+    Interrupted,
+    IoFailed,
+    LockHeld,
+    NoBackup,
+    PermissionDenied,
+    SuiteError,
+    Unavailable,
+)
+from pgbackup.formats import wal
+from pgbackup.formats.wal import Segment
+from pgbackup.store import folder, lock, workfiles
+from pgbackup.store.wal import archive as walarchive
+from pgbackup.store.wal import base_backups, recoverable
+from pgbackup.store.wal import segments as walfile
+from pgbackup.store.wal.recoverable import Archive, counted
+
+_LOCK = "verify"
+_MEMORY_MEGABYTES = 256
+_BATCH_SEGMENTS = 8
+_DIRECTORY = "/tmp/wal"  # noqa: S108  in the container, on its own disk
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found out about one archive. damage: of files; complaints: what cannot be recovered; unknown: what could
+    not be checked. Sentences, all of them.
+    """
+
+    name: str
+    path: str
+    windows: list[str]
+    bases: int
+    segments: int
+    damage: list[str]
+    complaints: list[str]
+    unknown: list[str]
+    denied: bool = False
+
+    @property
+    def status(self) -> int:
+        if self.damage:
+            return BackupBad.status
+        if self.complaints:
+            return NoBackup.status
+        if self.unknown:
+            return PermissionDenied.status if self.denied else Unavailable.status
+        return 0
+
+    def lines(self) -> list[str]:
+        good = "" if not (self.damage or self.complaints or self.unknown) else ", NOT all good"
+        what = f"{counted(self.bases, 'base backup')}, {counted(self.segments, 'segment')}"
+        head = f"WAL archive '{self.path}': {what}{good}"
+        return [head, *self.windows]
+
+    def entry(self) -> dict[str, Any]:
+        """As JSON values."""
+        told = {"path": self.path, "status": self.status, "bases": self.bases, "segments": self.segments}
+        return {**told, "damage": self.damage, "complaints": self.complaints, "unknown": self.unknown}
+
+
+def check(job: Job, directory: str, now: datetime) -> Found | None:
+    """Check the archive of that directory below BACKUP_DIR/pitr; None where there is none. Nothing is raised but
+    Interrupted: what cannot be checked is unknown.
+    """
+    path = walarchive.path_of(job.settings.backup_dir, directory)
+    if not os.path.lexists(path):
+        return None
+    try:
+        with walarchive.opened(job.settings.backup_dir, directory, create=False) as places:
+            return _checked(job, recoverable.look(places), now)
+    except (PermissionDenied, PermissionError) as error:
+        return Found(job.target.name, str(path), [], 0, 0, [], [], [str(error)], denied=True)
+    except NoBackup as error:  # set up, and nothing more
+        return Found(job.target.name, str(path), [], 0, 0, [], [error.message], [])
+    except Interrupted:
+        raise
+    except (SuiteError, OSError) as error:  # one row of the result, and never its end
+        return Found(job.target.name, str(path), [], 0, 0, [str(error)], [], [])
+
+
+def _checked(job: Job, archive: Archive, now: datetime) -> Found:
+    damage = recoverable.unreadable(archive)
+    complaints = recoverable.complaints(archive, job.target.base_every_days, now)
+    unknown: list[str] = []
+    total = _bytes(archive)
+    with job.reporter.bar(f"verifying the WAL archive of {job.target.name}", total) as advance:
+        damage += _bases(archive, advance)
+        with ExitStack() as stack:
+            scratch = _scratch(job, archive, stack, unknown)
+            damage += _segments(archive, scratch, advance, unknown)
+    return Found(
+        name=job.target.name,
+        path=str(archive.places.top.path),
+        windows=recoverable.described(archive.windows),
+        bases=len(archive.bases),
+        segments=len(archive.segments),
+        damage=damage,
+        complaints=[one for one in complaints if one not in damage],
+        unknown=unknown,
+    )
+
+
+def _bytes(archive: Archive) -> int:
+    found = sum(record.bytes for _, record in archive.bases.values())
+    for name in os.listdir(archive.places.wal.fd):
+        with suppress(FileNotFoundError):
+            found += os.stat(name, dir_fd=archive.places.wal.fd).st_size
+    return found
+
+
+def _bases(archive: Archive, advance: Callable[[int], None]) -> list[str]:
+    """What is wrong with base backups, each read to its last byte."""
+    damage = []
+    for name, (_, record) in archive.bases.items():
+        path = archive.places.base.path / name
+        try:
+            with folder.opened(path, create=False) as place:
+                found = base_backups.check(place, record, advance)
+            if {record.system, found.system or record.system} != {archive.state.system}:
+                damage.append(f"base backup '{path}' is of another cluster (system identifier {record.system})")
+        except FileNotFoundError:
+            continue  # it has expired in the meantime
+        except (SuiteError, OSError) as error:
+            if path.exists():
+                damage.append(f"base backup '{path}' is bad: {error}")
+    return damage
+
+
+def _scratch(job: Job, archive: Archive, stack: ExitStack, unknown: list[str]) -> Scratch | None:
+    """Start a container with pg_waldump. Where that cannot be, say so in `unknown`."""
+    own = archiving.job_of(job, archive.places, archive.places.wal)
+    try:
+        return stack.enter_context(_started(own, archive))
+    except LockHeld:
+        unknown.append("the records in WAL were not looked at: another verification does it just now")
+    except Interrupted:
+        raise
+    except (SuiteError, OSError) as error:
+        unknown.append(f"the records in WAL were not looked at, for that needs Docker: {error}")
+    return None
+
+
+@contextmanager
+def _started(own: Job, archive: Archive) -> Iterator[Scratch]:
+    with lock.held(archive.places.top, _LOCK):
+        archiving.sweep(own)
+        image = archiving.image(own, archive.state.image, archive.state.major)
+        with (
+            workfiles.pipes(own.place, own.run.owner) as pipes,
+            throwaway.started(
+                own.target, own.settings, own.run, image, own.environment, pipes, _MEMORY_MEGABYTES
+            ) as scratch,
+        ):
+            scratch.say("mkdir", _DIRECTORY)
+            yield scratch
+
+
+def _segments(
+    archive: Archive, scratch: Scratch | None, advance: Callable[[int], None], unknown: list[str]
+) -> list[str]:
+    """What is wrong with segments: each read, and its records in batches that overlap by one segment."""
+    damage: list[str] = []
+    batch: list[Segment] = []
+    for segment in sorted(archive.segments):
+        name = wal.segment_name(segment, archive.state.segment_bytes)
+        try:
+            content, whole = _read(archive, name)
+        except BackupBad as bad:
+            damage.append(bad.message)
+            content, whole = None, False
+        except OSError as error:
+            damage.append(f"'{name}' cannot be read: {error.strerror}")
+            content, whole = None, False
+        if content is None or not whole or scratch is None:
+            batch = _dumped(archive, scratch, batch, damage, keep=False)
+            continue
+        advance(len(content) // 4)
+        following = batch and (batch[-1].timeline, batch[-1].number + 1) == (segment.timeline, segment.number)
+        if batch and not following:
+            batch = _dumped(archive, scratch, batch, damage, keep=False)
+        _put(scratch, name, content, unknown)
+        batch.append(segment)
+        if len(batch) > _BATCH_SEGMENTS:
+            batch = _dumped(archive, scratch, batch, damage, keep=True)
+    _dumped(archive, scratch, batch, damage, keep=False)
+    return damage
+
+
+def _read(archive: Archive, name: str) -> tuple[bytes | None, bool]:
+    """A segment's content, and whether it is a finished one. Raise BackupBad, naming the file."""
+    places = archive.places
+    finished = ((places.receiving, name), (places.wal, name + walfile.COMPRESSED))
+    # Before it is read, for it may be finished just after that; and in the order in which it moves.
+    whole = any(os.path.lexists(place.path / file) for place, file in finished)
+    return walarchive.hand_out(places, archive.state, name), whole
+
+
+def _put(scratch: Scratch, name: str, content: bytes, unknown: list[str]) -> None:
+    header = tarfile.TarInfo(name)
+    header.size = len(content)
+    try:
+        with scratch.fed(f"'{name}' could not be looked into", "tar", "-x", "-f", "-", "-C", _DIRECTORY) as put:
+            for data in (header.tobuf(tarfile.USTAR_FORMAT), content, bytes(2 * tarfile.BLOCKSIZE)):
+                put(data)
+    except IoFailed as error:
+        unknown.append(error.message)
+
+
+def _dumped(
+    archive: Archive, scratch: Scratch | None, batch: Sequence[Segment], damage: list[str], *, keep: bool
+) -> list[Segment]:
+    """Let pg_waldump read the records of segments that follow each other; return those that stay there."""
+    if not batch or scratch is None:
+        return []
+    names = [wal.segment_name(segment, archive.state.segment_bytes) for segment in batch]
+    try:
+        scratch.say("pg_waldump", "--quiet", f"--path={_DIRECTORY}", names[0], names[-1])
+    except Unavailable as error:
+        damage.append(_where(archive, batch, error.message))
+    stay = 1 if keep else 0
+    gone = names[: len(names) - stay]
+    scratch.say("rm", "-f", *(f"{_DIRECTORY}/{name}" for name in gone))
+    return list(batch[len(batch) - stay :])
+
+
+def _where(archive: Archive, batch: Sequence[Segment], said: str) -> str:
+    """Name the segment of whose record pg_waldump speaks, or all of the batch where it names no position. Pure."""
+    size = archive.state.segment_bytes
+    if positions := re.findall(r"\bat ([0-9A-F]+/[0-9A-F]+)", said):
+        name = wal.segment_name(wal.segment_at(wal.parse_lsn(positions[-1]), batch[0].timeline, size), size)
+        return f"'{name}' holds a record that cannot be read: {said}"
+    first, last = (wal.segment_name(segment, size) for segment in (batch[0], batch[-1]))
+    return f"the records from '{first}' to '{last}' cannot be read: {said}"
+
+
+def told(found: Found) -> list[str]:
+    """The lines for stderr."""
+    return [f"{found.name}: WAL archive: {text}" for text in (*found.damage, *found.complaints, *found.unknown)]

@@ -1,0 +1,238 @@
+"""Receives the WAL of one cluster, for as long as the host runs and whatever happens to the database's container."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+
+from pgbackup import interrupt, proc
+from pgbackup.commands import archiving, base_backup
+from pgbackup.commands.archiving import INSIDE
+from pgbackup.commands.job import Job
+from pgbackup.database.clients import failures
+from pgbackup.database.clients.sidecar import Sidecar
+from pgbackup.database.cluster import replication
+from pgbackup.errors import BackupBad, ConfigurationError, Interrupted, LockHeld, SuiteError
+from pgbackup.formats import wal
+from pgbackup.formats.wal import Segment
+from pgbackup.store import folder
+from pgbackup.store.statefile import Newer, Unreadable
+from pgbackup.store.wal import archive, recoverable
+from pgbackup.store.wal.archive import Places, Receiver, State
+
+_PUT_AWAY_SECONDS = 1.0
+_ASK_SECONDS = 10.0
+_PATIENCE = 3  # questions without an answer, before the sidecar is taken to be cut off
+_PAUSES_SECONDS = (0.5, 1.0, 2.0, 5.0)
+_LOOK_SECONDS, _RETRY_SECONDS = 30.0, 300.0
+
+
+@dataclass
+class Attendance:
+    """What the receiver knows of itself. told: the trouble that it has told last. look_at: when to see next whether a
+    base backup is wanted, by the monotonic clock; making: that base backup.
+    """
+
+    job: Job
+    places: Places
+    state: State
+    pool: ThreadPoolExecutor
+    told: str = ""
+    look_at: float = 0.0
+    making: Future[str] | None = None
+
+    def note(self, **changes: str) -> None:
+        """Write down what has changed, and when."""
+        known = archive.read_receiver(self.places) or Receiver("", "", "")
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        archive.write_receiver(self.places, replace(known, checked=now, **changes))
+
+
+def receive(job: Job, places: Places, state: State) -> None:
+    """Receive until archiving is switched off, or a signal comes. Raise Interrupted then, and ConfigurationError for
+    another cluster.
+
+    job: the receiver's own, of archiving.job_of(). Everything else that fails is told in receiver.json and backup.log,
+    and tried again.
+    """
+    failed = 0
+    with ThreadPoolExecutor(1) as pool:
+        attendance = Attendance(job, places, state, pool)
+        while _is_on(attendance):
+            begun = time.monotonic()
+            try:
+                archiving.sweep(job)
+                with archiving.beside(job, places.receiving) as client:
+                    _session(attendance, client)
+            except Interrupted:
+                raise
+            except ConfigurationError as error:
+                _tell(attendance, error.message)
+                raise
+            except SuiteError as error:
+                _tell(attendance, error.message)
+            except OSError as error:  # a full disk; the slot keeps what cannot be taken now
+                _tell(attendance, folder.explained(error, places.top.path).message)
+            failed = 0 if time.monotonic() - begun > 60 else failed + 1
+            _rest(_PAUSES_SECONDS[min(failed, len(_PAUSES_SECONDS) - 1)])
+
+
+def _is_on(attendance: Attendance) -> bool:
+    """Whether this archive still wants WAL: the set-up may have switched it off, or moved it away.
+
+    The set-up writes its file in one step: one that is damaged says nothing of that, and is written anew as it was
+    agreed. Raise Newer.
+    """
+    places = attendance.places
+    try:
+        state = archive.read_state(places)
+    except Newer:
+        raise
+    except Unreadable as error:
+        attendance.job.log.warning(attendance.job.target.name, "wal.state-damaged", reason=error.message)
+        state = attendance.state
+        with suppress(OSError):
+            archive.write_state(places, state)
+    return state is not None and state.active and places.top.reachable()
+
+
+def _tell(attendance: Attendance, trouble: str) -> None:
+    """Once for each trouble: it may last for days."""
+    if trouble != attendance.told:
+        attendance.job.log.warning(attendance.job.target.name, "wal.waiting", reason=trouble)
+        attendance.job.reporter.warn(f"{attendance.job.target.name}: {trouble}")
+    attendance.told = trouble
+    with suppress(OSError):  # the trouble may be a full disk, and this file is on it
+        attendance.note(trouble=trouble)
+
+
+def _session(attendance: Attendance, client: Sidecar) -> None:
+    """Receive until the receiver ends or is cut off; raise why."""
+    job, places, state = attendance.job, attendance.places, attendance.state
+    server = replication.look(client, state.owner)
+    archiving.require_same_cluster(job, server, state, archive.read_confirmed(places))
+    if server.slot is None or server.slot == "lost":
+        _begin_anew(attendance, client, "its replication slot was dropped, or has run into max_slot_wal_keep_size")
+    archive.drop_blank(places, state.segment_bytes)
+    wanted = archive.wanted(places, state.segment_bytes)
+    argv = replication.receive(client, state.owner, INSIDE, synchronous=job.target.wal_sync)
+    with proc.Program(client.command(argv), environment=job.environment) as program:
+        job.log.info(job.target.name, "wal.receiving", lsn=wal.format_lsn(server.lsn))
+        job.reporter.tell(f"{job.target.name}: receiving WAL from {wal.format_lsn(server.lsn)}")
+        try:
+            _attend(attendance, client, program)
+        finally:
+            archive.put_away(places, state)
+        if program.status is None:
+            return  # switched off
+        if wanted and _is_gone(attendance, client, wanted):
+            name = wal.segment_name(wanted, state.segment_bytes)
+            _begin_anew(attendance, client, f"the server has no longer '{name}', with which the receiver goes on")
+        raise failures.explained(program.stderr, program.status or 0, "pg_receivewal", job.target)
+
+
+def _is_gone(attendance: Attendance, client: Sidecar, wanted: Segment) -> bool:
+    """Whether a receiver that has ended can never go on, for the server no longer has that segment: its own words say
+    so, too, but in any language. One that has come further since, and a server that cannot be asked, tell nothing.
+    """
+    if archive.wanted(attendance.places, attendance.state.segment_bytes) != wanted:
+        return False
+    try:
+        return replication.has_removed(client, attendance.state.owner, wanted, attendance.state.segment_bytes)
+    except Interrupted:
+        raise
+    except SuiteError:
+        return False
+
+
+def _attend(attendance: Attendance, client: Sidecar, program: proc.Program) -> None:
+    """Put segments away and note how far the archive reaches, until the receiver ends."""
+    job, places, state = attendance.job, attendance.places, attendance.state
+    ask_at, unanswered, seldom = 0.0, 0, False
+    pending: tuple[datetime, int] | None = None
+    while program.status is None and _is_on(attendance):
+        interrupt.check()
+        archive.put_away(places, state)
+        if time.monotonic() >= ask_at:
+            try:
+                server = replication.look(client, state.owner)
+            except Interrupted:
+                raise
+            except SuiteError as error:
+                unanswered += 1
+                if unanswered >= _PATIENCE:
+                    raise job.blamed(error, client) from None
+            else:
+                unanswered = 0
+                seldom = _confirm(attendance, server, pending) or seldom
+                pending = server.now, server.lsn
+            ask_at = time.monotonic() + (_ASK_SECONDS if seldom else _PUT_AWAY_SECONDS)
+        program.pause(_PUT_AWAY_SECONDS)
+
+
+def _confirm(attendance: Attendance, server: replication.Server, pending: tuple[datetime, int] | None) -> bool:
+    """Note up to when everything is in the archive, if that is known now.
+
+    pending: what the server said the last time, an instant and the end of WAL then.
+    """
+    reached = [(server.now, server.lsn), *([pending] if pending else [])]
+    there = next((each for each in reached if server.written is not None and server.written >= each[1]), None)
+    if there is None:
+        return False
+    attendance.told = ""
+    attendance.note(trouble="", confirmed_time=there[0].isoformat(), confirmed_lsn=wal.format_lsn(there[1]))
+    _see_to_a_base(attendance)
+    return True
+
+
+def _see_to_a_base(attendance: Attendance) -> None:
+    """Where WAL leads from no base backup to now, the next one must not wait for the night."""
+    making, now = attendance.making, time.monotonic()
+    if making is not None:
+        if not making.done():
+            return
+        attendance.making, attendance.look_at = None, now
+        _finish(attendance, making)
+    if now < attendance.look_at:
+        return
+    attendance.look_at = now + _LOOK_SECONDS
+    try:
+        problem = recoverable.broken_off(recoverable.look(attendance.places))
+    except BackupBad as error:  # a history file; WAL is to be received all the same
+        attendance.note(base_trouble=error.message)
+        return
+    if problem:
+        attendance.making = attendance.pool.submit(base_backup.back_up, attendance.job, attendance.places, None)
+
+
+def _finish(attendance: Attendance, making: Future[str]) -> None:
+    try:
+        making.result()
+    except (Interrupted, LockHeld):
+        return
+    except (SuiteError, OSError) as error:
+        attendance.look_at += _RETRY_SECONDS
+        base_backup.tell_failure(attendance.job, error)
+        attendance.note(base_trouble=str(error))
+    else:
+        attendance.note(base_trouble="")
+
+
+def _begin_anew(attendance: Attendance, client: Sidecar, reason: str) -> None:
+    """After a gap: keep what there is, and go on from where the server is now."""
+    job = attendance.job
+    job.log.error(job.target.name, "wal.gap", reason=reason)
+    job.reporter.warn(f"{job.target.name}: WAL is lost from here to the next base backup: {reason}")
+    archive.put_away(attendance.places, attendance.state, all_of_them=True)
+    replication.drop_slot(client, attendance.state.owner)
+    replication.create_slot(client, attendance.state.owner)
+
+
+def _rest(seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        interrupt.check()
+        time.sleep(min(left, 0.2))

@@ -1,0 +1,50 @@
+"""What the clients that run in containers share: nothing of the container's own environment steers libpq."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from pgbackup.database.clients import container
+from pgbackup.database.clients.client import Client, Run
+from pgbackup.database.clients.container import Container
+from pgbackup.settings.config import Settings, Target
+
+
+class Contained(Client):
+    """A client whose programs run in a container: the database's own, or one beside it."""
+
+    def __init__(
+        self,
+        target: Target,
+        settings: Settings,
+        run: Run,
+        found: Container,
+        environment: Mapping[str, str],
+        connection: Mapping[str, str],
+    ) -> None:
+        super().__init__(target, settings, run, environment, connection)
+        self.container_id, self.image_id, self._steering = found.id, found.image, found.steering
+        self.memory_bytes = found.memory_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+    def inside(self, name: str, program: Sequence[str], *, fed: bool) -> list[str]:
+        """Return the argument list that runs a program in that container. Pure.
+
+        Messages are to be English, and libpq is not to take its server, options or service from the environment.
+        """
+        without = [word for key in self._steering for word in ("-u", key)]
+        options = ["--interactive"] if fed else []
+        return [
+            *(*self.settings.docker, "exec", *options, "--env", "LC_ALL=C", name),
+            *(["env", *without] if without else []),
+            *program,
+        ]
+
+    def relocated(self) -> bool:
+        if not self.container_id:
+            return False
+        port = container.listening_port(self.container_id, self.settings, self.environment)
+        if port in ("", self.connection["port"]):
+            return False
+        self.connection["port"] = port
+        return True

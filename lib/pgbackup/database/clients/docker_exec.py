@@ -1,0 +1,46 @@
+"""Runs client programs inside the database's own container, as the guide does by hand: works wherever Docker does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from pgbackup.database.clients.client import Run, patience
+from pgbackup.database.clients.contained import Contained
+from pgbackup.database.clients.container import Container
+from pgbackup.database.clients.streams import Sink, Stream, fed, piped
+from pgbackup.settings.config import Settings, Target
+
+
+class DockerExec(Contained):
+    """One process per `docker exec`, never a shell with a pipeline: PostgreSQL is PID 1 there and takes an
+    orphan that dies of a signal for a crashed backend of its own, and restarts the whole cluster.
+    Never `-t`: a terminal would turn every newline of the dump into two characters.
+    """
+
+    kind = "exec"
+
+    def __init__(
+        self, target: Target, settings: Settings, run: Run, container: Container, environment: Mapping[str, str]
+    ) -> None:
+        connection = {"port": container.port, "user": target.user, **patience(settings)}
+        super().__init__(target, settings, run, container, environment, connection)
+
+    def command(self, program: Sequence[str], *, fed: bool = False) -> list[str]:
+        return self.inside(self.container_id, program, fed=fed)
+
+    @contextmanager
+    def reading(self, program: Sequence[str]) -> Iterator[Stream]:
+        with (
+            piped(self.command(program), self.environment, self.target.database) as stream,
+            self.ending(stream.program),
+        ):
+            yield stream
+
+    @contextmanager
+    def writing(self, program: Sequence[str]) -> Iterator[Sink]:
+        with (
+            fed(self.command(program, fed=True), self.environment, self.target.database) as sink,
+            self.ending(sink.program),
+        ):
+            yield sink

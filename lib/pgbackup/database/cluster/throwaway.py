@@ -1,0 +1,214 @@
+"""A throwaway container of a database's own image, into which a base backup is unpacked, to be checked or recovered.
+
+It has no network and no capabilities, and a volume that Docker removes together with it, however this run ends. It sees
+nothing of the archive: everything is handed in.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pgbackup import proc
+from pgbackup.database.clients import failures
+from pgbackup.database.clients.client import Run
+from pgbackup.database.clients.container import Container
+from pgbackup.database.clients.sidecar import FIRST_PROGRAM, INSIDE, LABEL, Sidecar, alive, mount, name_of
+from pgbackup.errors import BackupBad, IoFailed, Unavailable
+from pgbackup.formats.backup_manifest import MAIN, NAME
+from pgbackup.settings.config import Settings, Target
+
+# An image's /tmp may be written by all, and a new volume takes its mode: so any user can have it.
+DISK = "/tmp"  # noqa: S108  of the container, and its own
+DATA = f"{DISK}/data"
+_TABLESPACES = f"{DISK}/tablespaces"
+_PARTS = f"{DISK}/parts"
+_LEFT_BYTES = 256 << 20
+_NOBODY = 65534  # PostgreSQL does not run as root
+
+
+def run_arguments(
+    docker: Sequence[str], run: Run, name: str, image: str, pipes: Path, user: str, memory_megabytes: int
+) -> list[str]:
+    """Return the argument list of `docker run`. Pure. user: `uid:gid`, not root's.
+
+    Its root is writable, though hardly for that user: Docker itself makes directories there, for make_directory().
+    """
+    return [
+        *docker,
+        *("run", "--rm", "--interactive", "--pull", "never", "--name", name),
+        *("--label", f"{LABEL}={run.owner}", "--network", "none", "--user", user),
+        *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
+        *("--memory", f"{memory_megabytes}m", "--pids-limit", "128", "--log-driver", "none", "--no-healthcheck"),
+        *(
+            "--mount",
+            f"type=volume,target={DISK},volume-label={LABEL}={run.owner}",
+            "--mount",
+            mount(str(pipes), INSIDE),
+            "--entrypoint",
+            "sh",
+        ),
+        *(image, "-c", FIRST_PROGRAM),
+    ]
+
+
+class Scratch(Sidecar):
+    """The container; made by `started()`. First unpack() every archive, then verify(), ready(), recovered()."""
+
+    kind = "recovery"
+
+    def __init__(
+        self,
+        target: Target,
+        settings: Settings,
+        run: Run,
+        image: str,
+        environment: Mapping[str, str],
+        pipes: Path,
+        name: str,
+    ) -> None:
+        super().__init__(target, settings, run, Container("", image, "running"), environment, pipes, name)
+        self.connection = {"host": DISK, "port": "5432", "user": target.user}
+
+    def say(self, *program: str) -> str:
+        """Run a program to its end and return what it printed. Raise Unavailable with what it said."""
+        finished = proc.run(
+            self.command(program), environment=self.environment, seconds=self.settings.load_stall_seconds
+        )
+        if finished.status != 0:
+            said = failures.first_error(finished.stderr or finished.stdout.decode("utf-8", "replace"))
+            raise Unavailable(f"'{program[0]}' in the recovery of '{self.target.database}' failed: {said}")
+        return finished.stdout.decode("utf-8", "replace")
+
+    @contextmanager
+    def fed(self, otherwise: str, *program: str) -> Iterator[Callable[[bytes], None]]:
+        """Give what writes to a program's input. With the end of the block it has ended well.
+
+        Raise IoFailed, beginning with `otherwise`, with what it said.
+        """
+        seconds = self.settings.stall_seconds
+        with self.writing(program) as sink:
+
+            def put(data: bytes) -> None:
+                with suppress(BrokenPipeError):  # its status tells why
+                    sink.write(data, seconds)
+
+            yield put
+            sink.close()
+            if sink.program.wait(seconds) != 0:
+                said = failures.first_error(sink.program.stderr)
+                raise IoFailed(f"{otherwise}: {said}", "is Docker's disk full? docker system df")
+
+    def unpacking(self, archive: str, pieces: Iterable[bytes], part: str = "") -> Iterator[bytes]:
+        """Unpack one tar archive of a base backup, and pass its pieces on to whoever reads them, too.
+
+        archive: the oid of a tablespace, or MAIN, which comes first. part: of a chain of incremental ones.
+        """
+        main = f"{_PARTS}/{part}" if part else DATA
+        place = main if archive == MAIN else f"{_TABLESPACES}/{archive}"
+        self.say("mkdir", "-p", "-m", "0700", place)
+        with self.fed("the base backup cannot be unpacked", "tar", "-x", "-f", "-", "-C", place) as put:
+            for piece in pieces:
+                put(piece)
+                yield piece
+        if archive != MAIN:
+            self.say("ln", "-sfn", place, f"{main}/pg_tblspc/{archive}")
+
+    def unpack(self, archive: str, pieces: Iterable[bytes], part: str = "") -> None:
+        """Do unpacking() for its own sake."""
+        for _ in self.unpacking(archive, pieces, part):
+            pass
+
+    def put_manifest(self, text: bytes, part: str = "") -> None:
+        """Put PostgreSQL's manifest where pg_verifybackup looks for it: with tablespaces it is in no archive."""
+        place = f"{_PARTS}/{part}" if part else DATA
+        with self.fed(f"{NAME} cannot be written", "sh", "-c", 'cat >"$0"', f"{place}/{NAME}") as put:
+            put(text)
+
+    def free_bytes(self) -> int:
+        """How much room there is for what is unpacked, when a little is left to others."""
+        return int(self.say("df", "-P", "-k", DISK).splitlines()[-1].split()[3]) * 1024 - _LEFT_BYTES
+
+    def verify(self, part: str = "") -> None:
+        """Let pg_verifybackup compare everything with PostgreSQL's own manifest. Raise BackupBad."""
+        try:
+            self.say("pg_verifybackup", "--no-parse-wal", "--quiet", f"{_PARTS}/{part}" if part else DATA)
+        except Unavailable as error:
+            raise BackupBad(f"the base backup is not what its manifest says: {error.message}") from None
+
+    def combine(self, parts: Sequence[str]) -> None:
+        """Make one base backup of a full one and the incremental ones upon it, oldest first. Raise BackupBad."""
+        try:
+            self.say("pg_combinebackup", "--no-sync", f"--output={DATA}", *(f"{_PARTS}/{part}" for part in parts))
+        except Unavailable as error:
+            raise BackupBad(f"the incremental base backups do not fit together: {error.message}") from None
+        self.say("rm", "-rf", _PARTS)
+
+    def configured(self, names: Sequence[str]) -> dict[str, str]:
+        """What the unpacked server's own files set, by name; what they do not tell is left out."""
+        asking = 'for name; do value=$(postgres -D "$0" -C "$name") && echo "$name=$value"; done; true'
+        told = self.say("sh", "-c", asking, DATA, *names)
+        return dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+
+    def ready(self) -> None:
+        """Make it ready to start, after verify(): what was set for the origin is not for this server."""
+        # Without the map the links stay as they were made above.
+        self.say("rm", "-f", f"{DATA}/postgresql.auto.conf", f"{DATA}/tablespace_map", f"{DATA}/standby.signal")
+        self.say("touch", f"{DATA}/postgresql.auto.conf", f"{DATA}/recovery.signal")
+
+    def make_directory(self, path: str, *above: str) -> None:
+        """Let Docker make a directory anywhere in the container, or give it to the server's user.
+
+        above: directories that lead to it, to be opened for all. Raise IoFailed.
+        """
+        stream, owner = io.BytesIO(), os.geteuid() or _NOBODY
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            for name in (*above, path):
+                entry = tarfile.TarInfo(name.lstrip("/"))
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+                if name == path:
+                    entry.mode, entry.uid, entry.gid = 0o700, owner, os.getegid() or _NOBODY
+                tar.addfile(entry)
+        with proc.fed(stream.getvalue()) as descriptor:
+            argv = [*self.settings.docker, "cp", "-", f"{self._name}:/"]
+            seconds = self.settings.command_seconds
+            finished = proc.run(argv, environment=self.environment, seconds=seconds, stdin=descriptor)
+        if finished.status != 0:
+            raise IoFailed(
+                f"the directory '{path}' of a tablespace cannot be made: {failures.first_error(finished.stderr)}"
+            )
+
+    def place(self, name: str, content: str) -> None:
+        """Put a small file where the container sees it, in INSIDE."""
+        path = self.pipes / name
+        path.write_text(content, encoding="utf-8")
+        if os.geteuid() == 0:
+            os.chown(path, _NOBODY, _NOBODY)
+
+
+@contextmanager
+def started(
+    target: Target,
+    settings: Settings,
+    run: Run,
+    image: str,
+    environment: Mapping[str, str],
+    pipes: Path,
+    memory_megabytes: int,
+) -> Iterator[Scratch]:
+    """Start the container; it and all that is in it are gone when the block is left, and after kill -9, too.
+
+    pipes: an empty directory of this run's own. image: the full id of the database's image.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    if uid == 0:
+        uid = gid = _NOBODY
+        os.chown(pipes, uid, gid)
+    name = name_of(run)
+    argv = run_arguments(settings.docker, run, name, image, pipes, f"{uid}:{gid}", memory_megabytes)
+    with alive(argv, name, target, settings, environment, pipes):
+        yield Scratch(target, settings, run, image, environment, pipes, name)

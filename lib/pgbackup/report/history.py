@@ -1,0 +1,41 @@
+"""restore-history.jsonl: one JSON object a line for every restore, the guide's record of restore times."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from pgbackup.formats.dumpfile import write_all
+from pgbackup.report import redaction
+from pgbackup.store.folder import Folder
+
+NAME = "restore-history.jsonl"
+
+
+def append(folder: Folder, record: dict[str, Any]) -> None:
+    """Append one record, in one write, without values of rows that a server has quoted. Raise OSError."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(NAME, flags, 0o640, dir_fd=folder.fd)
+    try:
+        folder.adopt(descriptor)
+        write_all(descriptor, json.dumps(redaction.of_document(record)).encode() + b"\n")
+    finally:
+        os.close(descriptor)
+
+
+def read(folder: Folder) -> list[dict[str, Any]]:
+    """Return all records, oldest first; lines that are no JSON objects are passed over."""
+    try:
+        descriptor = os.open(NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
+    except FileNotFoundError:
+        return []
+    records = []
+    with open(descriptor, "rb") as lines:  # noqa: PTH123  a descriptor, not a path
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            records += [record] if isinstance(record, dict) else []
+    return records

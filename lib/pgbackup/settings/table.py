@@ -1,0 +1,174 @@
+"""The table of settings: `.env.example` and docs/configuration.md are written from it, config.py reads by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pgbackup.settings import values
+from pgbackup.settings.values import Kind, whole_number
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row: the key (for a per-database one the part after `AUTH_`), its kind, default and meaning.
+
+    A default is a text as it would be written, or per database a function of its name in DATABASES.
+    """
+
+    key: str
+    kind: Kind
+    default: str | Callable[[str], str]
+    meaning: str
+
+    def default_for(self, name: str) -> str:
+        """The default, as text, for the database called `name` (any text for a global setting)."""
+        return self.default(name) if callable(self.default) else self.default
+
+
+GLOBAL_SETTINGS = (
+    Setting("BACKUP_DIR", values.PATH_BELOW_ROOT, "/opt/backups", "where all backups and backup.log lie"),
+    Setting(
+        "BACKUP_MOUNT",
+        values.OPTIONAL_PATH,
+        "",
+        "a mount point that must be mounted before anything is written, e.g. /opt/backups on a disk of its own",
+    ),
+    Setting("RETENTION_DAYS", whole_number(1, 36500, "days"), "7", "age at which a backup expires"),
+    Setting(
+        "MIN_BACKUPS",
+        whole_number(1, 10000, "backups"),
+        "7",
+        "newest good backups of each database that never expire, whatever their age",
+    ),
+    Setting("DATABASES", values.TARGET_NAMES, "auth payment", "the databases, by the names that the commands use"),
+    Setting("DOCKER", values.PROGRAM, "docker", "the Docker client"),
+    Setting("BACKUP_JOBS", whole_number(1, 64, "databases"), "2", "databases backed up at the same time"),
+    Setting("RESTORE_JOBS", whole_number(1, 64, "sessions"), "2", "indexes that a restore builds at the same time"),
+    Setting(
+        "WAIT_SECONDS",
+        whole_number(0, 3600, "seconds"),
+        "60",
+        "how long to wait for a server that is starting, paused or out of connections",
+    ),
+    Setting(
+        "LOCK_WAIT_SECONDS",
+        whole_number(1, 86400, "seconds"),
+        "300",
+        "how long pg_dump waits for a table that somebody holds locked",
+    ),
+    Setting(
+        "STALL_SECONDS",
+        whole_number(1, 86400, "seconds"),
+        "900",
+        "a dump that delivers nothing for so long has failed; must exceed LOCK_WAIT_SECONDS",
+    ),
+    Setting(
+        "COMMAND_SECONDS",
+        whole_number(1, 3600, "seconds"),
+        "60",
+        "how long one answer of Docker or of a query may take",
+    ),
+    Setting(
+        "LOAD_STALL_SECONDS",
+        whole_number(1, 86400, "seconds"),
+        "3600",
+        "how long one statement of a restore may take: the building of an index, a check of all rows",
+    ),
+    Setting(
+        "RECOVERY_MEGABYTES",
+        whole_number(128, 1 << 20, "MB"),
+        "2048",
+        "how much memory the throwaway server of a recovery to a point in time may use",
+    ),
+    Setting(
+        "HEALTH_SECONDS", whole_number(1, 3600, "seconds"), "60", "how long to wait until the services are well again"
+    ),
+    Setting(
+        "HEALTH_CA",
+        values.OPTIONAL_PATH,
+        "",
+        "certificates (PEM) to check the health URLs against; empty takes any, as the guide's `curl -k`",
+    ),
+)
+
+# What the operator's guide calls things; every other name gets the pattern.
+_GUIDE = {
+    "auth": {
+        "CONTAINER": "postgres-a",
+        "SERVICES": "service-a-1 service-a-2",
+        "HEALTH_URL": "https://localhost/auth/health",
+    },
+    "payment": {
+        "CONTAINER": "postgres-b",
+        "SERVICES": "service-b-1 service-b-2",
+        "HEALTH_URL": "https://localhost/payments/health/check",
+    },
+}
+
+
+def _from_guide(key: str, otherwise: str) -> Callable[[str], str]:
+    return lambda name: _GUIDE.get(name, {}).get(key, otherwise.format(name=name))
+
+
+TARGET_SETTINGS = (
+    Setting(
+        "CONTAINER", values.CONTAINER, _from_guide("CONTAINER", "postgres-{name}"), "the database server's container"
+    ),
+    Setting(
+        "DATABASE",
+        values.DATABASE_OBJECT,
+        _from_guide("DATABASE", "{name}_db"),
+        "the database's name, unless the URL has it",
+    ),
+    Setting(
+        "USER",
+        values.DATABASE_OBJECT,
+        _from_guide("USER", "{name}_user"),
+        "the role that dumps and restores, unless the URL has it",
+    ),
+    Setting(
+        "DIR", values.OPTIONAL_DIRECTORY, "", "its backups' directory in BACKUP_DIR; empty means the container's name"
+    ),
+    Setting(
+        "CLIENT",
+        values.CLIENT,
+        "auto",
+        "where pg_dump runs; auto takes sidecar, or exec where that fails; with a URL the default is direct",
+    ),
+    Setting("URL", values.OPTIONAL_URL, "", "for the direct client: postgresql://user@host:port/database"),
+    Setting("PASSFILE", values.OPTIONAL_PATH, "", "a .pgpass file (0600) where the server asks for a password"),
+    Setting(
+        "SERVICES",
+        values.CONTAINERS,
+        _from_guide("SERVICES", ""),
+        "containers that use the database, in stopping order",
+    ),
+    Setting(
+        "HEALTH_URL", values.OPTIONAL_HEALTH_URL, _from_guide("HEALTH_URL", ""), "tells that the services are well"
+    ),
+    Setting(
+        "BASE_EVERY_DAYS",
+        whole_number(1, 365, "days"),
+        "1",
+        "with WAL archiving: age at which backup-postgres.sh makes a new base backup",
+    ),
+    Setting(
+        "BASE_FULL_EVERY_DAYS",
+        whole_number(1, 365, "days"),
+        "7",
+        "where the server has summarize_wal on (PostgreSQL 17 and later): age at which the new one is not incremental",
+    ),
+    Setting(
+        "WAL_KEEP_MEGABYTES",
+        whole_number(64, 1 << 27, "MB"),
+        "10240",
+        "WAL that the server may keep for a receiver that is away, before it gives it up: max_slot_wal_keep_size",
+    ),
+    Setting(
+        "WAL_SYNC",
+        values.YES_OR_NO,
+        "no",
+        "yes: WAL is synced to disk as it arrives, for synchronous_standby_names (docs/point-in-time.md)",
+    ),
+)

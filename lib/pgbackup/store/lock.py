@@ -1,0 +1,62 @@
+"""One run per database: an flock on a hidden file beside its backups, gone with the process that holds it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pgbackup.errors import CannotCreate, LockHeld
+from pgbackup.store import folder
+
+
+@contextmanager
+def held(place: folder.Folder, name: str) -> Iterator[None]:
+    """Hold the lock `.<name>.lock` in `place` for the length of the block.
+
+    A lock file without its process (kill -9, power cut) is free: the kernel drops the flock, no pid is read.
+    Raise LockHeld when another run has it, CannotCreate when something else lies under that name.
+    """
+    file_name = f".{name}.lock"
+    descriptor = _open(place, file_name)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):  # SMB says the second of one that is held
+                raise CannotCreate(
+                    f"no lock can be had in '{place.path}': {error.strerror}",
+                    "its file system has none, and two runs at once would spoil each other's work: mount it with locks"
+                    " (NFS: local_lock=flock), or set BACKUP_DIR to another one",
+                ) from None
+            raise LockHeld(
+                f"another run is working on '{place.path / name}'",
+                f"wait for it, or see which: fuser -v '{place.path / file_name}'",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open(place: folder.Folder, file_name: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(file_name, flags, 0o600, dir_fd=place.fd)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise folder.explained(error, place.path / file_name) from None  # the disk's fault, not the file's
+        raise CannotCreate(
+            f"cannot open the lock file '{place.path / file_name}': {error.strerror}",
+            f"look at it: ls -l '{place.path / file_name}'",
+        ) from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        os.close(descriptor)
+        raise CannotCreate(
+            f"'{place.path / file_name}' is not a plain file of its own", f"remove it: rm '{place.path / file_name}'"
+        )
+    place.adopt(descriptor)
+    return descriptor

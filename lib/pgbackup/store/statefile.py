@@ -1,0 +1,128 @@
+"""State files: small JSON documents in which the suite leaves notes for its next run. One writer, one reader.
+
+Whatever lies there is read as if a stranger had written it: a file that was cut by a full disk, edited by hand, or
+written by a newer version is told apart and named, and nothing else comes out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import typing
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+from pgbackup.errors import CannotCreate
+from pgbackup.store import folder, workfiles
+from pgbackup.store.folder import Folder
+
+VERSION = 1
+_LARGEST_BYTES = 1 << 20
+_Held = TypeVar("_Held")
+# Half a character, which cannot be written anywhere; the second halves are bytes of file names that are not UTF-8.
+_HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
+
+class Unreadable(CannotCreate):
+    """A state file that cannot be understood: which one, and why. What it would have said is not known."""
+
+
+class Newer(Unreadable):
+    """A state file of a later version of this suite: whole, and not ours to replace."""
+
+
+def write(place: Folder, name: str, held: Any) -> None:
+    """Replace a state file in one step and sync it. held: a dataclass of JSON values. Raise OSError."""
+    workfiles.write_json(place, name, {"version": VERSION, **dataclasses.asdict(held)})
+
+
+def read(place: Folder, name: str, kind: type[_Held], remedy: str = "") -> _Held | None:
+    """Return what a state file holds, None where there is none. remedy: what to do about one that is damaged.
+
+    kind: a dataclass whose fields are texts, whole numbers, truths, lists of texts or mappings of text to text; it
+    raises ValueError for values that make no sense together. A file without a version has the first one.
+    Raise Unreadable, Newer, or PermissionDenied as folder.explained() tells it.
+    """
+    path = place.path / name
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place.fd)
+        with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor, not a path
+            text = file.read(_LARGEST_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise folder.explained(error, path) from None
+    except OSError as error:
+        look = remedy or f"look at it: ls -l '{path}'"
+        raise Unreadable(f"'{path}' cannot be read: {error.strerror}", look) from None
+    try:
+        return parsed(text, kind)
+    except _NewerVersion as error:
+        raise Newer(
+            f"'{path}' cannot be understood: {error}", "install that version again: sudo make install"
+        ) from None
+    except ValueError as error:
+        look = remedy or f"look at it: cat '{path}'"
+        raise Unreadable(f"'{path}' cannot be understood: {error}", look) from None
+
+
+class _NewerVersion(ValueError):
+    pass
+
+
+def parsed(text: bytes, kind: type[_Held]) -> _Held:
+    """Given a state file's bytes, return what it holds. Raise ValueError that says what is wrong. Pure."""
+    if not text.strip():
+        raise ValueError("it is empty")
+    if len(text) > _LARGEST_BYTES:
+        raise ValueError("it is larger than any that this suite writes")
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("it is no JSON") from None
+    if not isinstance(raw, dict):
+        raise ValueError("it is no JSON object")
+    version = raw.pop("version", 1)
+    if type(version) is not int or version < 1:
+        raise ValueError("its version is no number")
+    if version > VERSION:
+        raise _NewerVersion(f"a newer version of this suite has written it (version {version}, known is {VERSION})")
+    return kind(**_checked(raw, kind))
+
+
+def instant(text: str) -> datetime:
+    """Given an instant in ISO 8601, return it. Raise ValueError where it has no zone, or the calendar ends near it."""
+    found = datetime.fromisoformat(text)
+    if found.utcoffset() is None:
+        raise ValueError("its time has no zone")
+    if not 1 < found.year < 9999:
+        raise ValueError("its time is out of the range of the calendar")
+    return found
+
+
+def _checked(raw: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    if unknown := sorted(set(raw) - set(fields)):
+        raise ValueError(f"it has the unknown field {unknown[0]!r}")
+    for name, field in fields.items():
+        if name not in raw:
+            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+                raise ValueError(f"it lacks the field {name!r}")
+        elif not _fits(raw[name], hints[name]):
+            raise ValueError(f"its field {name!r} has a value of another kind")
+    return dict(raw)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(one, inner[0]) for one in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(one, inner[1]) for one in value.values())
+    if hint is str and isinstance(value, str):
+        return not _HALF.search(value)
+    return type(value) is hint  # a truth is no number here

@@ -1,0 +1,234 @@
+"""Base backups on disk: a directory for each, `base/<UTC>`, with gzipped tar archives and `base.json`, written last."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pgbackup.errors import BackupBad, IoFailed, SuiteError
+from pgbackup.formats import backup_manifest, wal
+from pgbackup.formats.backup_manifest import MAIN, BaseManifest, Contents
+from pgbackup.formats.dumpfile import write_all
+from pgbackup.formats.gzipped import GZIP, LEVEL, deflate, inflated
+from pgbackup.store import folder, statefile, workfiles
+from pgbackup.store.folder import Folder
+from pgbackup.store.wal import segments
+from pgbackup.store.wal.window import Base
+
+RECORD = "base.json"
+MANIFEST = backup_manifest.NAME
+ARCHIVE = ".tar.gz"
+_HIDDEN = ".new-"
+_NAME = "%Y%m%dT%H%M%SZ"
+_READ_BYTES = 256 << 10
+
+
+@dataclass(frozen=True)
+class Record:
+    """What base.json says. archives: name (`base`, or a tablespace's oid) to the SHA-256 of its file.
+
+    start, stop: positions (LSN) as PostgreSQL writes them. ended: an instant in ISO 8601. parent: the base that an
+    incremental one builds upon, or "". bytes: of all archives on disk. image: the full id of the database's image.
+    proven: whether pg_verifybackup has seen it. settings: what the server had set that a recovery needs to know.
+    missing: libraries that it loads and its image lacks.
+    """
+
+    system: int
+    timeline: int
+    start: str
+    stop: str
+    ended: str
+    parent: str
+    image: str
+    major: int
+    archives: dict[str, str]
+    bytes: int
+    proven: bool
+    settings: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what cannot be of a base backup."""
+        if wal.parse_lsn(self.stop) < wal.parse_lsn(self.start) or self.timeline < 1:
+            raise ValueError("its positions make no sense")
+        statefile.instant(self.ended)
+        if MAIN not in self.archives or any("/" in name or name.startswith(".") for name in self.archives):
+            raise ValueError("its archives are none")
+        if self.bytes < 0 or self.image.startswith("-"):
+            raise ValueError("its size or its image is none")
+
+    @property
+    def when(self) -> datetime:
+        """The instant that `ended` is."""
+        return statefile.instant(self.ended)
+
+
+def write(descriptor: int, pieces: Iterable[bytes]) -> str:
+    """Compress a tar archive as it comes into an open file and return the file's SHA-256. Raise OSError."""
+    digest, compressor = hashlib.sha256(), deflate.compressobj(LEVEL, deflate.DEFLATED, GZIP)
+
+    def put(data: bytes) -> None:
+        digest.update(data)
+        write_all(descriptor, data)
+
+    for piece in pieces:
+        put(compressor.compress(piece))
+    put(compressor.flush())
+    return digest.hexdigest()
+
+
+def pieces(
+    place: Folder, archive: str, sha256: str, advance: Callable[[int], None] = lambda _bytes: None
+) -> Iterator[bytes]:
+    """Yield a tar archive in pieces of at most 1 MiB. sha256: of its file. advance: takes bytes of the file read.
+
+    Raise BackupBad, at the latest at its end, if it is damaged, unreadable or not the one that was written.
+    """
+    name = archive + ARCHIVE
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd)
+    except FileNotFoundError:
+        raise BackupBad(f"its archive '{name}' is not there") from None
+    except OSError as error:
+        raise _unreadable(f"its archive '{name}'", error) from None
+    digest = hashlib.sha256()
+
+    def blocks() -> Iterator[bytes]:
+        while data := _read(descriptor):
+            digest.update(data)
+            advance(len(data))
+            yield data
+
+    try:
+        yield from inflated(blocks())
+    except BackupBad as bad:
+        raise BackupBad(f"its archive '{name}' is bad: {bad.message}") from None
+    finally:
+        os.close(descriptor)
+    if digest.hexdigest() != sha256:
+        raise BackupBad(f"its archive '{name}' is not the one that was written (SHA-256 differs)")
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, _READ_BYTES)
+    except OSError as error:
+        raise _unreadable("it", error) from None
+
+
+def _unreadable(what: str, error: OSError) -> BackupBad:
+    return BackupBad(f"{what} cannot be read: {error.strerror}")
+
+
+def digest_of(place: Folder, archive: str) -> str:
+    """The SHA-256 of an archive's file."""
+    descriptor = os.open(archive + ARCHIVE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd)
+    with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor, not a path
+        digest = hashlib.sha256()
+        while data := file.read(_READ_BYTES):
+            digest.update(data)
+        return digest.hexdigest()
+
+
+def manifest_text(place: Folder) -> bytes:
+    """PostgreSQL's manifest as it lies beside the archives. Raise BackupBad where it does not."""
+    try:
+        found = segments.read(place, MANIFEST)
+    except OSError as error:
+        raise _unreadable(f"its {MANIFEST}", error) from None
+    if found is None:
+        raise BackupBad(f"it has no {MANIFEST}")
+    return found
+
+
+def check(place: Folder, record: Record, advance: Callable[[int], None]) -> BaseManifest:
+    """Read all archives to their last byte and compare them with PostgreSQL's manifest. Raise BackupBad or OSError."""
+    contents, beside = Contents(), manifest_text(place)
+    for archive, sha256 in record.archives.items():
+        contents.add(archive, pieces(place, archive, sha256, advance))
+    if contents.manifest_text not in (b"", beside):
+        raise BackupBad(f"its {MANIFEST} is not the one in its archive")
+    contents.manifest_text = beside
+    found = contents.compare()
+    if (found.start, found.stop, found.timeline) != (record.start, record.stop, record.timeline):
+        raise BackupBad(f"'{RECORD}' says other positions than its {MANIFEST}")
+    return found
+
+
+@contextmanager
+def fresh(base: Folder, token: str) -> Iterator[Folder]:
+    """Make a hidden directory for a base backup; it is gone when the block is left, unless publish() has named it."""
+    name = f"{_HIDDEN}{token}"
+    try:
+        with folder.opened(base.path / name, create=True) as place:
+            yield place
+    finally:
+        shutil.rmtree(base.path / name, ignore_errors=True)
+
+
+def unfinished(base: Folder) -> list[str]:
+    """The names of what is being made or removed, or was when a run was killed."""
+    return [name for name in os.listdir(base.fd) if name.startswith(_HIDDEN)]
+
+
+def sweep(base: Folder) -> list[str]:
+    """Remove what killed runs have left; the lock is held. Return the names."""
+    found = unfinished(base)
+    for name in found:
+        shutil.rmtree(base.path / name, ignore_errors=True)
+    return found
+
+
+def publish(base: Folder, place: Folder, record: Record, started: datetime) -> str:
+    """Write base.json, sync everything, and give the directory its name. Return it. Raise OSError."""
+    statefile.write(place, RECORD, record)
+    for entry in os.listdir(place.fd):
+        descriptor = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd)
+        try:
+            place.close_to_others(descriptor)
+            os.fsync(descriptor)
+            workfiles.forget(descriptor)
+        finally:
+            os.close(descriptor)
+    place.sync()
+    name = f"{started:{_NAME}}"
+    if os.path.lexists(base.path / name):
+        raise IoFailed(f"there is a base backup '{base.path / name}' already", "run it again")
+    os.rename(place.path.name, name, src_dir_fd=base.fd, dst_dir_fd=base.fd)
+    base.sync()
+    return name
+
+
+def listing(base: Folder, segment_bytes: int) -> tuple[dict[str, tuple[Base, Record]], dict[str, str]]:
+    """Return the base backups by name, oldest first, and what is wrong with those that cannot be one."""
+    found: dict[str, tuple[Base, Record]] = {}
+    wrong: dict[str, str] = {}
+    for name in sorted(os.listdir(base.fd)):
+        if name.startswith("."):
+            continue
+        try:
+            with folder.opened(base.path / name, create=False) as place:
+                record = statefile.read(place, RECORD, Record)
+            if record is None:
+                wrong[name] = f"it has no {RECORD}"
+                continue
+            begun = wal.segment_at(wal.parse_lsn(record.start), record.timeline, segment_bytes)
+            found[name] = Base(name, begun, wal.parse_lsn(record.stop), record.when, record.parent), record
+        except (SuiteError, OSError) as error:
+            if not os.path.lexists(base.path / name):
+                continue  # it has expired just now
+            wrong[name] = error.message if isinstance(error, SuiteError) else f"it cannot be read: {error.strerror}"
+    return found, wrong
+
+
+def remove(base: Folder, name: str) -> None:
+    """Remove an expired base backup, in one step as far as others can see. Raise OSError."""
+    hidden = f"{_HIDDEN}expired-{name}-{secrets.token_hex(4)}"  # what could not be removed before may be there
+    os.rename(name, hidden, src_dir_fd=base.fd, dst_dir_fd=base.fd)
+    shutil.rmtree(base.path / hidden)

@@ -1,0 +1,158 @@
+"""A run's own hidden files beside the backups, and the sweeping of those that a killed run left behind."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pgbackup.formats.dumpfile import write_all
+from pgbackup.store.folder import Folder
+
+LOOKING = "look"  # what the owners begin with that hold no database's lock
+_PREFIX = ".pgbackup-"
+_PARTIAL = ".partial"
+_PIPES = ".pipes"
+_LINK = ".link"
+
+
+def link_name(owner: str, token: str) -> str:
+    """The name under which a link is made before it replaces another one."""
+    return f"{_PREFIX}{owner}-{token}{_LINK}"
+
+
+@contextmanager
+def partial(folder: Folder, owner: str, token: str) -> Iterator[tuple[str, int]]:
+    """Make the file that a dump is written to; give its name and descriptor; it is gone when the block is left.
+
+    owner: the same for every run of one database here; token: this run's own. Mode 0600, whatever the umask.
+    Raise OSError as the system does.
+    """
+    name = f"{_PREFIX}{owner}-{token}{_PARTIAL}"
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, 0o600, dir_fd=folder.fd)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # tells a sweep that this run is alive
+        folder.close_to_others(descriptor)
+        folder.adopt(descriptor)
+        yield name, descriptor
+    finally:
+        os.close(descriptor)
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder.fd)
+
+
+def forget(descriptor: int) -> None:
+    """Wish that what is read next comes from the disk and not from memory; some file systems know no wishes."""
+    with suppress(OSError):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+@contextmanager
+def made(folder: Folder, name: str) -> Iterator[int]:
+    """Make a file that was not there, mode 0600, and give its descriptor for the length of the block."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, 0o600, dir_fd=folder.fd)
+    try:
+        folder.adopt(descriptor)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def replacement(folder: Folder, hidden: str) -> Iterator[int]:
+    """Make a file that is to replace another one, and give its descriptor; it is gone when the block is left.
+
+    hidden: its name until then, always the same, so that what a killed run left there makes way. Mode 0600.
+    """
+    with suppress(FileNotFoundError):
+        os.unlink(hidden, dir_fd=folder.fd)
+    try:
+        with made(folder, hidden) as descriptor:
+            yield descriptor
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(hidden, dir_fd=folder.fd)
+
+
+def replacing(name: str) -> str:
+    """The name of what is to become the file `name` by write_json()."""
+    return f"{'' if name.startswith('.') else '.'}{name}.new"
+
+
+def write_json(folder: Folder, name: str, content: dict[str, Any]) -> None:
+    """Replace a file in one step and sync it. Raise OSError."""
+    hidden = replacing(name)
+    with replacement(folder, hidden) as descriptor:
+        write_all(descriptor, json.dumps(content, indent=1).encode() + b"\n")
+        os.fsync(descriptor)
+        os.rename(hidden, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+    folder.sync()
+
+
+@contextmanager
+def pipes(folder: Folder, owner: str) -> Iterator[Path]:
+    """Make a directory for the sidecar's FIFOs and give its path; it is gone when the block is left.
+
+    It lies here because this place is the same for us and for the Docker daemon; a service's /tmp is not.
+    """
+    name = f"{_PREFIX}{owner}-{secrets.token_hex(8)}{_PIPES}"
+    os.mkdir(name, 0o700, dir_fd=folder.fd)
+    try:
+        yield folder.path / name
+    finally:
+        _remove_directory(folder, name)
+
+
+def sweep(folder: Folder, owner: str) -> list[str]:
+    """Remove what killed runs of this database left in the directory; return the names.
+
+    A partial file that its writer still holds is no leftover: that run is alive, and its lock file was deleted, or it
+    only looks.
+    """
+    removed = []
+    for name in sorted(os.listdir(folder.fd)):
+        if name.startswith(f"{_PREFIX}{LOOKING}"):
+            if not (name.endswith(_PARTIAL) and _abandoned(folder, name)):
+                continue
+        elif not name.startswith(f"{_PREFIX}{owner}-"):
+            continue
+        if name.endswith(_PIPES):
+            _remove_directory(folder, name)
+        elif name.endswith(_LINK) or (name.endswith(_PARTIAL) and _abandoned(folder, name)):
+            os.unlink(name, dir_fd=folder.fd)
+        else:
+            continue
+        removed.append(name)
+    return removed
+
+
+def _abandoned(folder: Folder, name: str) -> bool:
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
+    except OSError:
+        return True  # a link or the like: nothing that a living run has made
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _remove_directory(folder: Folder, name: str) -> None:
+    with suppress(OSError):
+        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
+        try:
+            for entry in os.listdir(descriptor):
+                os.unlink(entry, dir_fd=descriptor)
+        finally:
+            os.close(descriptor)
+        os.rmdir(name, dir_fd=folder.fd)
