@@ -68,10 +68,11 @@ test: $(STAMPS)/runtime $(STAMPS)/demo $(STAMPS)/test ## all tests, on real Post
 unit: $(STAMPS)/runtime $(STAMPS)/demo $(STAMPS)/test ## the tests that need no Docker
 	@tests/all tests/unit
 
-lint: $(STAMPS)/runtime $(STAMPS)/test $(STAMPS)/lint ## ruff, mypy, shellcheck, shfmt
+lint: $(STAMPS)/runtime $(STAMPS)/test $(STAMPS)/lint ## ruff, mypy, import rules, shellcheck, shfmt
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	PYTHONPATH=lib $(BIN)/lint-imports --no-cache
 	$(BIN)/shellcheck $(SHELL_SCRIPTS)
 	$(BIN)/shfmt -d $(SHELL_SCRIPTS)
 
