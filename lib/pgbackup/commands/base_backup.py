@@ -184,7 +184,7 @@ def _received(job: Job, client: Sidecar, place: Folder, server: Server, cluster_
     with client.reading(replication.base_backup(client, INSIDE)) as stream:
         _await_growing(job, place, stream.program)
         _end(job, stream.program)
-    names = [name.removesuffix(ARCHIVE) for name in os.listdir(place.fd) if name.endswith(ARCHIVE)]
+    names = [name.removesuffix(ARCHIVE) for name in place.list() if name.endswith(ARCHIVE)]
     return {name: base_backups.digest_of(place, name) for name in sorted(names, key=lambda name: (name != MAIN, name))}
 
 
@@ -195,7 +195,7 @@ def _await_growing(job: Job, place: Folder, program: Program) -> None:
     while program.status is None:
         interrupt.check()
         program.pause(0.5)
-        there = sum(os.stat(name, dir_fd=place.fd).st_size for name in os.listdir(place.fd))
+        there = sum(place.status(name).st_size for name in place.list())
         if there != seen:
             seen, deadline = there, time.monotonic() + limit
         elif time.monotonic() > deadline:
@@ -262,7 +262,7 @@ def _proven(
 
 
 def _size(place: Folder, archives: Iterable[str]) -> int:
-    return sum(os.stat(name + ARCHIVE, dir_fd=place.fd).st_size for name in archives)
+    return sum(place.status(name + ARCHIVE).st_size for name in archives)
 
 
 def _expire(job: Job, archive: Archive, now: datetime) -> None:
@@ -287,7 +287,7 @@ def _expire(job: Job, archive: Archive, now: datetime) -> None:
     for segment in window.unneeded(list(archive.segments), kept):
         for ending in (segments.COMPRESSED, wal.PARTIAL + segments.COMPRESSED):
             with suppress(FileNotFoundError):  # it is still with the receiver
-                os.unlink(wal.segment_name(segment, size_of) + ending, dir_fd=places.wal.fd)
+                places.wal.remove(wal.segment_name(segment, size_of) + ending)
                 removed += 1
     if removed:
         job.log.info(job.target.name, "wal.expired", segments=removed)

@@ -15,8 +15,7 @@ NAME = "restore-history.jsonl"
 
 def append(folder: Folder, record: dict[str, Any]) -> None:
     """Append one record, in one write, without values of rows that a server has quoted. Raise OSError."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(NAME, flags, 0o640, dir_fd=folder.fd)
+    descriptor = folder.open(NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
     try:
         folder.adopt(descriptor)
         write_all(descriptor, json.dumps(redaction.of_document(record)).encode() + b"\n")
@@ -27,7 +26,7 @@ def append(folder: Folder, record: dict[str, Any]) -> None:
 def read(folder: Folder) -> list[dict[str, Any]]:
     """Return all records, oldest first; lines that are no JSON objects are passed over."""
     try:
-        descriptor = os.open(NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
+        descriptor = folder.open(NAME)
     except FileNotFoundError:
         return []
     records = []

@@ -75,8 +75,7 @@ class EventLog:
             self.failures.append(str(error.strerror))
 
     def _append(self, data: bytes) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(LOG_NAME, flags, _MODE, dir_fd=self.folder.fd)
+        descriptor = self.folder.open(LOG_NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _MODE)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:

@@ -49,9 +49,9 @@ def last_good(folder: Folder, database: str) -> Backup | None:
     return None
 
 
-def _entries(folder: Folder) -> list[str]:
+def _entries(folder: Folder) -> Sequence[str]:
     try:
-        return os.listdir(folder.fd)
+        return folder.list()
     except OSError as error:
         raise IoFailed(f"cannot list '{folder.path}': {error.strerror}") from None
 
@@ -103,9 +103,8 @@ def _from_end(descriptor: int, name: str, said: names.Named) -> Backup:
 
 def open_file(folder: Folder, name: str) -> int:
     """Open a backup for reading: never through a link, never a FIFO or device. Raise BackupBad or OSError."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        descriptor = os.open(name, flags, dir_fd=folder.fd)
+        descriptor = folder.open(name)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise BackupBad("it is a symbolic link, not a file") from None

@@ -6,7 +6,7 @@ import errno
 import os
 import pwd
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,30 @@ class Folder:
 
     path: Path
     fd: int
+
+    def open(self, name: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
+        """Open a file of it, never through a link and without waiting for a FIFO's other end. Raise OSError."""
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode, dir_fd=self.fd)
+
+    def create(self, name: str) -> int:
+        """Make a file that was not there, mode 0600, and return its descriptor. Raise OSError."""
+        return self.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+
+    def replace(self, name: str, new: str) -> None:
+        """Rename an entry of it, in the place of another one if there is one. Raise OSError."""
+        os.rename(name, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def list(self) -> Sequence[str]:
+        """The names of what lies in it, in no order. Raise OSError."""
+        return os.listdir(self.fd)
+
+    def remove(self, name: str) -> None:
+        """Remove a file of it. Raise OSError."""
+        os.unlink(name, dir_fd=self.fd)
+
+    def status(self, name: str) -> os.stat_result:
+        """What the system says of an entry of it, of a link itself. Raise OSError."""
+        return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
 
     def adopt(self, descriptor: int) -> None:
         """Give a file made by root to the directory's owner, or the owner's next run could not use it."""

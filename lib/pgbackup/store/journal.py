@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -52,5 +51,5 @@ def close(folder: Folder, owner: str) -> None:
     """Say that nothing is unfinished any more; one that was killed while it was written goes, too."""
     for name in (workfiles.replacing(_name(owner)), _name(owner)):
         with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=folder.fd)
+            folder.remove(name)
             folder.sync()

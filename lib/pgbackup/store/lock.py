@@ -42,9 +42,8 @@ def held(place: folder.Folder, name: str) -> Iterator[None]:
 
 
 def _open(place: folder.Folder, file_name: str) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        descriptor = os.open(file_name, flags, 0o600, dir_fd=place.fd)
+        descriptor = place.open(file_name, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
             raise folder.explained(error, place.path / file_name) from None  # the disk's fault, not the file's

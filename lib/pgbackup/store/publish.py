@@ -42,7 +42,7 @@ def _link(folder: Folder, partial_name: str, name: str) -> None:
         # A file system without hard links. The lock keeps our own runs apart, so looking first is enough.
         if _there(folder, name) is not None:
             raise FileExistsError(errno.EEXIST, "File exists", name) from None
-        os.rename(partial_name, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+        folder.replace(partial_name, name)
 
 
 def _sync_or_withdraw(folder: Folder, name: str) -> None:
@@ -51,13 +51,13 @@ def _sync_or_withdraw(folder: Folder, name: str) -> None:
         folder.sync()
     except OSError:
         with suppress(OSError):
-            os.unlink(name, dir_fd=folder.fd)
+            folder.remove(name)
         raise
 
 
 def _there(folder: Folder, name: str) -> os.stat_result | None:
     try:
-        return os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+        return folder.status(name)
     except FileNotFoundError:
         return None
 
@@ -83,20 +83,20 @@ def point_latest(folder: Folder, database: str, name: str, hidden: str) -> bool:
         return False
     try:
         _date(folder, name, hidden)
-        if os.geteuid() == 0 and not folder.owns(os.stat(hidden, dir_fd=folder.fd, follow_symlinks=False)):
+        if os.geteuid() == 0 and not folder.owns(folder.status(hidden)):
             owner = os.fstat(folder.fd)
             os.chown(hidden, owner.st_uid, owner.st_gid, dir_fd=folder.fd, follow_symlinks=False)
-        os.rename(hidden, latest, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+        folder.replace(hidden, latest)
     except BaseException:
         with suppress(OSError):
-            os.unlink(hidden, dir_fd=folder.fd)
+            folder.remove(hidden)
         raise
     folder.sync()
     return True
 
 
 def _date(folder: Folder, name: str, hidden: str) -> None:
-    moment = os.stat(name, dir_fd=folder.fd, follow_symlinks=False).st_mtime_ns - 1_000_000_000
+    moment = folder.status(name).st_mtime_ns - 1_000_000_000
     try:
         os.utime(hidden, ns=(moment, moment), dir_fd=folder.fd, follow_symlinks=False)
     except OSError as error:
@@ -107,7 +107,7 @@ def _date(folder: Folder, name: str, hidden: str) -> None:
 def remove(folder: Folder, name: str) -> None:
     """Remove an expired backup. One that is gone already is no error. Raise IoFailed naming the file."""
     try:
-        os.unlink(name, dir_fd=folder.fd)
+        folder.remove(name)
     except FileNotFoundError:
         return
     except OSError as error:

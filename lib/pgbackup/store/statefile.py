@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import typing
 from collections.abc import Mapping
@@ -48,7 +47,7 @@ def read(place: Folder, name: str, kind: type[_Held], remedy: str = "") -> _Held
     """
     path = place.path / name
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place.fd)
+        descriptor = place.open(name)
         with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor, not a path
             text = file.read(_LARGEST_BYTES + 1)
     except FileNotFoundError:

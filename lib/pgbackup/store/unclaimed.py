@@ -29,7 +29,7 @@ def find(top: Folder, claimed: Iterable[tuple[str, str]]) -> list[Unclaimed]:
     """Return what no pair of directory and database in `claimed` accounts for. What cannot be read is passed over."""
     known = set(claimed)
     found = []
-    for directory in sorted(os.listdir(top.fd)):
+    for directory in sorted(top.list()):
         with suppress(SuiteError, OSError), folder.opened(top.path / directory, create=False) as place:
             found += _in(place, directory, [database for where, database in known if where == directory])
     return found
@@ -37,7 +37,7 @@ def find(top: Folder, claimed: Iterable[tuple[str, str]]) -> list[Unclaimed]:
 
 def _in(place: Folder, directory: str, databases: list[str]) -> list[Unclaimed]:
     files: dict[str, list[str]] = {}
-    for name in os.listdir(place.fd):
+    for name in place.list():
         database = names.database_in(name)
         if database is not None and not any(names.parse(own, name) for own in databases):
             files.setdefault(database, []).append(name)

@@ -34,8 +34,7 @@ def partial(folder: Folder, owner: str, token: str) -> Iterator[tuple[str, int]]
     Raise OSError as the system does.
     """
     name = f"{_PREFIX}{owner}-{token}{_PARTIAL}"
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(name, flags, 0o600, dir_fd=folder.fd)
+    descriptor = folder.create(name)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # tells a sweep that this run is alive
         folder.close_to_others(descriptor)
@@ -44,7 +43,7 @@ def partial(folder: Folder, owner: str, token: str) -> Iterator[tuple[str, int]]
     finally:
         os.close(descriptor)
         with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=folder.fd)
+            folder.remove(name)
 
 
 def forget(descriptor: int) -> None:
@@ -56,8 +55,7 @@ def forget(descriptor: int) -> None:
 @contextmanager
 def made(folder: Folder, name: str) -> Iterator[int]:
     """Make a file that was not there, mode 0600, and give its descriptor for the length of the block."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(name, flags, 0o600, dir_fd=folder.fd)
+    descriptor = folder.create(name)
     try:
         folder.adopt(descriptor)
         yield descriptor
@@ -72,13 +70,13 @@ def replacement(folder: Folder, hidden: str) -> Iterator[int]:
     hidden: its name until then, always the same, so that what a killed run left there makes way. Mode 0600.
     """
     with suppress(FileNotFoundError):
-        os.unlink(hidden, dir_fd=folder.fd)
+        folder.remove(hidden)
     try:
         with made(folder, hidden) as descriptor:
             yield descriptor
     finally:
         with suppress(FileNotFoundError):
-            os.unlink(hidden, dir_fd=folder.fd)
+            folder.remove(hidden)
 
 
 def replacing(name: str) -> str:
@@ -92,7 +90,7 @@ def write_json(folder: Folder, name: str, content: dict[str, Any]) -> None:
     with replacement(folder, hidden) as descriptor:
         write_all(descriptor, json.dumps(content, indent=1).encode() + b"\n")
         os.fsync(descriptor)
-        os.rename(hidden, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+        folder.replace(hidden, name)
     folder.sync()
 
 
@@ -117,7 +115,7 @@ def sweep(folder: Folder, owner: str) -> list[str]:
     only looks.
     """
     removed = []
-    for name in sorted(os.listdir(folder.fd)):
+    for name in sorted(folder.list()):
         if name.startswith(f"{_PREFIX}{LOOKING}"):
             if not (name.endswith(_PARTIAL) and _abandoned(folder, name)):
                 continue
@@ -126,7 +124,7 @@ def sweep(folder: Folder, owner: str) -> list[str]:
         if name.endswith(_PIPES):
             _remove_directory(folder, name)
         elif name.endswith(_LINK) or (name.endswith(_PARTIAL) and _abandoned(folder, name)):
-            os.unlink(name, dir_fd=folder.fd)
+            folder.remove(name)
         else:
             continue
         removed.append(name)
@@ -135,7 +133,7 @@ def sweep(folder: Folder, owner: str) -> list[str]:
 
 def _abandoned(folder: Folder, name: str) -> bool:
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
+        descriptor = folder.open(name)
     except OSError:
         return True  # a link or the like: nothing that a living run has made
     try:
@@ -149,7 +147,7 @@ def _abandoned(folder: Folder, name: str) -> bool:
 
 def _remove_directory(folder: Folder, name: str) -> None:
     with suppress(OSError):
-        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
+        descriptor = folder.open(name, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for entry in os.listdir(descriptor):
                 os.unlink(entry, dir_fd=descriptor)

@@ -677,7 +677,7 @@ BUGS = {
             "        os.rename(partial_name, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)\n",
         )
     ],
-    "links followed": [("report/log.py", "os.O_NOFOLLOW | ", "")],
+    "links followed": [("store/folder.py", "flags | os.O_NOFOLLOW | ", "flags | ")],
     "umask trusted": [
         ("cli/main.py", "    os.umask(0o077)", "    # os.umask(0o077)"),
         ("store/workfiles.py", "        folder.close_to_others(descriptor)\n", ""),

@@ -121,9 +121,9 @@ def _checked(job: Job, archive: Archive, now: datetime) -> Found:
 
 def _bytes(archive: Archive) -> int:
     found = sum(record.bytes for _, record in archive.bases.values())
-    for name in os.listdir(archive.places.wal.fd):
+    for name in archive.places.wal.list():
         with suppress(FileNotFoundError):
-            found += os.stat(name, dir_fd=archive.places.wal.fd).st_size
+            found += archive.places.wal.status(name).st_size
     return found
 
 

@@ -137,7 +137,7 @@ def read_state(places: Places) -> State | None:
 def origin(places: Places) -> tuple[int, int] | None:
     """The cluster that the newest segment that can be read is of, and the size of its segments; None without one."""
     for place in (places.receiving, places.wal):
-        for name in sorted(os.listdir(place.fd), reverse=True):
+        for name in sorted(place.list(), reverse=True):
             with suppress(BackupBad, OSError):
                 return walfile.origin(place, name)
     return None
@@ -167,13 +167,13 @@ def segments(places: Places, segment_bytes: int) -> tuple[dict[Segment, datetime
     finished: set[Segment] = set()
     # In this order, for meanwhile files go from `receiving` to `wal`, and get another name in the former.
     for place in (places.receiving, places.wal, places.receiving):
-        for name in os.listdir(place.fd):
+        for name in place.list():
             plain = name.removesuffix(COMPRESSED)
             segment = wal.parse_segment(plain.removesuffix(wal.PARTIAL), segment_bytes)
             if segment is None or walfile.is_blank(place, name):
                 continue
             with suppress(FileNotFoundError):
-                written = os.stat(name, dir_fd=place.fd, follow_symlinks=False).st_mtime
+                written = place.status(name).st_mtime
                 times[segment] = datetime.fromtimestamp(written, timezone.utc)
             if not plain.endswith(wal.PARTIAL):
                 finished.add(segment)
@@ -186,7 +186,7 @@ def wanted(places: Places, segment_bytes: int) -> Segment | None:
     """
     found = [
         Segment(segment.timeline, segment.number + (not name.endswith(wal.PARTIAL)))
-        for name in os.listdir(places.receiving.fd)
+        for name in places.receiving.list()
         if (segment := wal.parse_segment(name.removesuffix(wal.PARTIAL), segment_bytes))
     ]
     return max(found, key=lambda segment: (segment.number, segment.timeline), default=None)
@@ -199,7 +199,7 @@ def histories(places: Places) -> dict[int, tuple[Switch, ...]]:
     found: dict[int, tuple[Switch, ...]] = {}
     damaged: dict[int, str] = {}
     for place in (places.wal, places.receiving):
-        for name in os.listdir(place.fd):
+        for name in place.list():
             timeline = wal.parse_history_name(name.removesuffix(COMPRESSED))
             if timeline is None:
                 continue
@@ -260,13 +260,13 @@ def drop_blank(places: Places, segment_bytes: int) -> None:
     It refuses to go on with the former (pg_receivewal.c, FindStreamingStart and open_walfile: 0 bytes or a whole
     segment), and fetches the latter anew where it is not there (receivelog.c, existsTimeLineHistoryFile).
     """
-    for name in os.listdir(places.receiving.fd):
+    for name in places.receiving.list():
         if (timeline := wal.parse_history_name(name)) and not _is_history(places.receiving, name, timeline):
-            os.unlink(name, dir_fd=places.receiving.fd)
+            places.receiving.remove(name)
         if wal.parse_segment(name.removesuffix(wal.PARTIAL), segment_bytes) and walfile.is_blank(
             places.receiving, name
         ):
-            os.unlink(name, dir_fd=places.receiving.fd)
+            places.receiving.remove(name)
 
 
 def put_away(places: Places, state: State, *, all_of_them: bool = False) -> None:
@@ -277,7 +277,7 @@ def put_away(places: Places, state: State, *, all_of_them: bool = False) -> None
     """
     if all_of_them:
         drop_blank(places, state.segment_bytes)
-    names = sorted(os.listdir(places.receiving.fd))
+    names = sorted(places.receiving.list())
     finished = [name for name in names if wal.parse_segment(name, state.segment_bytes)]
     chosen = finished if all_of_them else finished[:-1]
     chosen += [name for name in names if wal.parse_history_name(name)]
@@ -299,12 +299,12 @@ def _put_away(places: Places, state: State, name: str, *, moved: bool) -> None:
             return  # the next receiver fetches it anew
         if not _is_history(places.wal, name + COMPRESSED, timeline):
             with suppress(FileNotFoundError):
-                os.unlink(name + COMPRESSED, dir_fd=places.wal.fd)
-    written = os.stat(name, dir_fd=places.receiving.fd, follow_symlinks=False)
+                places.wal.remove(name + COMPRESSED)
+    written = places.receiving.status(name)
     final = walfile.store(places.wal, name, lambda: walfile.pieces(places.receiving, name))
     os.utime(final, ns=(written.st_atime_ns, written.st_mtime_ns), dir_fd=places.wal.fd, follow_symlinks=False)
     if segment or moved:
-        os.unlink(name, dir_fd=places.receiving.fd)
+        places.receiving.remove(name)
 
 
 def _is_history(place: Folder, name: str, timeline: int) -> bool:

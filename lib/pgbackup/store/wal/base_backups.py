@@ -92,7 +92,7 @@ def pieces(
     """
     name = archive + ARCHIVE
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd)
+        descriptor = place.open(name)
     except FileNotFoundError:
         raise BackupBad(f"its archive '{name}' is not there") from None
     except OSError as error:
@@ -128,7 +128,7 @@ def _unreadable(what: str, error: OSError) -> BackupBad:
 
 def digest_of(place: Folder, archive: str) -> str:
     """The SHA-256 of an archive's file."""
-    descriptor = os.open(archive + ARCHIVE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd)
+    descriptor = place.open(archive + ARCHIVE)
     with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor, not a path
         digest = hashlib.sha256()
         while data := file.read(_READ_BYTES):
@@ -174,7 +174,7 @@ def fresh(base: Folder, token: str) -> Iterator[Folder]:
 
 def unfinished(base: Folder) -> list[str]:
     """The names of what is being made or removed, or was when a run was killed."""
-    return [name for name in os.listdir(base.fd) if name.startswith(_HIDDEN)]
+    return [name for name in base.list() if name.startswith(_HIDDEN)]
 
 
 def sweep(base: Folder) -> list[str]:
@@ -188,8 +188,8 @@ def sweep(base: Folder) -> list[str]:
 def publish(base: Folder, place: Folder, record: Record, started: datetime) -> str:
     """Write base.json, sync everything, and give the directory its name. Return it. Raise OSError."""
     statefile.write(place, RECORD, record)
-    for entry in os.listdir(place.fd):
-        descriptor = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd)
+    for entry in place.list():
+        descriptor = place.open(entry)
         try:
             place.close_to_others(descriptor)
             os.fsync(descriptor)
@@ -200,7 +200,7 @@ def publish(base: Folder, place: Folder, record: Record, started: datetime) -> s
     name = f"{started:{_NAME}}"
     if os.path.lexists(base.path / name):
         raise IoFailed(f"there is a base backup '{base.path / name}' already", "run it again")
-    os.rename(place.path.name, name, src_dir_fd=base.fd, dst_dir_fd=base.fd)
+    base.replace(place.path.name, name)
     base.sync()
     return name
 
@@ -209,7 +209,7 @@ def listing(base: Folder, segment_bytes: int) -> tuple[dict[str, tuple[Base, Rec
     """Return the base backups by name, oldest first, and what is wrong with those that cannot be one."""
     found: dict[str, tuple[Base, Record]] = {}
     wrong: dict[str, str] = {}
-    for name in sorted(os.listdir(base.fd)):
+    for name in sorted(base.list()):
         if name.startswith("."):
             continue
         try:
@@ -230,5 +230,5 @@ def listing(base: Folder, segment_bytes: int) -> tuple[dict[str, tuple[Base, Rec
 def remove(base: Folder, name: str) -> None:
     """Remove an expired base backup, in one step as far as others can see. Raise OSError."""
     hidden = f"{_HIDDEN}expired-{name}-{secrets.token_hex(4)}"  # what could not be removed before may be there
-    os.rename(name, hidden, src_dir_fd=base.fd, dst_dir_fd=base.fd)
+    base.replace(name, hidden)
     shutil.rmtree(base.path / hidden)

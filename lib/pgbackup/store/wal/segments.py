@@ -106,7 +106,7 @@ def read(folder: Folder, name: str) -> bytes | None:
 
 
 def _opened(folder: Folder, name: str) -> BinaryIO:
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
+    descriptor = folder.open(name)
     return open(descriptor, "rb")  # noqa: PTH123  a descriptor, not a path; the caller closes it
 
 
@@ -155,7 +155,7 @@ def store(folder: Folder, name: str, content: Callable[[], Iterable[bytes]]) -> 
         blocks = iter(lambda: os.read(descriptor, _PIECE_BYTES), b"")
         if _compared(inflated(blocks), content()) != _SAME:
             raise BackupBad(f"'{folder.path / final}' does not read back as it was written")
-        os.rename(hidden, final, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+        folder.replace(hidden, final)
     folder.sync()
     return final
 
