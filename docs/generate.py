@@ -25,8 +25,8 @@ ANY_NAME = "<name>"
 _WIDTH = 110
 
 _ENV_HEAD = """\
-# Settings of the backup suite. Copy this file to .env beside it, and take the # from the lines that you change:
-# each one shows the default. Read as data: nothing in it is executed or expanded. All about it:
+# Settings of the backup suite. Copy this file to .env in the same directory. Each line shows a default: to change one,
+# remove its # and edit the value. The file is read as data; nothing in it is executed or expanded. Details:
 # docs/configuration.md
 """
 _ENV_THIRD = """\
@@ -43,7 +43,7 @@ def env_example() -> str:
     for name in names:
         parts.append(_env_heading(f"the database '{name}'"))
         parts += [_env_setting(row, f"{name.upper()}_{row.key}", name) for row in TARGET_SETTINGS]
-    another = _env_heading("another database: its name in DATABASES above, and as a rule three lines")
+    another = _env_heading("another database: add its name to DATABASES above, and these three lines")
     return "\n".join([*parts, another + _ENV_THIRD])
 
 

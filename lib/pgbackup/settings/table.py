@@ -27,24 +27,26 @@ class Setting:
 
 
 GLOBAL_SETTINGS = (
-    Setting("BACKUP_DIR", values.PATH_BELOW_ROOT, "/opt/backups", "where all backups and backup.log lie"),
+    Setting("BACKUP_DIR", values.PATH_BELOW_ROOT, "/opt/backups", "the directory of all backups and of backup.log"),
     Setting(
         "BACKUP_MOUNT",
         values.OPTIONAL_PATH,
         "",
-        "a mount point that must be mounted before anything is written, e.g. /opt/backups on a disk of its own",
+        "a mount point that must be mounted before anything is written, for example /opt/backups on its own disk",
     ),
     Setting("RETENTION_DAYS", whole_number(1, 36500, "days"), "7", "age at which a backup expires"),
     Setting(
         "MIN_BACKUPS",
         whole_number(1, 10000, "backups"),
         "7",
-        "newest good backups of each database that never expire, whatever their age",
+        "number of newest good backups of each database that never expire, whatever their age",
     ),
-    Setting("DATABASES", values.TARGET_NAMES, "auth payment", "the databases, by the names that the commands use"),
+    Setting("DATABASES", values.TARGET_NAMES, "auth payment", "the databases, by the names used on the command line"),
     Setting("DOCKER", values.PROGRAM, "docker", "the Docker client"),
-    Setting("BACKUP_JOBS", whole_number(1, 64, "databases"), "2", "databases backed up at the same time"),
-    Setting("RESTORE_JOBS", whole_number(1, 64, "sessions"), "2", "indexes that a restore builds at the same time"),
+    Setting("BACKUP_JOBS", whole_number(1, 64, "databases"), "2", "number of databases backed up in parallel"),
+    Setting(
+        "RESTORE_JOBS", whole_number(1, 64, "sessions"), "2", "number of indexes that a restore builds in parallel"
+    ),
     Setting(
         "WAIT_SECONDS",
         whole_number(0, 3600, "seconds"),
@@ -55,40 +57,40 @@ GLOBAL_SETTINGS = (
         "LOCK_WAIT_SECONDS",
         whole_number(1, 86400, "seconds"),
         "300",
-        "how long pg_dump waits for a table that somebody holds locked",
+        "how long pg_dump waits for a locked table",
     ),
     Setting(
         "STALL_SECONDS",
         whole_number(1, 86400, "seconds"),
         "900",
-        "a dump that delivers nothing for so long has failed; must exceed LOCK_WAIT_SECONDS",
+        "how long a dump may deliver nothing before it counts as failed; must exceed LOCK_WAIT_SECONDS",
     ),
     Setting(
         "COMMAND_SECONDS",
         whole_number(1, 3600, "seconds"),
         "60",
-        "how long one answer of Docker or of a query may take",
+        "how long Docker or a query may take to answer",
     ),
     Setting(
         "LOAD_STALL_SECONDS",
         whole_number(1, 86400, "seconds"),
         "3600",
-        "how long one statement of a restore may take: the building of an index, a check of all rows",
+        "how long one statement of a restore may take, such as an index build or a check of all rows",
     ),
     Setting(
         "RECOVERY_MEGABYTES",
         whole_number(128, 1 << 20, "MB"),
         "2048",
-        "how much memory the throwaway server of a recovery to a point in time may use",
+        "memory limit of the throwaway server in a point-in-time recovery",
     ),
     Setting(
-        "HEALTH_SECONDS", whole_number(1, 3600, "seconds"), "60", "how long to wait until the services are well again"
+        "HEALTH_SECONDS", whole_number(1, 3600, "seconds"), "60", "how long to wait for the services to become healthy"
     ),
     Setting(
         "HEALTH_CA",
         values.OPTIONAL_PATH,
         "",
-        "certificates (PEM) to check the health URLs against; empty takes any, as the guide's `curl -k`",
+        "CA certificates (PEM) for the health URLs; empty accepts any certificate, like `curl -k`",
     ),
 )
 
@@ -113,62 +115,71 @@ def _from_guide(key: str, otherwise: str) -> Callable[[str], str]:
 
 TARGET_SETTINGS = (
     Setting(
-        "CONTAINER", values.CONTAINER, _from_guide("CONTAINER", "postgres-{name}"), "the database server's container"
+        "CONTAINER",
+        values.CONTAINER,
+        _from_guide("CONTAINER", "postgres-{name}"),
+        "the container of the database server",
     ),
     Setting(
         "DATABASE",
         values.DATABASE_OBJECT,
         _from_guide("DATABASE", "{name}_db"),
-        "the database's name, unless the URL has it",
+        "the name of the database; not needed if the URL has it",
     ),
     Setting(
         "USER",
         values.DATABASE_OBJECT,
         _from_guide("USER", "{name}_user"),
-        "the role that dumps and restores, unless the URL has it",
+        "the role that dumps and restores; not needed if the URL has it",
     ),
     Setting(
-        "DIR", values.OPTIONAL_DIRECTORY, "", "its backups' directory in BACKUP_DIR; empty means the container's name"
+        "DIR",
+        values.OPTIONAL_DIRECTORY,
+        "",
+        "the directory of its backups in BACKUP_DIR; empty means the container's name",
     ),
     Setting(
         "CLIENT",
         values.CLIENT,
         "auto",
-        "where pg_dump runs; auto takes sidecar, or exec where that fails; with a URL the default is direct",
+        "where pg_dump runs; auto tries sidecar, then exec; with a URL the default is direct",
     ),
     Setting("URL", values.OPTIONAL_URL, "", "for the direct client: postgresql://user@host:port/database"),
-    Setting("PASSFILE", values.OPTIONAL_PATH, "", "a .pgpass file (0600) where the server asks for a password"),
+    Setting("PASSFILE", values.OPTIONAL_PATH, "", "a .pgpass file (mode 0600), if the server asks for a password"),
     Setting(
         "SERVICES",
         values.CONTAINERS,
         _from_guide("SERVICES", ""),
-        "containers that use the database, in stopping order",
+        "the containers that use the database, in the order in which they are stopped",
     ),
     Setting(
-        "HEALTH_URL", values.OPTIONAL_HEALTH_URL, _from_guide("HEALTH_URL", ""), "tells that the services are well"
+        "HEALTH_URL",
+        values.OPTIONAL_HEALTH_URL,
+        _from_guide("HEALTH_URL", ""),
+        "a URL that answers 2xx when the services are healthy",
     ),
     Setting(
         "BASE_EVERY_DAYS",
         whole_number(1, 365, "days"),
         "1",
-        "with WAL archiving: age at which backup-postgres.sh makes a new base backup",
+        "with WAL archiving: age of the newest base backup at which backup-postgres.sh makes another",
     ),
     Setting(
         "BASE_FULL_EVERY_DAYS",
         whole_number(1, 365, "days"),
         "7",
-        "where the server has summarize_wal on (PostgreSQL 17 and later): age at which the new one is not incremental",
+        "with summarize_wal on (PostgreSQL 17 and later): age of the last full base backup at which the next is full",
     ),
     Setting(
         "WAL_KEEP_MEGABYTES",
         whole_number(64, 1 << 27, "MB"),
         "10240",
-        "WAL that the server may keep for a receiver that is away, before it gives it up: max_slot_wal_keep_size",
+        "WAL that the server retains for a receiver that is away (max_slot_wal_keep_size); beyond it, WAL is lost",
     ),
     Setting(
         "WAL_SYNC",
         values.YES_OR_NO,
         "no",
-        "yes: WAL is synced to disk as it arrives, for synchronous_standby_names (docs/point-in-time.md)",
+        "whether to sync WAL to disk as it arrives, for synchronous_standby_names (docs/point-in-time.md)",
     ),
 )
