@@ -6,6 +6,7 @@ stands between the two marks is written; the rest is kept as it is.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import re
 import sys
@@ -92,6 +93,41 @@ def statuses_table() -> str:
     return _table(("Status", "Meaning"), [(_code(status), meaning) for status, meaning in EXIT_STATUSES])
 
 
+def rooms_table() -> str:
+    """Return the table of docs/architecture.md: each package of the library, and what the packages are that it uses."""
+    library = ROOT / "lib/pgbackup"
+    rooms = {path.parent: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(library.rglob("__init__.py"))}
+    cells = []
+    for room, tree in rooms.items():
+        modules = sorted(path.stem for path in room.glob("*.py") if not path.name.startswith("__"))
+        name = room.relative_to(library).as_posix()
+        used = sorted(
+            {_seen_from(name, each) for module in modules for each in _rooms_used(room / f"{module}.py")} - {""}
+        )
+        told = (ast.get_docstring(tree) or "").replace("\n", " ")
+        cells.append((f"`{name}/`" if name != "." else "the ground", told, ", ".join(modules), ", ".join(used)))
+    return _table(("Room", "What it is for", "Modules", "Uses"), cells)
+
+
+def _seen_from(name: str, other: str) -> str:
+    """Another package as it is called from that one: a neighbour by its whole name, a room elsewhere by its first."""
+    floor = other.split("/")[0]
+    return "" if other == name else other if floor == name.split("/")[0] else floor
+
+
+def _rooms_used(module: Path) -> set[str]:
+    """The packages, as the table names them, that a module imports from; not the ground, which all stand on."""
+    library = ROOT / "lib/pgbackup"
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pgbackup."):
+            words = str(node.module).split(".")[1:]
+            while words and not library.joinpath(*words, "__init__.py").exists():
+                words.pop()
+            found |= {"/".join(words)} if words else set()
+    return found
+
+
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
@@ -117,7 +153,11 @@ def with_table(page: str, table: str) -> str:
 
 def generated(root: Path) -> dict[Path, str]:
     """Return every file that is written, with the text that it should have."""
-    pages = {root / "docs/configuration.md": settings_tables(), root / "docs/exit-codes.md": statuses_table()}
+    pages = {
+        root / "docs/configuration.md": settings_tables(),
+        root / "docs/exit-codes.md": statuses_table(),
+        root / "docs/architecture.md": rooms_table(),
+    }
     return {
         root / ".env.example": env_example(),
         **{path: with_table(path.read_text(encoding="utf-8"), table) for path, table in pages.items()},

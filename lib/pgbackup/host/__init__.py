@@ -1,0 +1,1 @@
+"""What surrounds the databases: services, health URLs, the backup account."""

@@ -1,0 +1,1 @@
+"""The settings: one table of them, read from the command line, the environment and `.env`."""

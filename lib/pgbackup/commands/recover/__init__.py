@@ -1,0 +1,1 @@
+"""restore-postgres.sh --to-…, --latest and --window: a database as it was at a moment."""

@@ -1,0 +1,1 @@
+"""restore-postgres.sh FILE, --list, --history, --rollback, --drop-old."""

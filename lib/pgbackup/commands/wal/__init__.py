@@ -1,0 +1,1 @@
+"""receive-wal.sh: the receiver of a cluster's WAL."""

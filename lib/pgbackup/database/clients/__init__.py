@@ -1,0 +1,1 @@
+"""Three ways to run a program next to a database and to ask its server: sidecar, exec, direct."""

@@ -1,0 +1,1 @@
+"""A whole cluster: replication, base backups, and recovery in a throwaway container."""

@@ -1,0 +1,1 @@
+"""A cluster's WAL archive on disk: segments, base backups, and to which moments they lead back."""
