@@ -27,7 +27,7 @@ STALE := $(shell [ -x $(BIN)/python ] || rm -rf $(STAMPS))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup install uninstall wheelhouse demo test unit lint format docs bench faults clean
+.PHONY: help setup install uninstall wheelhouse demo recording test unit lint format docs bench faults clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ wheelhouse: ## what `make install` needs from the network, for a host without
 
 demo: $(STAMPS)/runtime $(STAMPS)/demo ## two throwaway databases, backed up and verified, without Docker
 	@$(BIN)/python demo/demo.py
+
+recording: $(STAMPS)/runtime $(STAMPS)/demo ## docs/demo.svg: the demo as it really runs, for the README
+	@$(BIN)/python demo/recording.py docs/demo.svg
 
 test: $(STAMPS)/runtime $(STAMPS)/demo $(STAMPS)/test ## all tests, on real PostgreSQL in Docker
 	@$(BIN)/python tests/support/engine.py run -- tests/all
