@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Any, TextIO, cast
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    ProgressColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Column
+from functools import partial
+from typing import TYPE_CHECKING
 
 from pgbackup.report.log import say
 
-# Below this width a bar would have its numbers cut off.
-_NARROW_COLUMNS = 70
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 @dataclass(frozen=True)
@@ -76,58 +63,24 @@ def _advancer(bars: Progress, task: TaskID, total_bytes: int | None) -> Callable
     return advance
 
 
-class _Screen:
-    """stderr as rich writes to it: a terminal that hung up must not change what the run does, or how it ends."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        with _whatever_comes():
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with _whatever_comes():
-            self._stream.flush()
-
-
-@contextmanager
-def _whatever_comes() -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        # Python would try to write the rest when it exits, and end with a status of its own.
-        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 2)
-
-
 @contextmanager
 def reporting(quiet: bool) -> Iterator[Reporter]:
     """Give the Reporter of this run: bars if stderr is a terminal that can move its cursor, else lines."""
     if quiet:
         yield Reporter(lambda _text: None, say, None)
         return
-    console = Console(file=cast(IO[str], _Screen(sys.stderr)))
-    # Not console.is_terminal: FORCE_COLOR alone makes that true.
-    if not sys.stderr.isatty() or console.is_dumb_terminal:
+    bars = _bars()
+    if bars is None:
         yield Reporter(say, say, None)
         return
-
-    def tell(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    yield Reporter(tell, tell, Progress(*_columns(console.width), console=console, transient=True))
+    tell = partial(bars.console.print, markup=False, highlight=False, soft_wrap=True)
+    yield Reporter(tell, tell, bars)
 
 
-def _columns(width: int) -> list[ProgressColumn]:
-    def whole() -> Column:
-        return Column(no_wrap=True)
+def _bars() -> Progress | None:
+    # Not rich's own is_terminal: FORCE_COLOR alone makes that true.
+    if not sys.stderr.isatty():
+        return None
+    from pgbackup.report import terminal
 
-    label = TextColumn("{task.description}", table_column=whole())
-    numbers = [DownloadColumn(table_column=whole()), TransferSpeedColumn(table_column=whole())]
-    if width < _NARROW_COLUMNS:
-        return [label, *numbers]
-    return [label, BarColumn(bar_width=min(40, width - 60)), *numbers, TimeRemainingColumn(table_column=whole())]
+    return terminal.bars()

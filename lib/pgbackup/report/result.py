@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import zip_longest
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from pgbackup import __version__
 from pgbackup.report import redaction
-
-_WIDEST = 10_000
 
 
 @dataclass(frozen=True)
@@ -38,14 +34,23 @@ def instant(moment: datetime) -> str:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
     """Return aligned lines. right: the numbers of columns aligned at their right edge."""
-    made = Table(box=None, pad_edge=False)
-    for number, head in enumerate(heads):
-        made.add_column(head, justify="right" if number in right else "left", no_wrap=True)
-    for row in rows:
-        made.add_row(*(cell.replace("[", r"\[") for cell in row))
-    text = io.StringIO()
-    Console(file=text, width=_WIDEST, color_system=None).print(made)
-    return [line.rstrip() for line in text.getvalue().splitlines()]
+    cells = [[cell.split("\n") for cell in row] for row in (heads, *rows)]
+    lines = [line for row in cells for line in zip_longest(*row, fillvalue="")]
+    widths = [max(map(_columns, column)) for column in zip(*lines, strict=True)]
+
+    def aligned(number: int, text: str) -> str:
+        blanks = " " * (widths[number] - _columns(text))
+        return blanks + text if number in right else text + blanks
+
+    return ["  ".join(aligned(*cell) for cell in enumerate(line)).rstrip() for line in lines]
+
+
+def _columns(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(char) in "FW" for char in text)
+    return len(text) + wide - sum(unicodedata.category(char) in ("Mn", "Me", "Cf") for char in text)
 
 
 def size(count: int) -> str:

@@ -8,10 +8,12 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-
-from dotenv.parser import Binding, parse_stream
+from typing import TYPE_CHECKING
 
 from pgbackup.errors import ConfigurationError, IoFailed, PermissionDenied, SuiteError
+
+if TYPE_CHECKING:
+    from dotenv.parser import Binding
 
 LARGEST_BYTES = 64 << 10
 
@@ -40,7 +42,8 @@ def read(path: Path) -> tuple[dict[str, Given], list[Problem]]:
     An absent file is an empty one; a symbolic link is followed. Raise ConfigurationError for a file that cannot be
     read as lines at all; PermissionDenied where the caller may not read it; IoFailed where the disk fails.
     """
-    return _parsed(_bytes(path), path)
+    raw = _bytes(path)
+    return _parsed(raw, path) if raw else ({}, [])
 
 
 def _bytes(path: Path) -> bytes:
@@ -78,6 +81,8 @@ def _explained(error: OSError, path: Path) -> SuiteError:
 
 
 def _parsed(raw: bytes, path: Path) -> tuple[dict[str, Given], list[Problem]]:
+    from dotenv.parser import parse_stream  # here, for most hosts have no such file
+
     text = _text(raw, path)
     written: dict[str, Given] = {}
     problems = []
