@@ -30,6 +30,8 @@ def _open_the_standard_descriptors() -> None:
 def _run() -> int:
     try:
         from pgbackup.cli.main import main
+
+        return main(sys.argv[1:])
     except ModuleNotFoundError as error:
         venv = HERE.parent.parent / ".venv"
         sys.stderr.write(f"pgbackup: the suite's Python environment '{venv}' lacks the module '{error.name}'\n")
@@ -37,7 +39,6 @@ def _run() -> int:
         hint = f"make -C '{venv.parent}' setup" if is_checkout else "in the suite's checkout: sudo make install"
         sys.stderr.write(f"Hint: {hint}\n")
         return 78
-    return main(sys.argv[1:])
 
 
 _open_the_standard_descriptors()

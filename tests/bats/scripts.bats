@@ -261,7 +261,13 @@ Hint: make -C '$PWD/no venv' setup"
 	"$python" -m venv --without-pip 'half venv/.venv'
 	touch 'half venv/Makefile'
 	half() {
-		run -78 --separate-stderr "half venv/scripts/${1##*/}"
+		run -0 "half venv/scripts/${1##*/}" --help
+		words=(auth)
+		case $1 in
+		*/setup-backup-*) words=() ;;
+		*/restore-*) words+=(--list) ;;
+		esac
+		run -78 --separate-stderr "half venv/scripts/${1##*/}" "${words[@]}"
 		expect_equal "$output" ""
 		expect_part "$stderr" "pgbackup: the suite's Python environment '$PWD/half venv/.venv' lacks the module '"
 		expect_line "$stderr" "Hint: make -C '$PWD/half venv' setup"

@@ -122,7 +122,8 @@ damage() {
 		chmod 755 "$BATS_RUN_TMPDIR" "$BATS_SUITE_TMPDIR" "$BATS_TEST_TMPDIR/.." "$BATS_TEST_TMPDIR" .
 		someone=("$python" -I -c 'import os, sys
 sys.path.insert(0, sys.argv[1])
-from pgbackup import cli
+from pgbackup.cli import main as cli, verify
+from pgbackup.commands.verify import backups
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from pgbackup.commands.setup import wal
-from pgbackup.commands.setup.frame import Options
+from pgbackup.commands.setup.options import Options
 from pgbackup.errors import ConfigurationError, IoFailed
 from pgbackup.host.scheduling import wal_service
 
@@ -141,7 +141,7 @@ def test_a_set_up_whose_receiver_cannot_be_started_leaves_nothing_on_the_server(
 
     monkeypatch.setattr(wal_service, "setting_up", lambda *_: [])
     monkeypatch.setattr(wal_service, "start", refuse)
-    options = Options(getpass.getuser(), None, dry_run=False, uninstall=False)
+    options = Options(getpass.getuser(), None, dry_run=False)
     with archives.archived(15, tmp_path, started=False, durable=False) as lab, lab.job() as job:
         with pytest.raises(IoFailed, match="cannot write the crontab"):
             wal._set_up(job, archives.ROOT, options, wal.Told())

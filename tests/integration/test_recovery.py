@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from pgbackup import proc
-from pgbackup.commands.recover import moments
+from pgbackup.cli import moments
 from pgbackup.database.cluster import recovery, throwaway
 from pgbackup.database.cluster.recovery import Reached, Segments, TargetNotReached
 from pgbackup.database.cluster.throwaway import Scratch

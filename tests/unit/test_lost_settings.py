@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from pgbackup.cli import main
+from pgbackup.cli import main, options
 from pgbackup.commands import lost_settings
 from pgbackup.commands.job import Job
 from pgbackup.commands.loading.record import Record
@@ -83,7 +84,7 @@ def test_verify_and_list_name_them_with_the_settings_to_write(
     put(tmp_path, "pg15", "webshop_20240115_020000.sql.gz", **SHOP)
     if empty_directory:
         (tmp_path / "postgres-a").mkdir(0o700)
-    result = backups.run(settings, settings.targets, max_age_hours=24, quiet=True)
+    result = backups.run(settings, settings.targets, max_age=timedelta(hours=24), quiet=True)
     listed = listing.listing(settings, settings.targets[0])
     assert (result.status, listed.status) == (66, 66)
     for said in (capsys.readouterr().err, "\n".join(listed.lines)):
@@ -112,7 +113,7 @@ def test_a_name_that_only_the_lost_settings_had_is_answered_with_them(
     for key in [key for key in os.environ if key.startswith(("DATABASES", "AUTH_", "PAYMENT_"))]:
         monkeypatch.delenv(key)
     monkeypatch.setenv("BACKUP_DIR", str(tmp_path))
-    monkeypatch.setattr(main, "ROOT", tmp_path)
+    monkeypatch.setattr(options, "ROOT", tmp_path)
     assert main.main([verb, "shop", *(["--list"] if verb == "restore" else [])]) == 64
     said = capsys.readouterr().err
     assert "there is no database 'shop' in DATABASES" in said and "\n  SHOP_CONTAINER=pg15\n" in said
@@ -172,7 +173,7 @@ def test_where_a_database_has_backups_others_are_only_named(
     put(tmp_path, "pg15", "webshop_20240115_020000.sql.gz", **SHOP)
     put(tmp_path, "postgres-a", "auth_db_20240115_020000.sql.gz")
     auth = settings.targets[0]
-    result = backups.run(settings, [auth], max_age_hours=1e5, quiet=True)
+    result = backups.run(settings, [auth], max_age=timedelta(hours=1e5), quiet=True)
     assert result.status == 0
     said = capsys.readouterr().err
     assert "nobody verifies or expires them" in said and "Hint: " not in said

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from pgbackup.cli import moments
 from pgbackup.commands import base_backup
-from pgbackup.commands.recover import moments, recover, stopping
-from pgbackup.commands.recover.moments import Aim
+from pgbackup.commands.recover import recover, stopping
+from pgbackup.commands.recover.aim import Aim
 from pgbackup.commands.recover.stopping import Stop
 from pgbackup.database.cluster.recovery import Reached
 from pgbackup.errors import BackupBad, NoBackup, UsageError
@@ -121,11 +122,11 @@ def test_what_is_no_moment_is_refused(text: str) -> None:
 )
 def test_a_malformed_aim_is_refused_before_anything_is_begun(kind: str, value: str) -> None:
     with pytest.raises(UsageError):
-        moments.checked(Aim(kind, value))
+        moments.aim(kind, value)
 
 
 def _bases(archive: Archive, kind: str, value: str = "") -> list[str]:
-    return [attempt.base.name for attempt in recover.attempts(archive, Aim(kind, value))]
+    return [attempt.base.name for attempt in recover.attempts(archive, moments.aim(kind, value))]
 
 
 def test_the_newest_base_backup_before_the_target_is_taken_and_older_ones_should_it_be_bad() -> None:
@@ -155,7 +156,7 @@ def test_for_what_has_no_known_moment_all_are_tried_from_the_newest_on() -> None
 )
 def test_outside_of_all_windows_the_error_names_them(archive: Archive, kind: str, value: str, said: str) -> None:
     with pytest.raises(NoBackup) as caught:
-        recover.attempts(archive, Aim(kind, value))
+        recover.attempts(archive, moments.aim(kind, value))
     assert said in caught.value.message
     for line in recoverable.described(archive.windows):
         assert line in caught.value.message
@@ -202,9 +203,9 @@ def test_a_base_backup_is_due_when_the_newest_is_old_or_no_use() -> None:
 @pytest.mark.parametrize(
     ("stop", "aim", "reached", "said"),
     [
-        (Stop({"recovery_target_lsn": "0/5"}, 5), Aim("lsn", "0/5"), Reached(None, 4), "at 0/4, before 0/5"),
-        (Stop(least=9), Aim("latest", ""), Reached(_START, 8), "WAL is damaged"),
-        (Stop(seen=True), Aim("time", "2024-01-15 09:59+00"), Reached(_START, 9), "recovery went too far"),
+        (Stop({"recovery_target_lsn": "0/5"}, 5), moments.aim("lsn", "0/5"), Reached(None, 4), "at 0/4, before 0/5"),
+        (Stop(least=9), Aim("latest"), Reached(_START, 8), "WAL is damaged"),
+        (Stop(seen=True), moments.aim("time", "2024-01-15 09:59+00"), Reached(_START, 9), "recovery went too far"),
     ],
 )
 def test_a_recovery_that_has_ended_elsewhere_is_refused(stop: Stop, aim: Aim, reached: Reached, said: str) -> None:
@@ -215,6 +216,6 @@ def test_a_recovery_that_has_ended_elsewhere_is_refused(stop: Stop, aim: Aim, re
 
 def test_a_recovery_that_has_ended_where_it_was_to_is_taken() -> None:
     stopping.check(
-        Stop({"recovery_target_lsn": "0/5"}, 5, _START, seen=True), Aim("time", str(_START)), Reached(None, 6)
+        Stop({"recovery_target_lsn": "0/5"}, 5, _START, seen=True), moments.aim("time", str(_START)), Reached(None, 6)
     )
-    stopping.check(Stop(least=9), Aim("latest", ""), Reached(_START, 9))
+    stopping.check(Stop(least=9), Aim("latest"), Reached(_START, 9))

@@ -14,7 +14,7 @@ from pgbackup.commands.backup import one_database
 from pgbackup.commands.job import Job, Outcome
 from pgbackup.commands.loading.record import Record
 from pgbackup.commands.recover import stopping, unpacking
-from pgbackup.commands.recover.moments import Aim, moment, position
+from pgbackup.commands.recover.aim import Aim
 from pgbackup.commands.recover.stopping import Stop
 from pgbackup.commands.recover.unpacking import BaseBad
 from pgbackup.commands.restore import checks
@@ -44,16 +44,16 @@ class Attempt:
 def attempts(archive: Archive, aim: Aim) -> list[Attempt]:
     """The ways to try, in order. Raise NoBackup, naming the windows, for an aim outside of all of them. Pure."""
     every = [(each, base) for each in archive.windows for base in each.bases]
-    if aim.kind in ("xid", "name"):
-        # Nobody knows when a transaction or a restore point was: the newest base that has it behind it.
-        found = sorted(every, key=lambda pair: pair[1].ended, reverse=True)
-    elif aim.kind == "time":
-        found = _and_older(window.base_at(archive.windows, moment(aim.value)))
-    elif aim.kind == "lsn":
-        found = _and_older(window.base_before(archive.windows, position(aim.value)))
-    else:
+    if aim.moment:
+        found = _and_older(window.base_at(archive.windows, aim.moment))
+    elif aim.position is not None:
+        found = _and_older(window.base_before(archive.windows, aim.position))
+    elif aim.kind == "latest":
         _require_latest(archive)
         found = _and_older(every[-1] if every else None)
+    else:
+        # Nobody knows when a transaction or a restore point was: the newest base that has it behind it.
+        found = sorted(every, key=lambda pair: pair[1].ended, reverse=True)
     chosen = [Attempt(archive, aim, *pair) for pair in found]
     if not chosen:
         raise NoBackup(
@@ -87,13 +87,13 @@ def _and_older(found: tuple[Window, Base] | None) -> list[tuple[Window, Base]]:
 
 def _where(archive: Archive, aim: Aim) -> str:
     """On which side of the windows an aim lies. Pure."""
-    if not archive.windows or aim.kind not in ("time", "lsn"):
-        return f"--to-{aim} cannot be recovered" if aim.value else "nothing can be recovered"
-    first, last = archive.windows[0], archive.windows[-1]
-    if aim.kind == "time":
-        before, after = moment(aim.value) < first.since, moment(aim.value) > last.until
+    if archive.windows and aim.moment:
+        before, after = aim.moment < archive.windows[0].since, aim.moment > archive.windows[-1].until
+    elif archive.windows and aim.position is not None:
+        before = aim.position < archive.windows[0].bases[0].stop
+        after = aim.position > archive.windows[-1].lsn
     else:
-        before, after = position(aim.value) < first.bases[0].stop, position(aim.value) > last.lsn
+        return f"--to-{aim} cannot be recovered" if aim.text else "nothing can be recovered"
     side = "is before the first base backup was finished" if before else "is after the last WAL" if after else ""
     return f"--to-{aim} {side or 'is in a gap, of which there is no WAL'}"
 
@@ -143,7 +143,7 @@ def _first_that_gets_there(job: Job, tries: list[Attempt], descriptor: int) -> s
             job.reporter.warn(f"{job.target.name}: warning: {bad.message}; an older one is taken")
     aim, archive = tries[0].aim, tries[0].archive
     unknown = {"name": "restore point", "xid": "transaction"}.get(aim.kind)
-    what = f"there is no {unknown} '{aim.value}' in" if unknown else f"--to-{aim} is after the end of"
+    what = f"there is no {unknown} '{aim.text}' in" if unknown else f"--to-{aim} is after the end of"
     within = tries[0].window
     hint = "look at its spelling" if unknown or within.current else _up_to_the_gap(within)
     raise NoBackup("\n".join([f"{what} what can be recovered:", *described(archive.windows)]), hint)
@@ -172,8 +172,8 @@ def _dumped_at(job: Job, attempt: Attempt, stop: Stop, descriptor: int) -> str:
         where = f"last commit {_commit(last)}, LSN {wal.format_lsn(reached.lsn)}"
         job.reporter.tell(f"{job.target.name}: reached: {where}")
         job.log.info(job.target.name, "recovery.reached", aim=aim, base=attempt.base.name, reached=where)
-        _require_database(job, scratch, where, None if aim.kind == "time" else last)
-        shown = moment(aim.value) if aim.kind == "time" else last or attempt.base.ended
+        _require_database(job, scratch, where, None if aim.moment else last)
+        shown = aim.moment or last or attempt.base.ended
         one_database.dump(job, scratch, Outcome(job.target.name, job.target.database), descriptor, shown, None)
         return where
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pgbackup.commands.recover.moments import Aim, moment, position
+from pgbackup.commands.recover.aim import Aim
 from pgbackup.database.cluster.recovery import Reached, TargetNotReached
 from pgbackup.errors import BackupBad
 from pgbackup.formats import wal, wal_records
@@ -34,16 +34,17 @@ def stops(archive: Archive, within: Window, base: Base, aim: Aim) -> Iterator[St
     """Yield where to stop, and where else should WAL end before that. Raise TargetNotReached, BackupBad."""
     # Before a gap nobody knows how far the last segment is filled.
     least = within.lsn if within.current else within.last.number * archive.state.segment_bytes
-    if aim.kind == "time":
-        yield _behind(_cut(archive, within, base, moment(aim.value)), within, base)
+    if aim.moment:
+        yield _behind(_cut(archive, within, base, aim.moment), within, base)
         return
     if aim.kind == "latest":
         yield Stop(least=least)
         return
-    wanted = position(aim.value) if aim.kind == "lsn" else 0
-    yield Stop({f"recovery_target_{aim.kind}": aim.value}, wanted)  # PostgreSQL manual, 20.5.6 Recovery Target
+    yield Stop(
+        {f"recovery_target_{aim.kind}": aim.text}, aim.position or 0
+    )  # PostgreSQL manual, 20.5.6 Recovery Target
     # Of an idle database: the receiver has confirmed that there is no more WAL. Or a window's end was asked for.
-    if aim.kind == "lsn" and (within.current or wanted == within.lsn):
+    if aim.position is not None and (within.current or aim.position == within.lsn):
         yield Stop(least=least)
 
 
@@ -82,9 +83,8 @@ def _cut(archive: Archive, within: Window, base: Base, until: datetime) -> Cut:
 
 def check(stop: Stop, aim: Aim, reached: Reached) -> None:
     """Raise BackupBad unless the server has ended where it was to. Pure."""
-    wanted = moment(aim.value) if aim.kind == "time" else None
-    if wanted and reached.time and reached.time > wanted:
-        raise BackupBad(f"recovery went too far: to {local(reached.time)}, and {local(wanted)} was asked for")
+    if aim.moment and reached.time and reached.time > aim.moment:
+        raise BackupBad(f"recovery went too far: to {local(reached.time)}, and {local(aim.moment)} was asked for")
     if reached.lsn < stop.least:
         where = f"recovery has ended at {wal.format_lsn(reached.lsn)}"
         if stop.settings:

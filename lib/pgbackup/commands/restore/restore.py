@@ -22,7 +22,8 @@ from pgbackup.commands.loading.fill import Filling, fill
 from pgbackup.commands.loading.record import Record
 from pgbackup.commands.restore import checks, undo
 from pgbackup.commands.restore.checks import Situation
-from pgbackup.commands.restore.work import Options, Work
+from pgbackup.commands.restore.options import Options
+from pgbackup.commands.restore.work import Work
 from pgbackup.database.clients.client import Client
 from pgbackup.database.loading import leaving, swap
 from pgbackup.database.questions import roles

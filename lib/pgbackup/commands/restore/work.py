@@ -7,24 +7,11 @@ from dataclasses import dataclass
 from pgbackup.commands.job import Job
 from pgbackup.commands.loading.record import Record
 from pgbackup.commands.restore.checks import Situation
+from pgbackup.commands.restore.options import Options
 from pgbackup.database.clients.client import Client
 from pgbackup.formats.dumpfile import Contents
 from pgbackup.store import journal
 from pgbackup.store.source import Source
-
-
-@dataclass(frozen=True)
-class Options:
-    """into: a name to restore beside the live database, or "". The rest are the switches of the command line."""
-
-    yes: bool = False
-    into: str = ""
-    online: bool = False
-    create_roles: bool = False
-    keep_failed: bool = False
-    keep_going: bool = False
-    in_place: bool = False
-    dry_run: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pgbackup import proc
 from pgbackup.commands.setup import frame
-from pgbackup.commands.setup.frame import Options
+from pgbackup.commands.setup.options import Options
 from pgbackup.host import accounts
 from pgbackup.host.accounts import Account
 from pgbackup.host.scheduling import crontab, installed, rotation, systemctl, trial, units

@@ -1,17 +1,16 @@
-"""What the set-ups share: what may be asked for, one at a time, and how it is told."""
+"""What the set-ups share: one at a time, and how it is told."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from pgbackup import interrupt
+from pgbackup.commands.setup.options import Options
 from pgbackup.errors import LockHeld, SuiteError, overall_status
 from pgbackup.host.scheduling.installed import Change
-from pgbackup.host.scheduling.schedule import Schedule
 from pgbackup.report.log import say
 from pgbackup.report.result import Result, document
 from pgbackup.store import folder, lock
@@ -19,16 +18,6 @@ from pgbackup.store import folder, lock
 # Root's own, where others can neither make a file nor hold one that root made.
 _DIRECTORY, _NAME = Path("/run"), "pgbackup-setup"
 _PATIENCE_SECONDS = 30
-
-
-@dataclass(frozen=True)
-class Options:
-    """The command line. user, schedule: None where nothing was asked for, and what is there stays."""
-
-    user: str | None
-    schedule: Schedule | None
-    dry_run: bool
-    uninstall: bool
 
 
 @contextmanager

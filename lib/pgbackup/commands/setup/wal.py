@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -14,7 +14,7 @@ from pgbackup.commands import archiving
 from pgbackup.commands.job import Job
 from pgbackup.commands.setup import frame as setup
 from pgbackup.commands.setup import wal_agreement, wal_checks
-from pgbackup.commands.setup.frame import Options
+from pgbackup.commands.setup.options import Options
 from pgbackup.commands.wal import frame
 from pgbackup.database.clients.client import Client
 from pgbackup.database.cluster import libraries, replication
@@ -49,20 +49,33 @@ class Told:
     status: int = 0
 
 
-def run(settings: Settings, targets: Sequence[Target], root: Path, options: Options, *, quiet: bool) -> Result:
-    """Set up, or take down, archiving for each target in turn. Raise SuiteError, for the first one that cannot be.
+def set_up(settings: Settings, targets: Sequence[Target], root: Path, options: Options, *, quiet: bool) -> Result:
+    """Set up archiving for each target in turn. Raise SuiteError, for the first one that cannot be.
 
     Before anything is changed for a target, everything about it is checked.
     """
+    return _each(_set_up, settings, targets, root, options, quiet=quiet)
+
+
+def take_down(settings: Settings, targets: Sequence[Target], root: Path, options: Options, *, quiet: bool) -> Result:
+    """Stop receiving for each target in turn, and leave nothing on the server. Raise as set_up()."""
+    return _each(_take_down, settings, targets, root, options, quiet=quiet)
+
+
+def _each(
+    work: Callable[[Job, Path, Options, Told], None],
+    settings: Settings,
+    targets: Sequence[Target],
+    root: Path,
+    options: Options,
+    *,
+    quiet: bool,
+) -> Result:
     told = Told()
     folder.check_mounted(settings.backup_mount, folder.fstab_lines_above(settings.backup_dir))
     with setup.alone(), folder.opened(settings.backup_dir, create=True, top=True) as top, reporting(quiet) as reporter:
         for target in targets:
-            job = archiving.job_at(settings, target, top, reporter)
-            if options.uninstall:
-                _take_down(job, root, options, told)
-            else:
-                _set_up(job, root, options, told)
+            work(archiving.job_at(settings, target, top, reporter), root, options, told)
     lines = told.steps if options.dry_run else told.done
     result = setup.told(SCRIPT, options, told.changes, lines, told.warnings)
     if options.dry_run and (told.steps or told.changes):

@@ -64,7 +64,7 @@ class Checked:
         return NoBackup.status if self.complaint else 0
 
 
-def run(settings: Settings, targets: Sequence[Target], *, max_age_hours: float, quiet: bool) -> Result:
+def run(settings: Settings, targets: Sequence[Target], *, max_age: timedelta, quiet: bool) -> Result:
     """Check all backups of the targets. Status 65: one is bad; 66: a database has no good one that is fresh.
 
     Status 77: this user may not read one of them, and all others are good. Raise PermissionDenied when not even
@@ -85,7 +85,7 @@ def run(settings: Settings, targets: Sequence[Target], *, max_age_hours: float, 
                 for place, backups in zip(places, known, strict=True)
             ]
             checked = [
-                _conclude(target, place, [verdict for verdict in verdicts if verdict], now, max_age_hours)
+                _conclude(target, place, [verdict for verdict in verdicts if verdict], now, max_age)
                 for target, place, verdicts in zip(targets, places, found, strict=True)
             ]
         archives = _archives(settings, targets, top, reporter, now)
@@ -153,7 +153,7 @@ def _check(place: Folder | None, backup: Backup, advance: Callable[[int], None])
 
 
 def _conclude(
-    target: Target, place: Folder | None, verdicts: list[Verdict], now: datetime, max_age_hours: float
+    target: Target, place: Folder | None, verdicts: list[Verdict], now: datetime, max_age: timedelta
 ) -> Checked:
     good = [verdict.backup for verdict in verdicts if not verdict.problem]
     past = [backup for backup in good if backup.taken <= now]
@@ -163,9 +163,10 @@ def _conclude(
         complaint = (
             f"all good backups of '{target.database}' are dated later than now, and the clock says {now:%F %T} UTC"
         )
-    elif now - past[0].taken > timedelta(hours=max_age_hours):
+    elif now - past[0].taken > max_age:
         old = age((now - past[0].taken).total_seconds())
-        complaint = f"the newest good backup of '{target.database}' is {old} old, more than {max_age_hours:g} h"
+        limit = max_age / timedelta(hours=1)
+        complaint = f"the newest good backup of '{target.database}' is {old} old, more than {limit:g} h"
     else:
         complaint = ""
     return Checked(target, verdicts, complaint, _latest_warning(target, place, good))

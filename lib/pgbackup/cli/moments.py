@@ -1,39 +1,31 @@
-"""To what a recovery is to go, as it was asked for: a time, a position, a transaction, a name, or the latest commit."""
+"""To what a recovery is to go, as it is typed: a time, a position, a transaction, a name, or the latest commit."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime, timezone
 
+from pgbackup.commands.recover.aim import Aim
 from pgbackup.errors import UsageError
 from pgbackup.formats import wal
 
 KINDS = ("time", "lsn", "xid", "name", "latest")
 
 
-@dataclass(frozen=True)
-class Aim:
-    """Where to recover to. kind: one of KINDS. value: as it was typed, "" for latest."""
+def aim(kind: str, text: str) -> Aim:
+    """Given one of KINDS and what was typed, "" for latest, return where to recover to.
 
-    kind: str
-    value: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.value}" if self.value else "the latest commit"
-
-
-def checked(aim: Aim) -> Aim:
-    """Return the aim. Raise UsageError for a value that can be none, before anything is begun."""
-    if aim.kind == "time":
-        moment(aim.value)
-    elif aim.kind == "lsn":
-        position(aim.value)
-    elif aim.kind == "xid" and not re.fullmatch(r"[0-9]{1,10}", aim.value):
-        raise UsageError(f"--to-xid {aim.value!r} is no transaction's number", "for example --to-xid 734")
-    elif aim.kind == "name" and not (aim.value and aim.value.isprintable() and len(aim.value.encode()) < 64):
-        raise UsageError(f"--to-name {aim.value!r} is no restore point's name", "it has at most 63 bytes")
-    return aim
+    Raise UsageError for a value that can be none, before anything is begun.
+    """
+    if kind == "time":
+        return Aim(kind, text, moment=moment(text))
+    if kind == "lsn":
+        return Aim(kind, text, position=position(text))
+    if kind == "xid" and not re.fullmatch(r"[0-9]{1,10}", text):
+        raise UsageError(f"--to-xid {text!r} is no transaction's number", "for example --to-xid 734")
+    if kind == "name" and not (text and text.isprintable() and len(text.encode()) < 64):
+        raise UsageError(f"--to-name {text!r} is no restore point's name", "it has at most 63 bytes")
+    return Aim(kind, text)
 
 
 def moment(text: str) -> datetime:

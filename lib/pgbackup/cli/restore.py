@@ -1,0 +1,163 @@
+"""restore-postgres.sh: one database, from a file or the WAL archive; what there is to restore, and what was."""
+
+from __future__ import annotations
+
+import argparse
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pgbackup.cli import moments
+from pgbackup.cli.options import Command, Parser, settings
+from pgbackup.commands.recover.aim import Aim
+from pgbackup.commands.restore.options import Options
+from pgbackup.errors import UsageError
+
+if TYPE_CHECKING:
+    from pgbackup.commands.job import Job
+    from pgbackup.commands.loading.record import Record
+
+SCRIPT = "restore-postgres.sh"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One thing to do. action: list, history, window, restore, rollback or drop-old.
+
+    source: of a restore, a file or a moment; "" for all else. archive: another directory than the database's own.
+    """
+
+    target: str
+    action: str
+    source: str | Aim
+    archive: str | None
+    options: Options
+
+
+def parser() -> Parser:
+    parser = Parser(
+        SCRIPT,
+        "Restore one database: check the file, load it beside the live database, count every table, then let them\n"
+        "change places in one transaction. Until then nothing is touched; the old database is kept.",
+        [
+            ("sudo restore-postgres.sh auth --list", "which backups there are, each read through"),
+            (
+                "sudo restore-postgres.sh auth auth_db_LATEST.sql.gz",
+                "the newest one; asks for the database's name before anything is touched",
+            ),
+            ("sudo restore-postgres.sh auth --rollback", "back to how it was before the last restore"),
+            (
+                "sudo restore-postgres.sh payment --to-time '2024-01-15 13:37:00+03' --into payment_db_at_1337",
+                "as it was at that moment, beside the live one; needs WAL archiving (docs/point-in-time.md)",
+            ),
+        ],
+    )
+    parser.add_argument("target", metavar="TARGET", help="the database by its name in DATABASES: auth, payment")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="a path, or the name of a file in its directory")
+    what = parser.add_argument_group("instead of FILE")
+    _asked(what, "list", "show what can be restored: age, size, rows, verified")
+    _asked(what, "history", "show the restores so far and how long they took")
+    _asked(what, "rollback", "swap the database that the last restore kept back in")
+    _asked(what, "drop-old", "drop the databases that restores have kept")
+    point = parser.add_argument_group("instead of FILE, with WAL archiving")
+    _asked(point, "window", "show which moments can be recovered")
+    point.add_argument("--to-time", metavar="TIME", help="as it was then: '2024-01-15 13:37:00+03'")
+    point.add_argument("--to-lsn", metavar="LSN", help="up to a position in WAL")
+    point.add_argument("--to-xid", metavar="XID", help="up to a transaction, and with it")
+    point.add_argument("--to-name", metavar="NAME", help="up to a restore point (pg_create_restore_point)")
+    point.add_argument(
+        "--latest", action="store_const", const="", dest="to_latest", help="up to the last commit that was archived"
+    )
+    point.add_argument("--archive", metavar="NAME", help="another directory in BACKUP_DIR/pitr than the database's own")
+    how = parser.add_argument_group("how")
+    how.add_argument("--yes", action="store_true", help="do not ask; needed where there is no terminal")
+    how.add_argument(
+        "--dry-run", action="store_true", help="check everything and show what would happen; change nothing"
+    )
+    how.add_argument("--into", metavar="NAME", default="", help="restore into a new database NAME and swap nothing")
+    how.add_argument("--online", action="store_true", help="stop the services only for the swap, not for the load")
+    how.add_argument("--in-place", action="store_true", help="drop the live database first, where two do not fit")
+    how.add_argument("--create-roles", action="store_true", help="make roles that are missing, without passwords")
+    how.add_argument("--keep-failed", action="store_true", help="keep what was loaded when it is not what it should be")
+    how.add_argument(
+        "--keep-going", action="store_true", help="pass over statements that fail, try them again last, list the rest"
+    )
+    how.add_argument("--client", metavar="KIND", help="auto, sidecar, exec or direct, instead of <NAME>_CLIENT")
+    return parser
+
+
+def _asked(group: argparse._ArgumentGroup, action: str, meaning: str) -> None:
+    group.add_argument(f"--{action}", action="append_const", dest="asked", const=action, help=meaning)
+
+
+def request(options: Namespace) -> Request:
+    """Raise UsageError where the command line asks for nothing, for several things, or for what cannot be."""
+    aims = [(kind, text) for kind in moments.KINDS if (text := getattr(options, f"to_{kind}")) is not None]
+    asked = [*set(options.asked or ()), *["restore"] * (len(aims) + (options.file is not None))]
+    if len(asked) != 1:
+        raise UsageError(
+            "name one FILE, or one of --list, --history, --window, --latest, --to-…, --rollback, --drop-old",
+            f"see what there is: restore-postgres.sh {options.target} --list",
+        )
+    (action,) = asked
+    ways = [word for word in ("into", "online", "in_place") if getattr(options, word)]
+    if len(ways) > 1 or (ways and action != "restore"):
+        raise UsageError(
+            "--into, --online and --in-place exclude each other and go with what is to be restored",
+            f"for example: restore-postgres.sh {options.target} FILE --into NAME",
+        )
+    if options.archive is not None:
+        if action != "window" and not aims:
+            raise UsageError("--archive goes with --window, --latest and --to-…")
+        if "/" in options.archive or options.archive.startswith("."):
+            raise UsageError(
+                f"--archive {options.archive!r} is no name of a directory in BACKUP_DIR/pitr", "see: ls BACKUP_DIR/pitr"
+            )
+    source = moments.aim(*aims[0]) if aims else options.file or ""
+    how = {field.name: getattr(options, field.name) for field in fields(Options)}
+    return Request(options.target, action, source, options.archive, Options(**how))
+
+
+def command(options: Namespace) -> Command:
+    asked = request(options)
+    from pgbackup.commands import lost_settings
+    from pgbackup.settings import config
+
+    known = config.with_client(settings(), options.client)
+    (target,) = lost_settings.chosen(known, (asked.target,))
+    archive = asked.archive or target.directory
+    if asked.action == "window":
+        from pgbackup.commands.recover import window
+
+        return partial(window.show, known, target, archive)
+    if asked.action in ("list", "history"):
+        from pgbackup.commands.restore import listing
+
+        return partial(listing.listing if asked.action == "list" else listing.past, known, target)
+    from pgbackup.commands.restore import frame
+
+    work = _work(asked, archive)
+    dry = asked.options.dry_run
+    return partial(frame.run, known, target, asked.action, work, quiet=options.quiet, dry=dry)
+
+
+def _work(asked: Request, archive: str) -> Callable[[Job, Record], object]:
+    """What changes the database, as the frame takes it."""
+    from pgbackup.commands.restore import kept, restore
+
+    chosen, source = asked.options, asked.source
+    if asked.action == "rollback":
+        return partial(kept.rollback, yes=chosen.yes, dry_run=chosen.dry_run)
+    if asked.action == "drop-old":
+        return partial(kept.drop_old, yes=chosen.yes, dry_run=chosen.dry_run)
+    if isinstance(source, str):
+        return lambda job, record: restore.restore(job, lambda: restore.from_file(job, source), chosen, record)
+    from pgbackup.commands.recover import recover
+
+    def recovered(job: Job, record: Record) -> None:
+        recover.check_early(job, yes=chosen.yes or chosen.dry_run, into=chosen.into)
+        restore.restore(job, lambda: recover.source_at(job, archive, source, record), chosen, record)
+
+    return recovered

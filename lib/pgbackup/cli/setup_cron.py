@@ -1,0 +1,35 @@
+"""setup-backup-cron.sh: let cron make the backups."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from functools import partial
+
+from pgbackup.cli import setup
+from pgbackup.cli.options import ROOT, Command, Parser, settings
+
+SCRIPT = "setup-backup-cron.sh"
+
+
+def parser() -> Parser:
+    return setup.parser_of(
+        SCRIPT,
+        "Let cron make the backups: one line in the account's crontab, and the rotation of backup.log.\n"
+        "Every other line stays as it is; so does a line of the suite's that somebody has edited.",
+        [
+            ("sudo setup-backup-cron.sh", "every night at 2"),
+            ("sudo setup-backup-cron.sh --schedule '30 1 * * 1-5' --dry-run", "what would change, as a diff"),
+        ],
+        "deployer",
+    )
+
+
+def command(options: Namespace) -> Command:
+    asked = setup.requested(options)
+    from pgbackup.commands.setup import cron
+    from pgbackup.host import accounts
+
+    accounts.require_root(SCRIPT)  # before a `.env` is looked at that only root may read
+    if options.uninstall:
+        return partial(cron.take_down, ROOT, asked)
+    return partial(cron.set_up, settings(), ROOT, asked)

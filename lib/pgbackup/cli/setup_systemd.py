@@ -1,0 +1,35 @@
+"""setup-backup-systemd.sh: let systemd make the backups."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from functools import partial
+
+from pgbackup.cli import setup
+from pgbackup.cli.options import ROOT, Command, Parser, settings
+
+SCRIPT = "setup-backup-systemd.sh"
+
+
+def parser() -> Parser:
+    return setup.parser_of(
+        SCRIPT,
+        "Let systemd make the backups and verify them weekly: units, timers, and the rotation of backup.log.\n"
+        "Lines with Environment= and OnCalendar= are kept, and a unit with other changes by hand is kept whole.",
+        [
+            ("sudo setup-backup-systemd.sh", "every night at 2, made up for when the host was down"),
+            ("sudo setup-backup-systemd.sh --schedule every-6h", "four times a day"),
+        ],
+        "that of the unit, else deployer",
+    )
+
+
+def command(options: Namespace) -> Command:
+    asked = setup.requested(options)
+    from pgbackup.commands.setup import systemd
+    from pgbackup.host import accounts
+
+    accounts.require_root(SCRIPT)  # before a `.env` is looked at that only root may read
+    if options.uninstall:
+        return partial(systemd.take_down, ROOT, asked)
+    return partial(systemd.set_up, settings(), ROOT, asked)
