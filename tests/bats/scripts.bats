@@ -265,7 +265,7 @@ Hint: make -C '$PWD/no venv' setup"
 		words=(auth)
 		case $1 in
 		*/setup-backup-*) words=() ;;
-		*/restore-*) words+=(--list) ;;
+		*/restore-*) words+=(file) ;;
 		esac
 		run -78 --separate-stderr "half venv/scripts/${1##*/}" "${words[@]}"
 		expect_equal "$output" ""
