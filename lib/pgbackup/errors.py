@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 
 class SuiteError(Exception):
@@ -81,6 +82,20 @@ class Interrupted(SuiteError):
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signal_number).name}")
         self.status = 128 + signal_number
+
+
+@dataclass(frozen=True)
+class KnownFailure:
+    """What a program says when it fails, and how it is told.
+
+    pattern: a regular expression. message, hint: {reason} is the line that matches, {0} the pattern's group; the rest
+    are the target's settings.
+    """
+
+    pattern: str
+    kind: type[SuiteError]
+    message: str
+    hint: str
 
 
 SOME_FAILED = 1

@@ -27,7 +27,7 @@ _LOST = 255  # somebody else has reaped the child: how it ended cannot be known,
 _PATH_FLOOR = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
-def environment(given: Mapping[str, str], extra: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment(given: Mapping[str, str] = os.environ, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Given our own environment, return the one that children get: PATH, HOME and Docker's, no PG* at all.
 
     PGOPTIONS, PGSERVICE or PSQLRC of the caller must not change what is dumped. Cron's PATH has no
@@ -77,24 +77,26 @@ class Program:
         self,
         argv: Sequence[str],
         *,
-        environment: Mapping[str, str],
+        variables: Mapping[str, str] | None = None,
         stdin: int | None = None,
         stdout: int | None = None,
     ) -> None:
-        """Start argv[0], found on the PATH of `environment`. stdin, stdout: open descriptors, default /dev/null.
+        """Start argv[0]. variables: its environment and the PATH on which it is found, environment() if not given.
 
+        stdin, stdout: open descriptors, default /dev/null.
         Raise Unavailable when there is no such program or it cannot be started.
         """
         self.argv = list(argv)
         _check_encodable(self.argv)
+        variables = environment() if variables is None else variables
         self._errors = _memory_file("stderr")
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
             # Any: sh takes descriptors as well, which its type stub does not know.
-            command: Any = sh.Command(argv[0], environment["PATH"].split(":"))
+            command: Any = sh.Command(argv[0], variables["PATH"].split(":"))
             self._running: Any = command(
                 *argv[1:],
-                _env=dict(environment),
+                _env=dict(variables),
                 _encoding="utf-8",  # else that of the caller's locale, and names would change on the way
                 _in=null if stdin is None else stdin,
                 _out=null if stdout is None else stdout,
@@ -109,7 +111,7 @@ class Program:
         except sh.CommandNotFound:
             os.close(self._errors)
             raise Unavailable(
-                f"there is no program '{argv[0]}'", f"install it, or name it in .env; PATH is {environment['PATH']}"
+                f"there is no program '{argv[0]}'", f"install it, or name it in .env; PATH is {variables['PATH']}"
             ) from None
         except (sh.ForkException, OSError) as error:
             os.close(self._errors)
@@ -203,19 +205,15 @@ def fed(content: bytes) -> Iterator[int]:
 
 
 def run(
-    argv: Sequence[str],
-    *,
-    environment: Mapping[str, str],
-    seconds: float,
-    stdin: int | None = None,
+    argv: Sequence[str], *, seconds: float, stdin: int | None = None, variables: Mapping[str, str] | None = None
 ) -> Finished:
-    """Run argv to its end and return what it said (at most 64 MiB of stdout).
+    """Run argv to its end and return what it said (at most 64 MiB of stdout). stdin, variables: as for Program.
 
     Raise NoAnswer when it does not end within `seconds` (it is stopped then), Interrupted on a signal.
     """
     output = _memory_file("stdout")
     try:
-        with Program(argv, environment=environment, stdin=stdin, stdout=output) as program:
+        with Program(argv, variables=variables, stdin=stdin, stdout=output) as program:
             try:
                 status = program.wait(seconds)
             except TimeoutError:

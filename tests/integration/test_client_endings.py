@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pgbackup import proc
 from pgbackup.database.clients import container
 from pgbackup.database.questions.facts import END_EARLIER
 from pgbackup.errors import Unavailable
@@ -151,7 +150,7 @@ def test_a_long_pause_is_a_failure_within_limits(lab: Server) -> None:
                 for _ in stream.chunks(0.5):
                     pass
             assert time.monotonic() - begun < runs.GUARD_SECONDS
-            told = container.blamed(failed.value, lab.id, work.target, work.settings, work.client.environment)
+            told = container.blamed(failed.value, work.client)
             assert told.message == f"container '{lab.name}' is paused"
             assert told.hint == f"docker unpause {lab.name}"
             with pytest.raises(Unavailable, match="is paused"), opened(lab, WAIT_SECONDS="0"):
@@ -165,10 +164,10 @@ def test_a_docker_that_hangs_is_a_failure_within_limits(lab: Server, tmp_path: P
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(tmp_path / "s"))
         silent.listen()
-        environment = {**proc.environment(os.environ), "DOCKER_HOST": f"unix://{tmp_path}/s"}
+        target, settings = runs.target_of(lab, COMMAND_SECONDS="1")
         begun = time.monotonic()
-        with pytest.raises(Unavailable, match="no answer within 1 s"):
-            container.inspect(*runs.target_of(lab, COMMAND_SECONDS="1"), environment)
+        with pytest.raises(Unavailable, match="no answer within 1 s"), runs.docker_host(f"unix://{tmp_path}/s"):
+            container.inspect(target, settings.docker)
         assert time.monotonic() - begun < runs.GUARD_SECONDS
 
 
@@ -176,9 +175,8 @@ def test_a_docker_that_begins_to_hang_is_left_within_limits(lab: Server, engine:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen()
-        environment = {**proc.environment(os.environ), "DOCKER_HOST": f"unix://{tmp_path}/s"}
         with runs.relayed(listener, engine) as flows:
-            with opened(lab, environment=environment) as work:
+            with runs.docker_host(f"unix://{tmp_path}/s"), opened(lab) as work:
                 assert work.client.kind == "sidecar"
                 with work.client.reading(work.pg_dump()) as stream:
                     assert next(stream.chunks(10))

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pgbackup import proc
 from pgbackup.database.clients import container, failures
 from pgbackup.database.loading import load
 from pgbackup.errors import PermissionDenied, Unavailable
@@ -137,18 +136,17 @@ def test_a_pg_dump_older_than_the_server_is_told(newest: Server) -> None:
 
 
 def test_what_docker_refuses_is_told_apart(lab: Server, tmp_path: Path) -> None:
-    plain = proc.environment(os.environ)
     with pytest.raises(Unavailable, match="container 'absent' is not there"):
         chosen = runs.settings("absent", "keeper", "shop")
-        container.find(chosen.targets[0], chosen, plain)
-    with pytest.raises(Unavailable, match="Docker cannot be reached"):
-        container.find(*runs.target_of(lab), {**plain, "DOCKER_HOST": f"unix://{tmp_path}/none"})
+        container.find(chosen.targets[0], chosen)
+    with pytest.raises(Unavailable, match="Docker cannot be reached"), runs.docker_host(f"unix://{tmp_path}/none"):
+        container.find(*runs.target_of(lab))
     with pytest.raises(Unavailable, match="there is no program 'dokker'"):
-        container.find(*runs.target_of(lab, DOCKER="dokker"), plain)
+        container.find(*runs.target_of(lab, DOCKER="dokker"))
     if os.geteuid() == 0:
         stranger = "setpriv --reuid=65534 --regid=65534 --clear-groups docker"
         with pytest.raises(PermissionDenied, match="may not use Docker") as refused:
-            container.find(*runs.target_of(lab, DOCKER=stranger), plain)
+            container.find(*runs.target_of(lab, DOCKER=stranger))
         assert "usermod -aG docker" in (refused.value.hint or "")
 
 
@@ -165,7 +163,7 @@ def test_a_container_that_was_stopped_or_replaced_is_told(server) -> None:
         docker("rm", "-fv", made.name)
         docker("create", "--name", made.name, made.image)
         with pytest.raises(Unavailable, match="was replaced"):
-            raise container.blamed(stopped.value, made.id, work.target, work.settings, work.client.environment)
+            raise container.blamed(stopped.value, work.client)
 
 
 # What a server quotes of a row is for the terminal only

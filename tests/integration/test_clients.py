@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pgbackup import proc
 from pgbackup.database.clients import container, sidecar
 from pgbackup.errors import ConfigurationError, PermissionDenied, Unavailable
 
@@ -147,17 +146,16 @@ def test_auto_is_a_sidecar_without_privileges(lab: Server, tmp_path: Path) -> No
 
 def test_sidecars_that_were_left_are_found_and_removed_and_nobody_elses(lab: Server) -> None:
     dead, other = runs.fresh_run(), runs.fresh_run()
-    settings = runs.target_of(lab)[1]
-    environment = proc.environment(os.environ)
+    engine = runs.target_of(lab)[1].docker
     try:
         for run in (dead, other):
             docker("create", "--name", run.application_name, "--label", f"{sidecar.LABEL}={run.owner}", lab.image)
         again = runs.fresh_run(dead.owner)
-        left = sidecar.leftovers(again, settings, environment)
+        left = sidecar.leftovers(again, engine)
         assert len(left) == 1
-        sidecar.remove(left, settings, environment)
-        assert sidecar.leftovers(again, settings, environment) == []
-        assert len(sidecar.leftovers(other, settings, environment)) == 1
+        sidecar.remove(left, engine)
+        assert sidecar.leftovers(again, engine) == []
+        assert len(sidecar.leftovers(other, engine)) == 1
     finally:
         docker("rm", "-fv", dead.application_name, other.application_name, check=False)
 
@@ -233,8 +231,7 @@ def test_a_passfile_that_libpq_would_ignore_is_refused(lab: Server) -> None:
 def test_docker_on_another_machine_means_exec(lab: Server, engine: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, runs.relayed(listener, engine):
         remote = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
-        environment = {**proc.environment(os.environ), "DOCKER_HOST": remote}
-        with opened(lab, environment=environment) as work:
+        with runs.docker_host(remote), opened(lab) as work:
             assert work.client.kind == "exec"
             assert remote in work.told[0]
             assert b"dump complete" in work.dump()[-200:]

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from pgbackup import proc
 from pgbackup.cli import moments
 from pgbackup.database.cluster import recovery, throwaway
 from pgbackup.database.cluster.recovery import Reached, Segments, TargetNotReached
@@ -80,9 +79,7 @@ def scratch(origin: Origin, tmp_path: Path) -> Callable[[], AbstractContextManag
         run, volumes = runs.fresh_run(), set[str]()
         image = docker("inspect", "--format", "{{.Image}}", origin.server.id).stdout.strip()
         try:
-            with throwaway.started(
-                settings.targets[0], settings, run, image, proc.environment(os.environ), pipes, _MEMORY_MEGABYTES
-            ) as made:
+            with throwaway.started(settings.targets[0], settings, run, image, pipes, _MEMORY_MEGABYTES) as made:
                 volumes = _volumes_of(runs.container_of(run))
                 assert volumes
                 yield made
@@ -212,16 +209,14 @@ def test_a_changed_base_backup_is_refused(origin: Origin, scratch: Start) -> Non
 
 
 _KILLED = """
-import os, sys
+import sys
 from pathlib import Path
-from pgbackup import proc
 from pgbackup.database.cluster import throwaway
 from pgbackup.database.clients.client import Run
 from tests.support import runs
 image, pipes, owner, token = sys.argv[1:]
 settings = runs.settings("x", "payment_user", "payment_db")
-environment = proc.environment(os.environ)
-with throwaway.started(settings.targets[0], settings, Run(owner, token), image, environment, Path(pipes), 256) as made:
+with throwaway.started(settings.targets[0], settings, Run(owner, token), image, Path(pipes), 256) as made:
     made.say("sh", "-c", "echo full of data >/tmp/file")
     print("up", flush=True)
     made.say("sleep", "600")

@@ -8,12 +8,12 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgbackup import proc
+import pytest
 from pgbackup.database.clients import client, connect, sidecar
 from pgbackup.database.clients.client import Client, Run
 from pgbackup.database.questions import facts
@@ -73,29 +73,28 @@ def opened(
     database: str | None = None,
     user: str | None = None,
     run: Run | None = None,
-    environment: Mapping[str, str] | None = None,
     pipes: Path | None = None,
     **values: str,
 ) -> Iterator[Work]:
-    """Open a client of that kind on a server. environment: of children, instead of what proc makes of ours."""
+    """Open a client of that kind on a server."""
     chosen = settings(server.name, user or server.user, database or server.database, LAB_CLIENT=kind, **values)
     (target,) = chosen.targets
     told: list[str] = []
     run = run or fresh_run()
-    with tempfile.TemporaryDirectory() as directory:
-        given = proc.environment(os.environ) if environment is None else environment
-        with connect.opened(target, chosen, run, given, pipes or Path(directory), told.append) as made:
-            yield Work(made, run, target, chosen, told)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        connect.opened(target, chosen, run, pipes or Path(directory), told.append) as made,
+    ):
+        yield Work(made, run, target, chosen, told)
 
 
 @contextmanager
 def direct(server: Server, major: int | None = None, **options: str) -> Iterator[Work]:
     """Open the direct client on a server, with programs of `major` (16 or 18, default the newest) on this host."""
-    environment = proc.environment(os.environ)
-    environment["PATH"] = f"{images.wheel_tree(major or 18) / 'bin'}:{environment['PATH']}"
-    with passfile(server) as file:
+    path = f"{images.wheel_tree(major or 18) / 'bin'}:{os.environ['PATH']}"
+    with passfile(server) as file, set_to("PATH", path):
         url = f"postgresql://{server.user}@{server.address}:5432/"
-        with opened(server, "direct", environment=environment, LAB_URL=url, LAB_PASSFILE=file, **options) as work:
+        with opened(server, "direct", LAB_URL=url, LAB_PASSFILE=file, **options) as work:
             yield work
 
 
@@ -107,6 +106,19 @@ def passfile(server: Server) -> Iterator[str]:
         file.touch(0o600)
         file.write_text(f"*:*:*:{server.user}:{server.password}\n")
         yield str(file)
+
+
+@contextmanager
+def set_to(name: str, value: str) -> Iterator[None]:
+    """Let that variable of our environment have that value for the length of the block."""
+    with pytest.MonkeyPatch.context() as ours:
+        ours.setenv(name, value)
+        yield
+
+
+def docker_host(place: str) -> AbstractContextManager[None]:
+    """Let Docker be asked there for the length of the block."""
+    return set_to("DOCKER_HOST", place)
 
 
 def of_kind(server: Server, kind: str, **options: str):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
-from pgbackup import proc
 from pgbackup.database.clients import container
 from pgbackup.errors import Unavailable
 from pgbackup.host import services
@@ -70,20 +68,20 @@ def test_one_that_is_not_there_is_told_with_what_runs_instead(engine: Settings, 
     (tmp_path / "said").write_text(said)
     (target,) = engine.targets
     with pytest.raises(Unavailable, match="container 'db' is not there") as caught:
-        container.find(target, engine, proc.environment(os.environ))
+        container.find(target, engine)
     assert caught.value.hint == "is it called shop-db-1 now? set SHOP_CONTAINER; see: docker ps"
 
 
 @pytest.mark.parametrize("said", ABSENT)
 def test_a_service_that_is_not_there_is_absent(engine: Settings, tmp_path: Path, said: str) -> None:
     (tmp_path / "said").write_text(said)
-    assert services.running(["db"], engine, proc.environment(os.environ)) == ([], ["db"])
+    assert services.running(["db"], engine.docker) == ([], ["db"])
 
 
 def test_a_docker_that_fails_otherwise_is_no_absence(engine: Settings, tmp_path: Path) -> None:
     (tmp_path / "said").write_text("Cannot connect to the Docker daemon at unix:///none")
     with pytest.raises(Unavailable, match="Docker cannot be reached") as caught:
-        container.find(engine.targets[0], engine, proc.environment(os.environ))
+        container.find(engine.targets[0], engine)
     assert "shop-db-1" not in (caught.value.hint or "")
     with pytest.raises(Unavailable, match="cannot ask Docker"):
-        services.running(["db"], engine, proc.environment(os.environ))
+        services.running(["db"], engine.docker)

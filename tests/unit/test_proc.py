@@ -16,13 +16,12 @@ from pgbackup import interrupt, proc
 from pgbackup.database.clients.streams import Stream, piped
 from pgbackup.errors import ConfigurationError, Interrupted, Unavailable
 
-ENVIRONMENT = proc.environment(os.environ)
 ROOT = Path(__file__).parents[2]
 LONG_BEFORE_ITS_END = 30.0  # seconds; the programs that are to be stopped last a minute or for ever
 
 
 def run(*argv: str, seconds: float = 10) -> proc.Finished:
-    return proc.run(argv, environment=ENVIRONMENT, seconds=seconds)
+    return proc.run(argv, seconds=seconds)
 
 
 def shell(script: str, *arguments: str) -> list[str]:
@@ -58,7 +57,7 @@ def test_children_get_nothing_of_the_callers_environment_that_could_change_a_dum
         "LC_ALL": "C",
         "DOCKER_HOST": "unix:///d",
     }
-    seen = proc.run(["env"], environment={**made, "EXTRA": "ö"}, seconds=10).stdout.decode()
+    seen = proc.run(["env"], seconds=10, variables={**made, "EXTRA": "ö"}).stdout.decode()
     assert "EXTRA=ö\n" in seen
     assert "PG" not in seen
 
@@ -74,7 +73,7 @@ def test_children_hold_no_descriptor_of_ours() -> None:
 
 def test_names_do_not_depend_on_the_locale() -> None:
     script = "import os; from pgbackup import proc; os.write(1, proc.run(['printf', '%s', '\\u0131\\u20ac'], "
-    script += "environment=proc.environment(os.environ), seconds=5).stdout)"
+    script += "seconds=5).stdout)"
     environment = {**os.environ, "LC_ALL": "tr_TR.ISO-8859-9", "PYTHONPATH": str(ROOT / "lib"), "PYTHONUTF8": "0"}
     said = subprocess.run([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, check=True)
     assert said.stdout.decode() == "ı€"
@@ -119,7 +118,7 @@ def test_the_status_is_known_although_our_parent_ignored_sigchld() -> None:
     script = """if True:
         import os, signal
         from pgbackup import interrupt, proc
-        run = lambda: proc.run(["sh", "-c", "exit 7"], environment=proc.environment(os.environ), seconds=5).status
+        run = lambda: proc.run(["sh", "-c", "exit 7"], seconds=5).status
         unknown = run()
         interrupt.install()
         print(unknown, run())
@@ -147,7 +146,7 @@ def test_a_program_that_takes_too_long_is_stopped() -> None:
 
 def test_leaving_the_block_ends_even_a_program_that_will_not() -> None:
     begun = time.monotonic()
-    with proc.Program(shell("trap '' TERM; echo >&2; while :; do sleep 0.1; done"), environment=ENVIRONMENT) as program:
+    with proc.Program(shell("trap '' TERM; echo >&2; while :; do sleep 0.1; done")) as program:
         while not os.fstat(program._errors).st_size:
             time.sleep(0.01)
     assert program.status == -signal.SIGKILL
@@ -192,7 +191,7 @@ def test_cleaning_up_goes_on_although_a_signal_has_arrived() -> None:
 
 
 def pieces(script: str, stall_seconds: float = 5) -> list[bytes]:
-    with piped(shell(script), ENVIRONMENT, "shop") as stream:
+    with piped(shell(script), "shop") as stream:
         return list(stream.chunks(stall_seconds))
 
 
@@ -215,7 +214,7 @@ def test_a_stream_may_pause_but_not_stall() -> None:
 
 
 def test_a_consumer_may_take_its_time() -> None:
-    with piped(shell("head -c 3000000 /dev/zero"), ENVIRONMENT, "shop") as stream:
+    with piped(shell("head -c 3000000 /dev/zero"), "shop") as stream:
         total = 0
         for piece in stream.chunks(0.2):
             total += len(piece)
@@ -236,12 +235,12 @@ def test_a_fifo_has_not_ended_before_its_writer_came(fifo: tuple[Path, int]) -> 
     path, fd = fifo
     assert os.read(fd, 1) == b"", "it looks like the end"
     script = 'sleep 0.3; exec 3>"$1"; sleep 0.2; printf a >&3; sleep 0.2; printf b >&3; exec 3>&-; sleep 60'
-    with proc.Program(shell(script, str(path)), environment=ENVIRONMENT) as program:
+    with proc.Program(shell(script, str(path))) as program:
         assert b"".join(Stream(fd, program, "shop").chunks(5)) == b"ab", "though the program goes on"
 
 
 def test_a_fifo_whose_writer_never_came_ends_with_the_program(fifo: tuple[Path, int]) -> None:
-    with proc.Program(shell("sleep 0.2; exit 1"), environment=ENVIRONMENT) as program:
+    with proc.Program(shell("sleep 0.2; exit 1")) as program:
         assert list(Stream(fifo[1], program, "shop").chunks(5)) == []
 
 
@@ -249,7 +248,7 @@ def test_a_fifo_that_another_process_still_holds_ends_with_the_program(fifo: tup
     path, fd = fifo
     holder = os.open(path, os.O_WRONLY)
     try:
-        with proc.Program(shell('printf all >"$1"', str(path)), environment=ENVIRONMENT) as program:
+        with proc.Program(shell('printf all >"$1"', str(path))) as program:
             assert b"".join(Stream(fd, program, "shop").chunks(5)) == b"all"
     finally:
         os.close(holder)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from pgbackup import proc
 from pgbackup.commands.job import Job, identity
 from pgbackup.database.clients import container, sidecar
 from pgbackup.database.clients.sidecar import Sidecar
@@ -39,7 +37,7 @@ def opened(settings: Settings, target: Target) -> Iterator[tuple[Places, State] 
 
 def job_at(settings: Settings, target: Target, top: Folder, reporter: Reporter) -> Job:
     """What a command does about a database's archive, as a job in BACKUP_DIR."""
-    return Job(target, settings, top, identity(target, top), proc.environment(os.environ), EventLog(top), reporter)
+    return Job(target, settings, top, identity(target, top), EventLog(top), reporter)
 
 
 def job_of(job: Job, places: Places, part: Folder) -> Job:
@@ -50,12 +48,10 @@ def job_of(job: Job, places: Places, part: Folder) -> Job:
 @contextmanager
 def beside(job: Job, written: Folder) -> Iterator[Sidecar]:
     """Start a sidecar whose programs may write to that directory, at INSIDE; it is gone when the block is left."""
-    found = container.find(job.target, job.settings, job.environment)
+    found = container.find(job.target, job.settings)
     with (
         workfiles.pipes(job.place, job.run.owner) as pipes,
-        sidecar.started(
-            job.target, job.settings, job.run, found, job.environment, pipes, {written.path: INSIDE}
-        ) as client,
+        sidecar.started(job.target, job.settings, job.run, found, pipes, {written.path: INSIDE}) as client,
     ):
         yield client
 
@@ -65,11 +61,11 @@ def image(job: Job, told: str, major: int) -> str:
 
     told: its full id. Raise Unavailable where neither is here.
     """
-    if container.has_image(told, job.settings, job.environment):
+    if container.has_image(told, job.settings.docker):
         return told
     try:
-        found = container.inspect(job.target, job.settings, job.environment).image
-        present = container.image_major(found, job.settings, job.environment)
+        found = container.inspect(job.target, job.settings.docker).image
+        present = container.image_major(found, job.settings.docker)
     except SuiteError:
         found, present = "", None
     if present != major:
@@ -84,8 +80,8 @@ def sweep(job: Job) -> None:
     """Remove what a killed run of this part has left; its lock is held."""
     for name in workfiles.sweep(job.place, job.run.owner):
         job.log.warning(job.target.name, "sweep.removed", file=name, reason="an earlier run was killed")
-    left = sidecar.leftovers(job.run, job.settings, job.environment)
-    sidecar.remove(left, job.settings, job.environment)
+    left = sidecar.leftovers(job.run, job.settings.docker)
+    sidecar.remove(left, job.settings.docker)
 
 
 def another_cluster(server: Server, state: State, confirmed: Confirmed | None) -> str:

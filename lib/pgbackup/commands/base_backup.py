@@ -241,9 +241,7 @@ def _proven(
     contents = Contents()
     with (
         workfiles.pipes(job.place, apart.owner) as pipes,
-        throwaway.started(
-            job.target, job.settings, apart, client.image_id, job.environment, pipes, _MEMORY_MEGABYTES
-        ) as scratch,
+        throwaway.started(job.target, job.settings, apart, client.image_id, pipes, _MEMORY_MEGABYTES) as scratch,
         job.reporter.bar(f"{job.target.name}: reading back", _size(place, archives)) as advance,
     ):
         roomy = scratch.free_bytes() > cluster_bytes

@@ -7,7 +7,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,13 +24,12 @@ from pgbackup.store.folder import Folder
 
 @dataclass(frozen=True)
 class Job:
-    """One database's part of a run. environment: what the programs get. place: the directory of its backups."""
+    """One database's part of a run. place: the directory of its backups."""
 
     target: Target
     settings: Settings
     place: Folder
     run: Run
-    environment: Mapping[str, str]
     log: EventLog
     reporter: Reporter
 
@@ -39,7 +38,7 @@ class Job:
         """The one way to the database, for the length of the block; why `auto` fell back is logged and told."""
         with (
             self._pipes() as pipes,
-            connect.opened(self.target, self.settings, self.run, self.environment, pipes, self._fell_back) as client,
+            connect.opened(self.target, self.settings, self.run, pipes, self._fell_back) as client,
         ):
             yield client
 
@@ -66,7 +65,7 @@ class Job:
 
     def blamed(self, error: SuiteError, client: Client) -> SuiteError:
         """Given what a program next to the database failed of, return the container's own error if it is to blame."""
-        return container.blamed(error, client.container_id, self.target, self.settings, self.environment)
+        return container.blamed(error, client)
 
     def _fell_back(self, text: str) -> None:
         self.log.info(self.target.name, "client.fallback", reason=text)

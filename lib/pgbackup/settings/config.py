@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pgbackup.docker import Docker
 from pgbackup.errors import ConfigurationError, UsageError
 from pgbackup.settings import envfile, values
 from pgbackup.settings.envfile import Given, Problem
@@ -50,7 +51,7 @@ class Settings:
     backup_mount: Path | None
     retention_days: int
     min_backups: int
-    docker: tuple[str, ...]
+    docker: Docker
     backup_jobs: int
     restore_jobs: int
     wait_seconds: int
@@ -104,7 +105,8 @@ def load(environment: Mapping[str, str], env_file: Path, overrides: Mapping[str,
     problems += [*_limits(found["stall_seconds"], found["lock_wait_seconds"]), *_mismatches(targets)]
     if problems:
         raise _refusal(problems)
-    return Settings(targets=targets, **found)  # type: ignore[arg-type]
+    docker = Docker(found.pop("docker"), found["command_seconds"])  # type: ignore[arg-type]
+    return Settings(docker=docker, targets=targets, **found)  # type: ignore[arg-type]
 
 
 def with_client(settings: Settings, client: str | None) -> Settings:

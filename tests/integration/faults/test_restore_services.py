@@ -274,11 +274,10 @@ def test_a_signal_while_health_is_waited_for_ends_the_waiting_and_says_that_the_
 
 LEFT_DOWN = (
     "commands/restore/restore.py",
-    "            for name in services.start(up, job.settings, job.environment)\n",
-    "            for name in up\n"
-    "            if not __import__('sys').exc_info()[0] and services.start(up, job.settings, job.environment)\n",
+    " for name in services.start(up, job.settings.docker)\n",
+    " for name in up if not __import__('sys').exc_info()[0] and services.start(up, job.settings.docker)\n",
 )
-NOT_HASTENED = ("host/services.py", '"stop", "--time", "1", "--", name]', '"version"]')
+NOT_HASTENED = ("host/services.py", '"stop", "--time", "1", "--", name', '"version"')
 
 
 def test_a_suite_that_leaves_services_down_after_a_failure_is_caught(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
 from datetime import datetime, timezone
 
-from pgbackup import __version__, interrupt, proc
+from pgbackup import __version__, interrupt
 from pgbackup.commands import archiving, base_backup
 from pgbackup.commands.backup.one_database import back_up
 from pgbackup.commands.job import Job, Outcome, identity
@@ -59,14 +58,12 @@ def _each(
     log: EventLog,
     reporter: Reporter,
 ) -> list[Outcome]:
-    environment = proc.environment(os.environ)
-
     def one(target: Target) -> Outcome:
         outcome = Outcome(target.name, target.database)
         try:
             interrupt.check()
             with folder.opened(top.path / target.directory, create=True) as place:
-                job = Job(target, settings, place, identity(target, place), environment, log, reporter)
+                job = Job(target, settings, place, identity(target, place), log, reporter)
                 back_up(job, outcome)
                 _base_backup(job, outcome)
         except SuiteError as error:

@@ -86,8 +86,8 @@ def sweep(job: Job) -> bool:
     for name in files:
         job.log.warning(job.target.name, "sweep.removed", file=name, reason="an earlier run was killed")
     if job.target.client in ("auto", "sidecar"):
-        left = sidecar.leftovers(job.run, job.settings, job.environment)
-        sidecar.remove(left, job.settings, job.environment)
+        left = sidecar.leftovers(job.run, job.settings.docker)
+        sidecar.remove(left, job.settings.docker)
         for container_id in left:
             job.log.warning(job.target.name, "sweep.removed", container=container_id[:12])
     return bool(files or left)
@@ -206,7 +206,7 @@ def _require_whole(job: Job, written: Written, facts: Facts) -> None:
 
 
 def _require_same_container(job: Job, client: Client) -> None:
-    if client.container_id and container.inspect(job.target, job.settings, job.environment).id != client.container_id:
+    if client.container_id and container.inspect(job.target, job.settings.docker).id != client.container_id:
         raise Unavailable(
             f"container '{job.target.container}' was replaced while it was dumped", "run it again when it is up"
         )

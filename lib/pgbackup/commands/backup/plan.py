@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from pgbackup import proc
 from pgbackup.commands import archiving, base_backup
 from pgbackup.commands.job import looking
 from pgbackup.database.clients import connect
@@ -29,14 +28,13 @@ from pgbackup.store.wal import recoverable
 def plan(settings: Settings, targets: Sequence[Target]) -> Result:
     """Say for each target what a run would do now. Raise SuiteError only where no run could begin at all."""
     folder.check_mounted(settings.backup_mount, folder.fstab_lines_above(settings.backup_dir))
-    environment = proc.environment(os.environ)
-    entries = [_one(target, settings, environment) for target in targets]
+    entries = [_one(target, settings) for target in targets]
     status = overall_status([entry["status"] for entry in entries])
     lines = [line for entry in entries for line in _lines(entry)]
     return Result(status, lines, document("backup --dry-run", status, databases=entries))
 
 
-def _one(target: Target, settings: Settings, environment: Mapping[str, str]) -> dict[str, Any]:
+def _one(target: Target, settings: Settings) -> dict[str, Any]:
     now = datetime.now(timezone.utc)
     path = settings.backup_dir / target.directory
     entry: dict[str, Any] = {"target": target.name, "database": target.database, "status": 0, "error": "", "hint": None}
@@ -47,7 +45,7 @@ def _one(target: Target, settings: Settings, environment: Mapping[str, str]) -> 
             place = _place(stack, settings, path)
             known = catalog.listing(place, target.database) if place.fd >= 0 else []
             entry["retention"] = _decisions(place, known, settings, target, now)
-            entry |= _server(target, settings, environment)
+            entry |= _server(target, settings)
             entry["base"] = _base_backup(settings, target, now)
     except SuiteError as error:
         entry |= {"status": error.status, "error": error.message, "hint": error.hint}
@@ -84,12 +82,12 @@ def _decisions(
     ]
 
 
-def _server(target: Target, settings: Settings, environment: Mapping[str, str]) -> dict[str, Any]:
+def _server(target: Target, settings: Settings) -> dict[str, Any]:
     """Ask the server, by the way that the dump will take."""
     told: list[str] = []
     with (
         tempfile.TemporaryDirectory(prefix="pgbackup-") as pipes,
-        connect.opened(target, settings, looking(), environment, Path(pipes), told.append) as client,
+        connect.opened(target, settings, looking(), Path(pipes), told.append) as client,
     ):
         facts = gather(client)
         told += [f"a restore would be refused: {problem}" for problem in needs.of_the_role(client, facts)]

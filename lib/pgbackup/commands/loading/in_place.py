@@ -157,9 +157,7 @@ def _lost(job: Job, client: Client, entry: journal.Entry, reason: str) -> Lost:
 def by_hand(job: Job, client: Client, aside: str, path: Path | None) -> list[str]:
     """The commands that bring the database back without this suite: from where it was set aside, or from that file."""
     live = job.target.database
-    prefix = [*job.settings.docker, "exec", "-i", job.target.container] if client.container_id else []
-    if not prefix and job.target.passfile:
-        prefix = ["env", f"PGPASSFILE={job.target.passfile}"]
+    prefix = job.settings.docker.command("exec", "-i", job.target.container) if client.container_id else []
 
     def psql(database: str, *words: str) -> str:
         where = conninfo(client.connection, database, "by-hand")

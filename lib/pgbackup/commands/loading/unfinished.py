@@ -68,7 +68,7 @@ def settle(job: Job, ask: Callable[[], AbstractContextManager[Client]]) -> Suite
         raise
     except SuiteError as error:
         problem = error
-    failed = services.start(entry.stopped, job.settings, job.environment)
+    failed = services.start(entry.stopped, job.settings.docker)
     if problem:
         if not isinstance(problem, in_place.Lost):
             problem.message = (

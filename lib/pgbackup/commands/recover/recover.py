@@ -211,9 +211,7 @@ def _recovered(job: Job, attempt: Attempt, recovery_target: Mapping[str, str]) -
 
     with ExitStack() as stack:
         pipes = stack.enter_context(workfiles.pipes(job.place, job.run.owner))
-        scratch = stack.enter_context(
-            throwaway.started(job.target, settings, job.run, image, job.environment, pipes, megabytes)
-        )
+        scratch = stack.enter_context(throwaway.started(job.target, settings, job.run, image, pipes, megabytes))
         job.reporter.tell(f"{job.target.name}: recovering to {attempt.aim} from base backup '{base.name}'")
         origin = unpacking.unpack(job, archive, base, scratch)
         with job.reporter.bar(f"{job.target.name}: replaying WAL", total) as advance:

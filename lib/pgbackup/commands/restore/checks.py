@@ -72,7 +72,7 @@ def examine(
     server: dict[str, Any] = held.raw["server"] if held else {}
     found = preflight.look(client, server.get("owners") or [])
     of_roles = roles.lacking(server, found["roles"], found["memberships"])
-    up, absent = ([], []) if into else services.running(job.target.services, job.settings, job.environment)
+    up, absent = ([], []) if into else services.running(job.target.services, job.settings.docker)
     contents = read()
     problems = [
         *_foreign(job, source, into),
@@ -142,7 +142,7 @@ def _free_bytes(job: Job, client: Client, data_directory: str | None) -> int | N
     if client.kind == "direct" or not data_directory:
         return None
     argv = client.command(["df", "-Pk", data_directory])
-    finished = proc.run(argv, environment=client.environment, seconds=job.settings.command_seconds)
+    finished = proc.run(argv, seconds=job.settings.command_seconds)
     fields = finished.stdout.decode("utf-8", "replace").splitlines()[-1:]
     if finished.status != 0 or not fields or len(fields[0].split()) < 4 or not fields[0].split()[3].isdigit():
         return None

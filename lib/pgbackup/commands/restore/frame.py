@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
-from pgbackup import proc
 from pgbackup.commands import lost_settings
 from pgbackup.commands.job import Job, identity, looking
 from pgbackup.commands.loading.record import Record
@@ -35,7 +33,7 @@ def run(
         try:
             with folder.opened(top.path / target.directory, create=True) as place:
                 called = looking() if dry else identity(target, place)
-                work(Job(target, settings, place, called, proc.environment(os.environ), log, reporter), record)
+                work(Job(target, settings, place, called, log, reporter), record)
             record.outcome = "dry run" if dry else "done"
         except (SuiteError, OSError) as raised:
             error = raised if isinstance(raised, SuiteError) else folder.explained(raised, top.path / target.directory)

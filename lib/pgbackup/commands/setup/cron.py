@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 
-from pgbackup import proc
 from pgbackup.commands.setup import frame
 from pgbackup.commands.setup.options import Options
 from pgbackup.host import accounts
@@ -25,7 +22,6 @@ def set_up(settings: Settings, root: Path, options: Options) -> Result:
     At the end the account makes a dry run; the status is that one's. Raise SuiteError before anything is changed: no
     cron, no such account, a path that cannot be written.
     """
-    environment = proc.environment(os.environ)
     script = root / "scripts" / "backup-postgres.sh"
     account = accounts.find(options.user or accounts.DEFAULT)
     folders = accounts.directories(settings)
@@ -33,7 +29,7 @@ def set_up(settings: Settings, root: Path, options: Options) -> Result:
         units.check_path(path)
     accounts.check_directories(folders, account)
     with frame.alone():
-        before = crontab.read(account.name, environment)
+        before = crontab.read(account.name)
         asked = options.schedule.cron if options.schedule else None
         line = crontab.job(asked or NAMED["daily"], settings.backup_dir, settings.retention_days, script)
         after = crontab.added(before, script, line, asked)
@@ -41,13 +37,13 @@ def set_up(settings: Settings, root: Path, options: Options) -> Result:
         if not options.dry_run:
             accounts.make_directories(folders, account)
             if after != before:
-                crontab.write(account.name, after, environment)
+                crontab.write(account.name, after)
             installed.apply(rotating)
     jobs = crontab.jobs_of(after, script)
     verb = "runs" if after != before else "already runs"
     done = [f"cron {verb} the backup as '{account.name}':", *(f"  {job}" for job in jobs)]
     done += [f"check it: crontab -u {account.name} -l | grep backup"]
-    warnings = [*_warnings(before, script, account, environment), *rotation.warnings(rotating)]
+    warnings = [*_warnings(before, script, account), *rotation.warnings(rotating)]
     given = trial.assigned(crontab.command_of(jobs[0]))
     failures = [] if options.dry_run else trial.of(root, account, settings, given)
     changes = [crontab.change(account.name, before, after), rotating]
@@ -59,21 +55,20 @@ def take_down(root: Path, options: Options) -> Result:
 
     Without --user: from the crontab of whoever has it.
     """
-    environment = proc.environment(os.environ)
     script = root / "scripts" / "backup-postgres.sh"
     user = options.user or accounts.DEFAULT
     with frame.alone():
         known = crontab.installed() and accounts.exists(user)
-        crontabs = {user: crontab.read(user, environment) if known else ""}
+        crontabs = {user: crontab.read(user) if known else ""}
         if options.user is None and crontab.installed():
-            crontabs |= crontab.holders(script, "", environment)
+            crontabs |= crontab.holders(script, "")
         changes = [crontab.change(one, text, crontab.removed(text, script)) for one, text in crontabs.items()]
         had = [one for one, change in zip(crontabs, changes, strict=True) if change.before != change.after]
         left = [line for change in changes for line in crontab.strangers(change.after or "", script)]
         if not (units.DIRECTORY / units.TIMER).exists() and not left:
             changes.append(rotation.taking_down())
         if not options.dry_run:
-            crontab.apply(changes, environment)
+            crontab.apply(changes)
             for change in changes[len(crontabs) :]:
                 installed.apply(change)
     names = ", ".join(f"'{one}'" for one in had or [user])
@@ -81,17 +76,17 @@ def take_down(root: Path, options: Options) -> Result:
     return frame.told(SCRIPT, options, changes, [done], [])
 
 
-def _warnings(before: str, script: Path, account: Account, environment: Mapping[str, str]) -> list[str]:
+def _warnings(before: str, script: Path, account: Account) -> list[str]:
     found = [
         f"another '{script.name}' stays in the crontab of '{account.name}': {line}"
         for line in crontab.strangers(before, script)
     ]
     found += [
         f"the crontab of '{other}' starts the backup as well; to end that: sudo {SCRIPT} --uninstall --user {other}"
-        for other in crontab.holders(script, "", environment)
+        for other in crontab.holders(script, "")
         if other != account.name
     ]
-    if systemctl.is_enabled(units.TIMER, environment):
+    if systemctl.is_enabled(units.TIMER):
         found.append(
             f"'{units.TIMER}' is on as well, so there are two backups each time;"
             " to end that: sudo systemctl disable --now postgres-backup.timer"

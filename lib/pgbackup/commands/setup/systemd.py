@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from pgbackup import proc
 from pgbackup.commands.setup import frame
 from pgbackup.commands.setup.options import Options
 from pgbackup.errors import Unavailable
@@ -28,7 +26,6 @@ def set_up(settings: Settings, root: Path, options: Options) -> Result:
     """
     if not systemctl.running():
         raise Unavailable("systemd does not run on this host", "let cron do it: sudo setup-backup-cron.sh")
-    environment = proc.environment(os.environ)
     with frame.alone():
         before = installed.read(units.DIRECTORY / units.SERVICE)
         account = accounts.find(options.user or units.user_of(before) or accounts.DEFAULT)
@@ -41,8 +38,8 @@ def set_up(settings: Settings, root: Path, options: Options) -> Result:
         if not options.dry_run:
             accounts.make_directories(folders, account)
             installed.apply(rotating)
-            _switch_on(changes, environment)
-    warnings = [*units.taken_over(changes, root), *_warnings(changes, root, account, environment)]
+            _switch_on(changes)
+    warnings = [*units.taken_over(changes, root), *_warnings(changes, root, account)]
     warnings += rotation.warnings(rotating)
     done = [
         f"systemd runs the backup as '{account.name}' and verifies all backups weekly:",
@@ -55,49 +52,48 @@ def set_up(settings: Settings, root: Path, options: Options) -> Result:
 
 def take_down(root: Path, options: Options) -> Result:
     """Switch the timers off and remove the units; those with edits by hand are kept beside, under another name."""
-    environment = proc.environment(os.environ)
     with frame.alone():
         changes, warnings = units.removals(units.NAMES, root)
         had = "systemd no longer runs the backup" if changes else "systemd did not run the backup"
         if not options.dry_run:
-            _switch_off(changes, environment)
-        if not _log_is_written(root, options.user or accounts.DEFAULT, changes, environment):
+            _switch_off(changes)
+        if not _log_is_written(root, options.user or accounts.DEFAULT, changes):
             changes.append(rotation.taking_down())
             if not options.dry_run:
                 installed.apply(changes[-1])
     return frame.told(SCRIPT, options, changes, [had], warnings)
 
 
-def _switch_on(changes: Sequence[Change], environment: Mapping[str, str]) -> None:
-    units.apply(changes, environment)
-    systemctl.call("enable", *units.TIMERS, environment=environment)
+def _switch_on(changes: Sequence[Change]) -> None:
+    units.apply(changes)
+    systemctl.call("enable", *units.TIMERS)
     # A timer that runs already would keep the moment that it has reckoned before.
-    systemctl.call("restart", *units.TIMERS, environment=environment)
+    systemctl.call("restart", *units.TIMERS)
 
 
-def _switch_off(changes: Sequence[Change], environment: Mapping[str, str]) -> None:
+def _switch_off(changes: Sequence[Change]) -> None:
     there = {change.path.name for change in changes}
     if timers := [name for name in units.TIMERS if name in there] if systemctl.running() else []:
-        systemctl.call("disable", "--now", *timers, environment=environment)
-    units.apply(changes, environment)
+        systemctl.call("disable", "--now", *timers)
+    units.apply(changes)
 
 
-def _log_is_written(root: Path, user: str, changes: Sequence[Change], environment: Mapping[str, str]) -> bool:
+def _log_is_written(root: Path, user: str, changes: Sequence[Change]) -> bool:
     """Whether somebody still makes backups after the changes: cron, or another installation."""
     removed = {change.path for change in changes if change.after is None}
     if any(path.exists() and path not in removed for path in (units.DIRECTORY / name for name in units.NAMES)):
         return True
-    text, script = _crontab(user, environment), root / "scripts" / "backup-postgres.sh"
+    text, script = _crontab(user), root / "scripts" / "backup-postgres.sh"
     return bool(crontab.jobs_of(text, script) or crontab.strangers(text, script))
 
 
-def _crontab(user: str, environment: Mapping[str, str]) -> str:
-    return crontab.read(user, environment) if crontab.installed() and accounts.exists(user) else ""
+def _crontab(user: str) -> str:
+    return crontab.read(user) if crontab.installed() and accounts.exists(user) else ""
 
 
-def _warnings(changes: Sequence[Change], root: Path, account: Account, environment: Mapping[str, str]) -> list[str]:
+def _warnings(changes: Sequence[Change], root: Path, account: Account) -> list[str]:
     found = units.kept_warnings(changes, root)
-    if crontab.jobs_of(_crontab(account.name, environment), root / "scripts" / "backup-postgres.sh"):
+    if crontab.jobs_of(_crontab(account.name), root / "scripts" / "backup-postgres.sh"):
         found.append(
             f"the crontab of '{account.name}' starts the backup as well, so there are two each time;"
             " to end that: sudo setup-backup-cron.sh --uninstall"

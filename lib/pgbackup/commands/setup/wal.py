@@ -91,7 +91,7 @@ def _set_up(job: Job, root: Path, options: Options, told: Told) -> None:
 
 def _set_up_on(ask: Client, job: Job, root: Path, options: Options, told: Told) -> None:
     target, settings = job.target, job.settings
-    known = wal_service.user(root, target.name, job.environment)
+    known = wal_service.user(root, target.name)
     account = accounts.find(options.user or known or accounts.DEFAULT)
     path = walarchive.path_of(settings.backup_dir, target.directory)
     accounts.check_directories([settings.backup_dir, path.parent, path], account)
@@ -102,7 +102,7 @@ def _set_up_on(ask: Client, job: Job, root: Path, options: Options, told: Told) 
         told.done.append(f"the WAL of '{target.name}' is archived already, together with that of '{state.owner}'")
         return
     wal_agreement.refuse_others(target, state, server, known=state is not None and state.owner == target.name)
-    changes = wal_service.setting_up(settings, root, account, target.name, options.user, job.environment)
+    changes = wal_service.setting_up(settings, root, account, target.name, options.user)
     told.changes += changes
     told.warnings += [*wal_service.warnings(changes, root), *accounts.docker_warnings(account)]
     old = state is not None and archiving.another_cluster(server, state, confirmed) != ""
@@ -117,7 +117,7 @@ def _set_up_on(ask: Client, job: Job, root: Path, options: Options, told: Told) 
     with walarchive.opened(settings.backup_dir, target.directory, create=True) as places:
         try:
             told.warnings += wal_agreement.agree(job, ask, server, places, state)
-            wal_service.start(changes, target.name, job.environment)
+            wal_service.start(changes, target.name)
         except SuiteError:
             if state is None or not state.active:
                 wal_agreement.give_up(job, places)
@@ -187,7 +187,7 @@ def _stopped(job: Job, target: Target, state: State) -> None:
     """Stop the receiver, whoever runs it: it ends by itself when archiving is no longer active."""
     with walarchive.opened(job.settings.backup_dir, target.directory, create=True) as places:
         walarchive.write_state(places, replace(state, active=False))
-        wal_service.stop(target.name, job.environment)
+        wal_service.stop(target.name)
         deadline = time.monotonic() + _STOP_SECONDS
         while True:
             with suppress(LockHeld), lock.held(places.top, frame.LOCK):
@@ -206,7 +206,7 @@ def _take_down(job: Job, root: Path, options: Options, told: Told) -> None:
             f"the WAL of '{target.name}' is archived by the installation in '{other}', which was left as it is"
         )
         return
-    changes = wal_service.taking_down(root, target.name, job.environment)
+    changes = wal_service.taking_down(root, target.name)
     state, _ = wal_agreement.known(settings, target)
     mine = state is not None and state.owner == target.name
     if not changes and not mine:
@@ -221,7 +221,7 @@ def _take_down(job: Job, root: Path, options: Options, told: Told) -> None:
     if mine and state:
         wal_agreement.refuse_to_stop_commits(job)
         _stopped(job, target, state)
-    wal_service.remove(changes, target.name, job.environment)
+    wal_service.remove(changes, target.name)
     path = walarchive.path_of(settings.backup_dir, target.directory)
     now = "no longer" if changes or (state and state.active) else "not"
     told.done.append(f"the WAL of '{target.name}' is {now} archived; what was, stays in '{path}'")

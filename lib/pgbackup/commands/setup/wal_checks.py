@@ -69,11 +69,11 @@ def _refusal(job: Job) -> str:
     Raise Unavailable where no container can be beside it, for only such a one receives WAL.
     """
     target, settings = job.target, job.settings
-    found = container.find(target, settings, job.environment)
+    found = container.find(target, settings)
     with ExitStack() as stack:
         pipes = stack.enter_context(workfiles.pipes(job.place, job.run.owner))
         try:
-            client = stack.enter_context(sidecar.started(target, settings, job.run, found, job.environment, pipes))
+            client = stack.enter_context(sidecar.started(target, settings, job.run, found, pipes))
         except Unavailable as error:
             raise Unavailable(
                 f"WAL is received by a container beside '{target.container}', and none can be there: {error.message}",

@@ -166,9 +166,7 @@ def _started(own: Job, archive: Archive) -> Iterator[Scratch]:
         image = archiving.image(own, archive.state.image, archive.state.major)
         with (
             workfiles.pipes(own.place, own.run.owner) as pipes,
-            throwaway.started(
-                own.target, own.settings, own.run, image, own.environment, pipes, _MEMORY_MEGABYTES
-            ) as scratch,
+            throwaway.started(own.target, own.settings, own.run, image, pipes, _MEMORY_MEGABYTES) as scratch,
         ):
             scratch.say("mkdir", _DIRECTORY)
             yield scratch

@@ -119,7 +119,7 @@ def _session(attendance: Attendance, client: Sidecar) -> None:
     archive.drop_blank(places, state.segment_bytes)
     wanted = archive.wanted(places, state.segment_bytes)
     argv = replication.receive(client, state.owner, INSIDE, synchronous=job.target.wal_sync)
-    with proc.Program(client.command(argv), environment=job.environment) as program:
+    with proc.Program(client.command(argv)) as program:
         job.log.info(job.target.name, "wal.receiving", lsn=wal.format_lsn(server.lsn))
         job.reporter.tell(f"{job.target.name}: receiving WAL from {wal.format_lsn(server.lsn)}")
         try:

@@ -72,9 +72,9 @@ def _quoted(value: str) -> str:
 class Client(ABC):
     """One way to run a program next to the database, and to ask its server.
 
-    connection: libpq's keywords without the database. environment: of the programs. container_id, image_id: "" outside
-    Docker. memory_bytes: what the server may have, 0 where that is not known. further: settings that the server is
-    known to let this role begin a session with.
+    connection: libpq's keywords without the database. container_id, image_id: "" outside Docker. memory_bytes: what the
+    server may have, 0 where that is not known. further: settings that the server is known to let this role begin a
+    session with.
     """
 
     kind: str
@@ -87,10 +87,9 @@ class Client(ABC):
         target: Target,
         settings: Settings,
         run: Run,
-        environment: Mapping[str, str],
         connection: Mapping[str, str],
     ) -> None:
-        self.target, self.settings, self.run, self.environment = target, settings, run, environment
+        self.target, self.settings, self.run = target, settings, run
         self.connection: dict[str, str] = dict(connection)
         self.further: dict[str, str] = {}
         self.pooled = False  # what is there takes no options at the start of a session
@@ -190,7 +189,7 @@ class Client(ABC):
         """Run statements as server_query() does for the length of the block, and then end them; how is not asked."""
         program = self._psql(self.maintenance(about))
         with proc.fed(_script(sql, values)) as descriptor:
-            running = proc.Program(program, environment=self.environment, stdin=descriptor)
+            running = proc.Program(program, stdin=descriptor)
         with running:
             yield
 
@@ -208,7 +207,7 @@ class Client(ABC):
         limit = self.settings.command_seconds if seconds is None else seconds
         program = self._psql(database or self.target.database)
         with proc.fed(_script(sql, values)) as descriptor:
-            finished = proc.run(program, environment=self.environment, seconds=limit, stdin=descriptor)
+            finished = proc.run(program, seconds=limit, stdin=descriptor)
         if finished.status != 0:
             pooler = not self.pooled and failures.is_pooler(finished.stderr)
             self.pooled = self.pooled or pooler

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from pgbackup import interrupt
+from pgbackup import docker, interrupt
 from pgbackup.database.clients import container, failures, sidecar
 from pgbackup.database.clients.client import Client, Run
 from pgbackup.database.clients.direct import Direct
@@ -23,7 +23,6 @@ def opened(
     target: Target,
     settings: Settings,
     run: Run,
-    environment: Mapping[str, str],
     pipes: Path,
     tell: Callable[[str], None],
 ) -> Iterator[Client]:
@@ -35,19 +34,19 @@ def opened(
     """
     _check_passfile(target)
     if target.client == "direct":
-        yield Direct(target, settings, run, environment)
+        yield Direct(target, settings, run)
         return
-    found = container.find(target, settings, environment)
-    within = DockerExec(target, settings, run, found, environment)
+    found = container.find(target, settings)
+    within = DockerExec(target, settings, run, found)
     if target.client == "exec":
         yield within
         return
     with ExitStack() as stack:
         client: Client = within
         try:
-            if remote := _remote_docker(environment):
+            if remote := docker.elsewhere():
                 raise Unavailable(f"DOCKER_HOST={remote} is another machine")
-            client = stack.enter_context(sidecar.started(target, settings, run, found, environment, pipes))
+            client = stack.enter_context(sidecar.started(target, settings, run, found, pipes))
             if target.client == "auto" and (hindrance := _hindrance(client, within)):
                 raise hindrance
         except (Unavailable, PermissionDenied) as error:
@@ -57,12 +56,6 @@ def opened(
             tell(f"no sidecar, so docker exec is used: {error.message}")
             client = within
         yield client
-
-
-def _remote_docker(environment: Mapping[str, str]) -> str:
-    """DOCKER_HOST where it names another machine: a FIFO here would not be seen there."""
-    host = environment.get("DOCKER_HOST", "")
-    return "" if not host or host.startswith("unix://") else host
 
 
 def _hindrance(beside: Client, within: Client) -> SuiteError | None:

@@ -20,10 +20,9 @@ class Contained(Client):
         settings: Settings,
         run: Run,
         found: Container,
-        environment: Mapping[str, str],
         connection: Mapping[str, str],
     ) -> None:
-        super().__init__(target, settings, run, environment, connection)
+        super().__init__(target, settings, run, connection)
         self.container_id, self.image_id, self._steering = found.id, found.image, found.steering
         self.memory_bytes = found.memory_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -34,16 +33,13 @@ class Contained(Client):
         """
         without = [word for key in self._steering for word in ("-u", key)]
         options = ["--interactive"] if fed else []
-        return [
-            *(*self.settings.docker, "exec", *options, "--env", "LC_ALL=C", name),
-            *(["env", *without] if without else []),
-            *program,
-        ]
+        steered = ["env", *without] if without else []
+        return self.settings.docker.command("exec", *options, "--env", "LC_ALL=C", name, *steered, *program)
 
     def relocated(self) -> bool:
         if not self.container_id:
             return False
-        port = container.listening_port(self.container_id, self.settings, self.environment)
+        port = container.listening_port(self.container_id, self.settings.docker)
         if port in ("", self.connection["port"]):
             return False
         self.connection["port"] = port

@@ -6,11 +6,13 @@ import difflib
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pgbackup import interrupt, proc
+from pgbackup import interrupt
 from pgbackup.database.clients import failures
+from pgbackup.database.clients.client import Client
+from pgbackup.docker import Docker, absent
 from pgbackup.errors import SuiteError, Unavailable
 from pgbackup.settings.config import Settings, Target
 
@@ -42,14 +44,14 @@ _STEERING = re.compile(
 )
 
 
-def find(target: Target, settings: Settings, environment: Mapping[str, str]) -> Container:
+def find(target: Target, settings: Settings) -> Container:
     """Return the target's container, running. A paused or restarting one is waited for, WAIT_SECONDS long.
 
     Raise Unavailable when there is none, it is stopped or Docker is silent; PermissionDenied on the socket.
     """
     deadline = time.monotonic() + settings.wait_seconds
     while True:
-        found = inspect(target, settings, environment)
+        found = inspect(target, settings.docker)
         if found.status == "running":
             return found
         if found.status not in ("paused", "restarting") or time.monotonic() >= deadline:
@@ -58,13 +60,13 @@ def find(target: Target, settings: Settings, environment: Mapping[str, str]) -> 
         time.sleep(0.2)
 
 
-def inspect(target: Target, settings: Settings, environment: Mapping[str, str]) -> Container:
+def inspect(target: Target, docker: Docker) -> Container:
     """Return what Docker says of the target's container, whatever its state."""
-    argv = [*settings.docker, "container", "inspect", "--", target.container]
-    finished = proc.run(argv, environment=environment, seconds=settings.command_seconds)
+    words = ("container", "inspect", "--", target.container)
+    finished = docker.run(*words)
     if finished.status != 0:
         error = failures.explained(finished.stderr, finished.status, "docker inspect", target)
-        if failures.absent(finished.stderr) and (names := near(target.container, _running(settings, environment))):
+        if absent(finished.stderr) and (names := near(target.container, _running(docker))):
             error.hint = f"is it called {' or '.join(names)} now? set {target.name.upper()}_CONTAINER; see: docker ps"
         raise error
     try:
@@ -77,16 +79,15 @@ def inspect(target: Target, settings: Settings, environment: Mapping[str, str]) 
         return Container(facts["Id"], facts["Image"], facts["State"]["Status"], port, steering, memory)
     except (ValueError, KeyError, TypeError):
         raise Unavailable(
-            f"'{settings.docker[0]}' gave an answer that cannot be understood for container '{target.container}'",
-            f"try it: {' '.join(argv)}",
+            f"'{docker.words[0]}' gave an answer that cannot be understood for container '{target.container}'",
+            f"try it: {' '.join(docker.command(*words))}",
         ) from None
 
 
-def _running(settings: Settings, environment: Mapping[str, str]) -> list[str]:
+def _running(docker: Docker) -> list[str]:
     """The names of the containers that run; none where Docker does not say."""
-    argv = [*settings.docker, "ps", "--format", "{{.Names}}"]
     try:
-        finished = proc.run(argv, environment=environment, seconds=settings.command_seconds)
+        finished = docker.run("ps", "--format", "{{.Names}}")
     except Unavailable:
         return []
     return finished.stdout.decode("utf-8", "replace").split() if finished.status == 0 else []
@@ -124,36 +125,32 @@ for socket in /var/run/postgresql/.s.PGSQL.* /tmp/.s.PGSQL.*; do echo "${socket#
 """
 
 
-def listening_port(container_id: str, settings: Settings, environment: Mapping[str, str]) -> str:
+def listening_port(container_id: str, docker: Docker) -> str:
     """The port that a server in a container says it listens at, "" where that cannot be told.
 
     By postmaster.pid (PostgreSQL manual, 66.1 Database File Layout), else by its one socket: the port may stand in a
     configuration file.
     """
-    argv = [*settings.docker, "exec", container_id, "sh", "-c", _LISTENING]
     try:
-        finished = proc.run(argv, environment=environment, seconds=settings.command_seconds)
+        finished = docker.run("exec", container_id, "sh", "-c", _LISTENING)
     except SuiteError:
         return ""
     ports = [word for word in finished.stdout.decode("utf-8", "replace").split() if word.isdigit()]
     return ports[0] if len(set(ports)) == 1 else ""
 
 
-def blamed(
-    error: SuiteError, container_id: str, target: Target, settings: Settings, environment: Mapping[str, str]
-) -> SuiteError:
+def blamed(error: SuiteError, client: Client) -> SuiteError:
     """Given the failure of a program next to a database, return the one to report: the container's, if it is at
     fault (paused, stopped, gone, replaced by another one), else the same.
-
-    container_id: the one that the run began with; "" for a database outside Docker.
     """
-    if not container_id:
+    if not client.container_id:
         return error
+    target = client.target
     try:
-        found = inspect(target, settings, environment)
+        found = inspect(target, client.settings.docker)
     except SuiteError as gone:
         return gone
-    if found.id != container_id:
+    if found.id != client.container_id:
         return Unavailable(
             f"container '{target.container}' was replaced by another one in the middle of the work",
             "run it again when nobody is deploying",
@@ -166,15 +163,14 @@ def _not_running(found: Container, target: Target) -> Unavailable:
     return Unavailable(f"container '{target.container}' is {found.status}", f"docker {verb} {target.container}")
 
 
-def has_image(image: str, settings: Settings, environment: Mapping[str, str]) -> bool:
+def has_image(image: str, docker: Docker) -> bool:
     """Whether an image, by its full id, is on this host. Raise Unavailable where Docker is silent."""
-    argv = [*settings.docker, "image", "inspect", "--format", "{{.Id}}", "--", image]
-    return proc.run(argv, environment=environment, seconds=settings.command_seconds).status == 0
+    return docker.run("image", "inspect", "--format", "{{.Id}}", "--", image).status == 0
 
 
-def image_major(image: str, settings: Settings, environment: Mapping[str, str]) -> int | None:
+def image_major(image: str, docker: Docker) -> int | None:
     """The major version of the PostgreSQL in an image, None where it does not tell."""
-    argv = [*settings.docker, "run", "--rm", "--pull", "never", "--network", "none", "--entrypoint", "postgres"]
-    finished = proc.run([*argv, image, "--version"], environment=environment, seconds=settings.command_seconds)
+    alone = ("run", "--rm", "--pull", "never", "--network", "none", "--entrypoint", "postgres")
+    finished = docker.run(*alone, image, "--version")
     found = re.search(rb"\(PostgreSQL\) (\d+)", finished.stdout)
     return int(found[1]) if finished.status == 0 and found else None

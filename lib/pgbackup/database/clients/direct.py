@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import unquote, urlsplit
 
@@ -39,20 +39,21 @@ class Direct(Client):
 
     kind = "direct"
 
-    def __init__(self, target: Target, settings: Settings, run: Run, environment: Mapping[str, str]) -> None:
-        extra = {"PGPASSFILE": str(target.passfile)} if target.passfile else {}
-        connection = {**patience(settings), **connection_of(target.url, target.user)}
-        super().__init__(target, settings, run, {**environment, **extra}, connection)
+    def __init__(self, target: Target, settings: Settings, run: Run) -> None:
+        passfile = {"passfile": str(target.passfile)} if target.passfile else {}
+        super().__init__(
+            target, settings, run, {**patience(settings), **passfile, **connection_of(target.url, target.user)}
+        )
 
     def command(self, program: Sequence[str], *, fed: bool = False) -> list[str]:
         return list(program)
 
     @contextmanager
     def reading(self, program: Sequence[str]) -> Iterator[Stream]:
-        with piped(program, self.environment, self.target.database) as stream, self.ending(stream.program):
+        with piped(program, self.target.database) as stream, self.ending(stream.program):
             yield stream
 
     @contextmanager
     def writing(self, program: Sequence[str]) -> Iterator[Sink]:
-        with fed(program, self.environment, self.target.database) as sink, self.ending(sink.program):
+        with fed(program, self.target.database) as sink, self.ending(sink.program):
             yield sink

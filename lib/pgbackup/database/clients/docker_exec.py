@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pgbackup.database.clients.client import Run, patience
@@ -20,11 +20,9 @@ class DockerExec(Contained):
 
     kind = "exec"
 
-    def __init__(
-        self, target: Target, settings: Settings, run: Run, container: Container, environment: Mapping[str, str]
-    ) -> None:
+    def __init__(self, target: Target, settings: Settings, run: Run, container: Container) -> None:
         connection = {"port": container.port, "user": target.user, **patience(settings)}
-        super().__init__(target, settings, run, container, environment, connection)
+        super().__init__(target, settings, run, container, connection)
 
     def command(self, program: Sequence[str], *, fed: bool = False) -> list[str]:
         return self.inside(self.container_id, program, fed=fed)
@@ -32,7 +30,7 @@ class DockerExec(Contained):
     @contextmanager
     def reading(self, program: Sequence[str]) -> Iterator[Stream]:
         with (
-            piped(self.command(program), self.environment, self.target.database) as stream,
+            piped(self.command(program), self.target.database) as stream,
             self.ending(stream.program),
         ):
             yield stream
@@ -40,7 +38,7 @@ class DockerExec(Contained):
     @contextmanager
     def writing(self, program: Sequence[str]) -> Iterator[Sink]:
         with (
-            fed(self.command(program, fed=True), self.environment, self.target.database) as sink,
+            fed(self.command(program, fed=True), self.target.database) as sink,
             self.ending(sink.program),
         ):
             yield sink

@@ -3,114 +3,85 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from pgbackup.errors import IoFailed, PermissionDenied, SuiteError, Unavailable
+from pgbackup import docker
+from pgbackup.errors import IoFailed, KnownFailure, PermissionDenied, SuiteError, Unavailable
 from pgbackup.settings.config import Target
 
-
-@dataclass(frozen=True)
-class _Known:
-    pattern: str
-    kind: type[SuiteError]
-    message: str
-    hint: str
-
-
-# Docker says the first with a capital, podman without, or the second.
-_ABSENT = r"(?i:no such container|no such object|no container with name or ID)"
 _CROWDED = r"too many clients already|remaining connection slots|too many connections for"
 
-# {reason} is the line that matched, {0} the pattern's group; the rest are the target's settings.
 _KNOWN = [
-    _Known(
-        r"(?i)permission denied while trying to connect to the docker|dial unix .*: permission denied",
-        PermissionDenied,
-        "may not use Docker: {reason}",
-        "run it with sudo, or as a member of the group docker: sudo usermod -aG docker USER, then log in again",
-    ),
-    _Known(
-        r"(?i)cannot connect to the docker daemon|error during connect|docker daemon is not running|docker API",
-        Unavailable,
-        "Docker cannot be reached: {reason}",
-        "systemctl status docker",
-    ),
-    _Known(
-        _ABSENT + r"|(?i:container \S+ is not running|container state improper|is restarting|is paused)",
-        Unavailable,
-        "container '{container}' is not there or not running: {reason}",
-        "docker ps -a --filter name={container}",
-    ),
-    _Known(
+    *docker.FAILURES,
+    KnownFailure(
         # A write that came to less than was asked for has no error number of its own (storage/smgr/md.c).
         r"(?:ERROR|FATAL|PANIC): .*(?:No space left on device|could not (?:extend|write to) file .*: wrote only)",
         IoFailed,
         "the disk of the server of '{database}' is full: {reason}",
         "make room on the server: --drop-old drops old copies, --in-place needs room for one and an empty one",
     ),
-    _Known(
+    KnownFailure(
         r'permission denied for database "?([^"\n]+)',
         PermissionDenied,
         "role '{user}' may not connect to '{0}': {reason}",
         'let it: GRANT CONNECT ON DATABASE "{0}" TO "{user}";',
     ),
-    _Known(
+    KnownFailure(
         r"permission denied for large object",
         PermissionDenied,
         "role '{user}' may not read everything in '{database}': {reason}",
         "dump as the owner of the large objects, or as a superuser: {KEY}_USER",
     ),
-    _Known(
+    KnownFailure(
         r"permission denied for \S+ \S+",
         PermissionDenied,
         "role '{user}' may not read everything in '{database}': {reason}",
         'let it: GRANT pg_read_all_data TO "{user}";',
     ),
-    _Known(
+    KnownFailure(
         r"row-level security policy",
         PermissionDenied,
         "row level security hides rows of '{database}' from role '{user}': {reason}",
         'let it see them all: ALTER ROLE "{user}" BYPASSRLS;',
     ),
-    _Known(
+    KnownFailure(
         r"no password supplied|no pg_hba\.conf entry|authentication failed|pg_hba\.conf rejects",
         PermissionDenied,
         "the server does not let role '{user}' in: {reason}",
         "with the sidecar or direct client set {KEY}_PASSFILE to a .pgpass file (0600) with a line for the host"
         " (127.0.0.1); exec cannot use one and needs 'trust' or 'peer' for 'local' in pg_hba.conf",
     ),
-    _Known(
+    KnownFailure(
         r'role "[^"]*" does not exist|role "[^"]*" is not permitted to log in',
         PermissionDenied,
         "the server does not let role '{user}' in: {reason}",
         'check {KEY}_USER, or CREATE ROLE "{user}" LOGIN;',
     ),
-    _Known(
+    KnownFailure(
         r"due to conflict with recovery",
         Unavailable,
         "the standby of '{database}' has cancelled the dump, to go on with what its primary sends: {reason}",
         "back up from the primary; or on the standby: ALTER SYSTEM SET hot_standby_feedback = on; or a"
         " max_standby_streaming_delay longer than a dump takes; then: SELECT pg_reload_conf();",
     ),
-    _Known(
+    KnownFailure(
         r'cannot connect to invalid database "?([^"\n]*)',
         Unavailable,
         "database '{0}' is invalid, a DROP DATABASE was interrupted: {reason}",
         'DROP DATABASE "{0}"; then restore its last backup',
     ),
-    _Known(
+    KnownFailure(
         r'database "(.*)" does not exist',
         Unavailable,
         "there is no database '{0}': {reason}",
         "check {KEY}_DATABASE, or restore its last backup",
     ),
-    _Known(
+    KnownFailure(
         r"is not currently accepting connections",
         Unavailable,
         "database '{database}' is closed to connections: {reason}",
         'open it: ALTER DATABASE "{database}" ALLOW_CONNECTIONS true;',
     ),
-    _Known(
+    KnownFailure(
         # pg_dump sets --lock-wait-timeout as statement_timeout, around LOCK TABLE only.
         r"due to (?:lock|statement) timeout(?:.*\n)*?.*Query was: (LOCK TABLE .*)|due to lock timeout",
         Unavailable,
@@ -118,19 +89,19 @@ _KNOWN = [
         "find who: SELECT relation::regclass, pid FROM pg_locks WHERE mode = 'AccessExclusiveLock'; or raise"
         " LOCK_WAIT_SECONDS",
     ),
-    _Known(
+    KnownFailure(
         r"server version mismatch(?:.*\n)*?.*?(server version: .*)",
         Unavailable,
         "the client programs are older than the server of '{database}': {0}",
         "use {KEY}_CLIENT=auto, or install the server's own client programs: apt-get install postgresql-client",
     ),
-    _Known(
+    KnownFailure(
         _CROWDED,
         Unavailable,
         "the server of '{database}' is out of connections: {reason}",
         'raise max_connections, or on PostgreSQL 16 and later GRANT pg_use_reserved_connections TO "{user}";',
     ),
-    _Known(
+    KnownFailure(
         r"the database system is",
         Unavailable,
         "the server of '{database}' does not accept connections: {reason}",
@@ -169,11 +140,6 @@ def nobody_listens(stderr: str) -> bool:
 def is_pooler(stderr: str) -> bool:
     """Whether a connection pooler has refused what a server takes (PgBouncer: ignore_startup_parameters)."""
     return "unsupported startup parameter" in stderr
-
-
-def absent(stderr: str) -> bool:
-    """Whether Docker, or what takes its place, says that there is no such container."""
-    return bool(re.search(_ABSENT, stderr))
 
 
 def crowded(message: str) -> bool:

@@ -25,6 +25,7 @@ from pgbackup.database.clients.client import Run, patience
 from pgbackup.database.clients.contained import Contained
 from pgbackup.database.clients.container import Container
 from pgbackup.database.clients.streams import Sink, Stream, widened
+from pgbackup.docker import Docker
 from pgbackup.errors import SuiteError, Unavailable
 from pgbackup.settings.config import Settings, Target
 
@@ -39,7 +40,7 @@ FIRST_PROGRAM = f"echo ready 1<>{INSIDE}/ready && exec cat >/dev/null"
 
 
 def run_arguments(
-    docker: Sequence[str],
+    docker: Docker,
     target: Target,
     run: Run,
     name: str,
@@ -58,8 +59,7 @@ def run_arguments(
     passfile = ["--mount", mount(str(target.passfile), _PASSFILE, "readonly"), "--env", f"PGPASSFILE={_PASSFILE}"]
     if foreign:
         passfile += ["--cap-add", "DAC_OVERRIDE"]
-    return [
-        *docker,
+    return docker.command(
         *("run", "--rm", "--interactive", "--pull", "never", "--name", name),
         *("--label", f"{LABEL}={run.owner}"),
         *("--network", f"container:{container.id}", "--user", user),
@@ -69,7 +69,7 @@ def run_arguments(
         *(word for path, inside in mounts.items() for word in ("--mount", mount(str(path), inside))),
         *("--mount", mount(str(pipes), INSIDE), "--entrypoint", "sh"),
         *(container.image, "-c", FIRST_PROGRAM),
-    ]
+    )
 
 
 def mount(source: str, target: str, *options: str) -> str:
@@ -90,12 +90,11 @@ class Sidecar(Contained):
         settings: Settings,
         run: Run,
         container: Container,
-        environment: Mapping[str, str],
         pipes: Path,
         name: str,
     ) -> None:
         where = {"host": "127.0.0.1", "port": container.port, "sslmode": "disable", "user": target.user}
-        super().__init__(target, settings, run, container, environment, {**where, **patience(settings)})
+        super().__init__(target, settings, run, container, {**where, **patience(settings)})
         self.pipes, self._name = pipes, name
 
     def command(self, program: Sequence[str], *, fed: bool = False) -> list[str]:
@@ -106,7 +105,7 @@ class Sidecar(Contained):
         redirected = ["sh", "-c", 'exec "$@" >"$0"', f"{INSIDE}/output", *program]
         with (
             _fifo(self.pipes / "output") as fd,
-            proc.Program(self.command(redirected), environment=self.environment) as running,
+            proc.Program(self.command(redirected)) as running,
             self.ending(running),
         ):
             yield Stream(widened(fd), running, self.target.database)
@@ -117,7 +116,7 @@ class Sidecar(Contained):
         fifo = self.pipes / "input"
         make_fifo(fifo)
         with (
-            proc.Program(self.command(redirected), environment=self.environment) as running,
+            proc.Program(self.command(redirected)) as running,
             self.ending(running),
         ):
             try:
@@ -164,7 +163,6 @@ def started(
     settings: Settings,
     run: Run,
     container: Container,
-    environment: Mapping[str, str],
     pipes: Path,
     mounts: Mapping[Path, str] = MappingProxyType({}),
 ) -> Iterator[Sidecar]:
@@ -184,8 +182,8 @@ def started(
     foreign = target.passfile is not None and target.passfile.stat().st_uid != uid
     name = name_of(run)
     argv = run_arguments(settings.docker, target, run, name, container, pipes, f"{uid}:{gid}", foreign, mounts)
-    with alive(argv, name, target, settings, environment, pipes):
-        yield Sidecar(target, settings, run, container, environment, pipes, name)
+    with alive(argv, name, target, settings.docker, pipes):
+        yield Sidecar(target, settings, run, container, pipes, name)
 
 
 def name_of(run: Run) -> str:
@@ -194,9 +192,7 @@ def name_of(run: Run) -> str:
 
 
 @contextmanager
-def alive(
-    argv: Sequence[str], name: str, target: Target, settings: Settings, environment: Mapping[str, str], pipes: Path
-) -> Iterator[None]:
+def alive(argv: Sequence[str], name: str, target: Target, docker: Docker, pipes: Path) -> Iterator[None]:
     """Let a container of that name run for the length of the block, with FIRST_PROGRAM.
 
     argv: its `docker run`, with `pipes` at INSIDE. Raise Unavailable when it cannot be started.
@@ -205,10 +201,10 @@ def alive(
         ready = stack.enter_context(_fifo(pipes / "ready"))
         read_end, lifeline = os.pipe2(os.O_CLOEXEC)
         try:
-            program = stack.enter_context(proc.Program(argv, environment=environment, stdin=read_end))
+            program = stack.enter_context(proc.Program(argv, stdin=read_end))
         finally:
             os.close(read_end)
-        stack.callback(_end, lifeline, program, name, settings, environment)
+        stack.callback(_end, lifeline, program, name, docker)
         _await(ready, program, target)
         yield
 
@@ -249,33 +245,29 @@ def _await(ready: int, program: proc.Program, target: Target) -> None:
             raise Unavailable(f"the sidecar of '{target.container}' was not ready within {_START_SECONDS:g} s")
 
 
-def _end(lifeline: int, program: proc.Program, name: str, settings: Settings, environment: Mapping[str, str]) -> None:
+def _end(lifeline: int, program: proc.Program, name: str, docker: Docker) -> None:
     """Close the lifeline and see the container gone; if that takes too long, remove it by name."""
     os.close(lifeline)
     with interrupt.shielded():
         try:
             program.wait(_END_SECONDS)
         except TimeoutError:
-            remove([name], settings, environment, _END_SECONDS)
+            remove([name], docker, _END_SECONDS)
 
 
-def remove(
-    names: Sequence[str], settings: Settings, environment: Mapping[str, str], seconds: float | None = None
-) -> None:
+def remove(names: Sequence[str], docker: Docker, seconds: float | None = None) -> None:
     """Remove sidecars by name or id, running or not. Nothing happens where there are none.
 
     seconds: the limit, COMMAND_SECONDS if not given.
     """
     if names:
-        argv = [*settings.docker, "rm", "--force", "--volumes", *names]
         try:
-            proc.run(argv, environment=environment, seconds=seconds or settings.command_seconds)
+            docker.run("rm", "--force", "--volumes", *names, seconds=seconds)
         except SuiteError:
             return  # Docker itself is gone; the next run sweeps
 
 
-def leftovers(run: Run, settings: Settings, environment: Mapping[str, str]) -> list[str]:
+def leftovers(run: Run, docker: Docker) -> list[str]:
     """Return the ids of sidecars that earlier runs of this database left behind."""
-    argv = [*settings.docker, "ps", "--all", "--quiet", "--filter", f"label={LABEL}={run.owner}"]
-    finished = proc.run(argv, environment=environment, seconds=settings.command_seconds)
+    finished = docker.run("ps", "--all", "--quiet", "--filter", f"label={LABEL}={run.owner}")
     return finished.stdout.decode().split() if finished.status == 0 else []

@@ -7,7 +7,7 @@ import fcntl
 import os
 import select
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -118,13 +118,13 @@ def widened(fd: int) -> int:
 
 
 @contextmanager
-def piped(argv: Sequence[str], environment: Mapping[str, str], database: str) -> Iterator[Stream]:
+def piped(argv: Sequence[str], database: str) -> Iterator[Stream]:
     """Start argv with its output in an ordinary pipe: what the clients without a FIFO of their own use."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     try:
         try:
             os.set_blocking(read_end, False)
-            program = proc.Program(argv, environment=environment, stdout=widened(write_end))
+            program = proc.Program(argv, stdout=widened(write_end))
         finally:
             os.close(write_end)
         with program:
@@ -134,12 +134,12 @@ def piped(argv: Sequence[str], environment: Mapping[str, str], database: str) ->
 
 
 @contextmanager
-def fed(argv: Sequence[str], environment: Mapping[str, str], database: str) -> Iterator[Sink]:
+def fed(argv: Sequence[str], database: str) -> Iterator[Sink]:
     """Start argv with its input from an ordinary pipe: what the clients without a FIFO of their own use."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     try:
         os.set_blocking(write_end, False)
-        program = proc.Program(argv, environment=environment, stdin=read_end)
+        program = proc.Program(argv, stdin=read_end)
     except BaseException:
         os.close(write_end)
         raise

@@ -36,7 +36,7 @@ def missing(client: Client, settings: Mapping[str, str]) -> list[str]:
         return []
     asked = [word for name in names for place in _places(name, settings.get(PATH, "$libdir")) for word in (name, place)]
     argv = client.command(["sh", "-c", _FOUND, "sh", *asked])
-    finished = proc.run(argv, environment=client.environment, seconds=client.settings.command_seconds)
+    finished = proc.run(argv, seconds=client.settings.command_seconds)
     found = finished.stdout.decode("utf-8", "replace").splitlines()
     return [name for name in names if name not in found] if finished.status == 0 else []
 

@@ -85,7 +85,7 @@ def recovered(
     with ExitStack() as stack:
         while True:
             scratch.place("postgresql.conf", recovery_needs.configuration(recovery_target, given, memory_megabytes))
-            server = stack.enter_context(proc.Program(scratch.command(program), environment=scratch.environment))
+            server = stack.enter_context(proc.Program(scratch.command(program)))
             if _serve(scratch, server, segments):
                 break
             try:

@@ -150,7 +150,7 @@ def check_allowed(client: Client) -> None:
     # The name by which pg_receivewal and pg_basebackup look for a password, too.
     where = conninfo({**client.connection, "replication": "true"}, "replication", client.run.application_name)
     argv = client.command(["psql", "-X", "-A", "-t", "-w", "-d", where, "-c", "IDENTIFY_SYSTEM"])
-    finished = proc.run(argv, environment=client.environment, seconds=client.settings.command_seconds)
+    finished = proc.run(argv, seconds=client.settings.command_seconds)
     if finished.status != 0:
         raise failures.explained(finished.stderr, finished.status, "psql", client.target)
 

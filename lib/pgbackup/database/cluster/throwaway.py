@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from pgbackup.database.clients import failures
 from pgbackup.database.clients.client import Run
 from pgbackup.database.clients.container import Container
 from pgbackup.database.clients.sidecar import FIRST_PROGRAM, INSIDE, LABEL, Sidecar, alive, mount, name_of
+from pgbackup.docker import Docker
 from pgbackup.errors import BackupBad, IoFailed, Unavailable
 from pgbackup.formats.backup_manifest import MAIN, NAME
 from pgbackup.settings.config import Settings, Target
@@ -32,14 +33,13 @@ _NOBODY = 65534  # PostgreSQL does not run as root
 
 
 def run_arguments(
-    docker: Sequence[str], run: Run, name: str, image: str, pipes: Path, user: str, memory_megabytes: int
+    docker: Docker, run: Run, name: str, image: str, pipes: Path, user: str, memory_megabytes: int
 ) -> list[str]:
     """Return the argument list of `docker run`. Pure. user: `uid:gid`, not root's.
 
     Its root is writable, though hardly for that user: Docker itself makes directories there, for make_directory().
     """
-    return [
-        *docker,
+    return docker.command(
         *("run", "--rm", "--interactive", "--pull", "never", "--name", name),
         *("--label", f"{LABEL}={run.owner}", "--network", "none", "--user", user),
         *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
@@ -53,7 +53,7 @@ def run_arguments(
             "sh",
         ),
         *(image, "-c", FIRST_PROGRAM),
-    ]
+    )
 
 
 class Scratch(Sidecar):
@@ -67,18 +67,15 @@ class Scratch(Sidecar):
         settings: Settings,
         run: Run,
         image: str,
-        environment: Mapping[str, str],
         pipes: Path,
         name: str,
     ) -> None:
-        super().__init__(target, settings, run, Container("", image, "running"), environment, pipes, name)
+        super().__init__(target, settings, run, Container("", image, "running"), pipes, name)
         self.connection = {"host": DISK, "port": "5432", "user": target.user}
 
     def say(self, *program: str) -> str:
         """Run a program to its end and return what it printed. Raise Unavailable with what it said."""
-        finished = proc.run(
-            self.command(program), environment=self.environment, seconds=self.settings.load_stall_seconds
-        )
+        finished = proc.run(self.command(program), seconds=self.settings.load_stall_seconds)
         if finished.status != 0:
             said = failures.first_error(finished.stderr or finished.stdout.decode("utf-8", "replace"))
             raise Unavailable(f"'{program[0]}' in the recovery of '{self.target.database}' failed: {said}")
@@ -174,9 +171,7 @@ class Scratch(Sidecar):
                     entry.mode, entry.uid, entry.gid = 0o700, owner, os.getegid() or _NOBODY
                 tar.addfile(entry)
         with proc.fed(stream.getvalue()) as descriptor:
-            argv = [*self.settings.docker, "cp", "-", f"{self._name}:/"]
-            seconds = self.settings.command_seconds
-            finished = proc.run(argv, environment=self.environment, seconds=seconds, stdin=descriptor)
+            finished = self.settings.docker.run("cp", "-", f"{self._name}:/", stdin=descriptor)
         if finished.status != 0:
             raise IoFailed(
                 f"the directory '{path}' of a tablespace cannot be made: {failures.first_error(finished.stderr)}"
@@ -196,7 +191,6 @@ def started(
     settings: Settings,
     run: Run,
     image: str,
-    environment: Mapping[str, str],
     pipes: Path,
     memory_megabytes: int,
 ) -> Iterator[Scratch]:
@@ -210,5 +204,5 @@ def started(
         os.chown(pipes, uid, gid)
     name = name_of(run)
     argv = run_arguments(settings.docker, run, name, image, pipes, f"{uid}:{gid}", memory_megabytes)
-    with alive(argv, name, target, settings, environment, pipes):
-        yield Scratch(target, settings, run, image, environment, pipes, name)
+    with alive(argv, name, target, settings.docker, pipes):
+        yield Scratch(target, settings, run, image, pipes, name)

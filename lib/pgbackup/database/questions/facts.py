@@ -152,7 +152,7 @@ def gather(client: Client, first: str = "") -> Facts:
             facts = parse(client.query(first + _SQL))
             break
         except (Unavailable, PermissionDenied) as error:
-            cause = container.blamed(error, client.container_id, target, settings, client.environment)
+            cause = container.blamed(error, client)
             if not failures.passing(error.message) and client.begin_further():
                 continue
             # A container that is paused or restarting may come back, one that is stopped will not.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from pgbackup import proc
@@ -16,17 +15,17 @@ def running() -> bool:
     return Path("/run/systemd/system").is_dir()
 
 
-def call(*words: str, environment: Mapping[str, str]) -> None:
+def call(*words: str) -> None:
     """Run `systemctl WORD …`. Raise Unavailable with what it said when it fails."""
     argv = ["systemctl", "--no-ask-password", "--quiet", *words]
-    finished = proc.run(argv, environment=environment, seconds=_SECONDS)
+    finished = proc.run(argv, seconds=_SECONDS)
     if finished.status != 0:
         raise Unavailable(f"'systemctl {' '.join(words)}' failed: {finished.stderr}", "see: journalctl -xe -n 30")
 
 
-def is_enabled(unit: str, environment: Mapping[str, str]) -> bool:
+def is_enabled(unit: str) -> bool:
     """Whether the unit starts at boot; False where there is no systemd or no such unit."""
     if not running():
         return False
     argv = ["systemctl", "is-enabled", "--quiet", unit]
-    return proc.run(argv, environment=environment, seconds=_SECONDS).status == 0
+    return proc.run(argv, seconds=_SECONDS).status == 0

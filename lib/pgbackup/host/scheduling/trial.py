@@ -25,9 +25,9 @@ def of(root: Path, account: Account, settings: Settings, given: Mapping[str, str
     if account.uid != os.geteuid():
         argv = ["runuser", "-u", account.name, "--", *argv]
     # Nothing of the caller's: what reaches Docker for root at the terminal is not there at night.
-    environment = proc.environment({"HOME": pwd.getpwnam(account.name).pw_dir}, given)
+    variables = proc.environment({"HOME": pwd.getpwnam(account.name).pw_dir}, given)
     try:
-        finished = proc.run(argv, environment=environment, seconds=_patience(settings))
+        finished = proc.run(argv, seconds=_patience(settings), variables=variables)
     except SuiteError as error:
         return [error]
     return found(finished)

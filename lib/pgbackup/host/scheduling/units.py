@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,13 +109,13 @@ def taken_over(changes: Sequence[Change], root: Path) -> list[str]:
     ]
 
 
-def apply(changes: Sequence[Change], environment: Mapping[str, str]) -> None:
+def apply(changes: Sequence[Change]) -> None:
     """Write and remove units, what is kept first, and let systemd know, where it runs. Raise IoFailed, Unavailable."""
     for change in sorted(changes, key=lambda change: change.after is None):
         if change.before != change.after:
             installed.apply(change)
     if changes and systemctl.running():
-        systemctl.call("daemon-reload", environment=environment)
+        systemctl.call("daemon-reload")
 
 
 def check_path(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pgbackup.host.accounts import Account
@@ -13,15 +13,15 @@ from pgbackup.settings.config import Settings
 _WANTS = units.DIRECTORY / "multi-user.target.wants"
 
 
-def user(root: Path, name: str, environment: Mapping[str, str]) -> str | None:
+def user(root: Path, name: str) -> str | None:
     """The account that the receiver runs as: the installed unit's, else whose crontab starts it; None for nobody."""
     if of_unit := units.user_of(installed.read(units.DIRECTORY / units.WAL_SERVICE)):
         return of_unit
-    return next(iter(_holders(root, name, environment)), None)
+    return next(iter(_holders(root, name)), None)
 
 
-def _holders(root: Path, name: str, environment: Mapping[str, str]) -> dict[str, str]:
-    return crontab.holders(_script(root), name, environment) if crontab.installed() else {}
+def _holders(root: Path, name: str) -> dict[str, str]:
+    return crontab.holders(_script(root), name) if crontab.installed() else {}
 
 
 def _script(root: Path) -> Path:
@@ -39,7 +39,6 @@ def setting_up(
     account: Account,
     name: str,
     asked_user: str | None,
-    environment: Mapping[str, str],
 ) -> list[Change]:
     """What is to be changed on this host. Raise SuiteError where that cannot be: no cron, a unit that is masked.
 
@@ -47,7 +46,7 @@ def setting_up(
     systemd does it now.
     """
     script, by_systemd = _script(root), systemctl.running()
-    holders = _holders(root, name, environment)
+    holders = _holders(root, name)
     gone = [
         crontab.change(user, text, crontab.removed(text, script, name))
         for user, text in holders.items()
@@ -58,32 +57,32 @@ def setting_up(
         return [units.change_of(units.WAL_SERVICE, host, None, asked_user), *gone]
     for path in (script, settings.backup_dir):
         units.check_path(path)
-    before = crontab.read(account.name, environment)
+    before = crontab.read(account.name)
     line = crontab.watchdog(settings.backup_dir, script, name)
     after = crontab.redirected(before, script, settings.backup_dir, name)
     return [crontab.change(account.name, before, crontab.added(after, script, line, None, name)), *gone]
 
 
-def start(changes: Sequence[Change], name: str, environment: Mapping[str, str]) -> None:
+def start(changes: Sequence[Change], name: str) -> None:
     """Make the changes and let the receiver run. Raise IoFailed or Unavailable."""
-    crontab.apply(changes, environment)
+    crontab.apply(changes)
     if systemctl.running():
-        units.apply([change for change in changes if change.path.is_absolute()], environment)
-        systemctl.call("enable", instance(name), environment=environment)
-        systemctl.call("restart", instance(name), environment=environment)
+        units.apply([change for change in changes if change.path.is_absolute()])
+        systemctl.call("enable", instance(name))
+        systemctl.call("restart", instance(name))
 
 
-def stop(name: str, environment: Mapping[str, str]) -> None:
+def stop(name: str) -> None:
     """Stop the unit, where there is one."""
     if systemctl.running() and (units.DIRECTORY / units.WAL_SERVICE).exists():
-        systemctl.call("stop", instance(name), environment=environment)
+        systemctl.call("stop", instance(name))
 
 
-def taking_down(root: Path, name: str, environment: Mapping[str, str]) -> list[Change]:
+def taking_down(root: Path, name: str) -> list[Change]:
     """What is to be removed of this host: the unit only with its last receiver, jobs of cron whoever has them."""
     changes: list[Change]
     changes, _ = units.removals([] if _others(name) else [units.WAL_SERVICE], root)
-    for user, before in _holders(root, name, environment).items():
+    for user, before in _holders(root, name).items():
         changes.append(crontab.change(user, before, crontab.removed(before, _script(root), name)))
     return [change for change in changes if change.before != change.after]
 
@@ -101,12 +100,12 @@ def _others(name: str) -> list[str]:
     return [path.name for path in _WANTS.glob(pattern) if path.name != instance(name)] if _WANTS.is_dir() else []
 
 
-def remove(changes: Sequence[Change], name: str, environment: Mapping[str, str]) -> None:
+def remove(changes: Sequence[Change], name: str) -> None:
     """Switch the receiver off for good, and make the changes. Raise IoFailed or Unavailable."""
     if systemctl.running() and (_WANTS / instance(name)).is_symlink():
-        systemctl.call("disable", "--now", instance(name), environment=environment)
-    units.apply([change for change in changes if change.path.is_absolute()], environment)
-    crontab.apply(changes, environment)
+        systemctl.call("disable", "--now", instance(name))
+    units.apply([change for change in changes if change.path.is_absolute()])
+    crontab.apply(changes)
 
 
 def warnings(changes: Sequence[Change], root: Path) -> list[str]:
