@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pgbackup import wal
 from pgbackup.cli import moments
 from pgbackup.database.cluster import recovery, throwaway
 from pgbackup.database.cluster.recovery import Reached, Segments, TargetNotReached
 from pgbackup.database.cluster.throwaway import Scratch
 from pgbackup.errors import BackupBad, Interrupted
-from pgbackup.formats import backup_manifest, wal, wal_records
-from pgbackup.formats.wal import Segment
+from pgbackup.formats import backup_manifest, wal_records
+from pgbackup.wal import Segment
 
 from tests.support import runs, servers
 from tests.support.servers import Server, docker

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pgbackup import wal
 from pgbackup.commands import base_backup
 from pgbackup.errors import BackupBad, SuiteError
-from pgbackup.formats import wal
+from pgbackup.formats import timelines
 from pgbackup.report import history
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal import base_backups, recoverable, segments
@@ -134,7 +135,7 @@ def test_a_damaged_history_is_named_and_a_whole_one_beside_it_is_used(places: Pl
         with pytest.raises(BackupBad, match=SECOND):
             ask()
     (places.receiving.path / SECOND).write_bytes(SAID)
-    assert walarchive.histories(places) == {2: wal.parse_history(SAID.decode())}
+    assert walarchive.histories(places) == {2: timelines.parse_history(SAID.decode())}
     assert walarchive.hand_out(places, STATE, SECOND) == SAID
     walarchive.put_away(places, STATE)
     assert gzip.decompress(archived.read_bytes()) == SAID

@@ -9,17 +9,17 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from pgbackup import wal
 from pgbackup.commands import archiving, base_backup
 from pgbackup.commands.job import Job
 from pgbackup.commands.verify import wal as verify_wal
-from pgbackup.formats import wal
-from pgbackup.formats.wal import Segment
 from pgbackup.settings import config
 from pgbackup.store import folder
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal import recoverable
 from pgbackup.store.wal.archive import Places, State
 from pgbackup.store.wal.base_backups import Record
+from pgbackup.wal import Segment
 
 from tests.support.archives import SILENT
 

@@ -17,13 +17,13 @@ from pgbackup.commands.recover.stopping import Stop
 from pgbackup.database.cluster.recovery import Reached
 from pgbackup.errors import BackupBad, NoBackup, UsageError
 from pgbackup.formats.backup_manifest import MAIN
-from pgbackup.formats.wal import SEGMENT_BYTES, Segment
 from pgbackup.store.folder import Folder
 from pgbackup.store.wal import recoverable
 from pgbackup.store.wal.archive import Places, Receiver, State
 from pgbackup.store.wal.base_backups import Record
 from pgbackup.store.wal.recoverable import Archive
 from pgbackup.store.wal.window import Base, windows
+from pgbackup.wal import SEGMENT_BYTES, Segment
 
 _START = datetime(2024, 1, 15, 10, 0, tzinfo=timezone.utc)
 _HOUR = timedelta(hours=1)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pgbackup.formats import wal
-from pgbackup.formats.wal import Segment, Switch
+from pgbackup import wal
+from pgbackup.formats import timelines
+from pgbackup.formats.timelines import Switch
+from pgbackup.wal import Segment
 
 _SIZES = [1 << 20, 16 << 20, 1 << 30]
 _MIB16 = 16 << 20
@@ -58,9 +60,9 @@ def test_other_files_are_no_segments(name: str) -> None:
 
 def test_a_history_tells_every_switch() -> None:
     text = "1\t0/5000098\tno recovery target specified\n\n# a comment\n2\t0/7000000\tbefore 2024-01-15 13:37:00+03\n"
-    assert wal.parse_history(text) == (Switch(1, 0x5000098), Switch(2, 0x7000000))
-    assert wal.parse_history_name(wal.history_name(0x1A)) == 0x1A
-    assert wal.parse_history_name("000000010000000000000001") is None
+    assert timelines.parse_history(text) == (Switch(1, 0x5000098), Switch(2, 0x7000000))
+    assert timelines.parse_history_name("0000001A.history") == 0x1A
+    assert timelines.parse_history_name("000000010000000000000001") is None
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,7 @@ def test_a_history_tells_every_switch() -> None:
 )
 def test_a_damaged_history_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"history|LSN"):
-        wal.parse_history(text)
+        timelines.parse_history(text)
 
 
 def _segments(timeline: int, *numbers: int) -> set[Segment]:
@@ -77,15 +79,15 @@ def _segments(timeline: int, *numbers: int) -> set[Segment]:
 
 def test_segments_reach_to_the_first_that_is_missing() -> None:
     present = _segments(1, 3, 4, 5, 7, 8)
-    assert wal.reach(Segment(1, 3), present) == Segment(1, 5)
-    assert wal.reach(Segment(1, 7), present) == Segment(1, 8)
-    assert wal.reach(Segment(1, 6), present) is None
-    assert wal.reach(Segment(2, 3), present) is None
+    assert timelines.reach(Segment(1, 3), present) == Segment(1, 5)
+    assert timelines.reach(Segment(1, 7), present) == Segment(1, 8)
+    assert timelines.reach(Segment(1, 6), present) is None
+    assert timelines.reach(Segment(2, 3), present) is None
 
 
 @given(st.sets(st.integers(0, 30)), st.integers(0, 30))
 def test_what_is_reached_is_there_and_what_follows_is_not(numbers: set[int], begun: int) -> None:
-    found = wal.reach(Segment(1, begun), _segments(1, *numbers))
+    found = timelines.reach(Segment(1, begun), _segments(1, *numbers))
     last = begun - 1 if found is None else found.number
     assert all(number in numbers for number in range(begun, last + 1))
     assert last + 1 not in numbers
@@ -106,24 +108,25 @@ _SWITCH = (Switch(1, 5 * _MIB16 + 100),)
     ],
 )
 def test_a_switch_of_timelines_is_followed(present: set[Segment], last: Segment) -> None:
-    assert wal.reach(Segment(1, 3), present, _SWITCH, 2) == last
+    assert timelines.reach(Segment(1, 3), present, _SWITCH, 2) == last
 
 
 def test_a_switch_at_the_end_of_a_segment_needs_nothing_of_the_old_one_after_it() -> None:
     switches = (Switch(1, 5 * _MIB16),)
-    assert wal.reach(Segment(1, 4), _segments(1, 4) | _segments(2, 5), switches, 2) == Segment(2, 5)
+    assert timelines.reach(Segment(1, 4), _segments(1, 4) | _segments(2, 5), switches, 2) == Segment(2, 5)
 
 
 def test_two_switches_in_one_segment() -> None:
     switches = (Switch(1, 5 * _MIB16 + 100), Switch(2, 5 * _MIB16 + 900))
     for owner in (1, 2, 3):
         present = _segments(1, 4) | _segments(owner, 5) | _segments(3, 6)
-        assert wal.reach(Segment(1, 4), present, switches, 3) == Segment(3, 6)
+        assert timelines.reach(Segment(1, 4), present, switches, 3) == Segment(3, 6)
 
 
 def test_recovery_follows_the_newest_heir() -> None:
     histories = {2: _SWITCH, 3: (Switch(1, 2 * _MIB16),), 4: (*_SWITCH, Switch(2, 9 * _MIB16))}
-    assert wal.newest_timeline(Segment(1, 3), {}) == 1
-    assert wal.newest_timeline(Segment(1, 3), histories) == 4
-    assert wal.newest_timeline(Segment(1, 3), {2: histories[2], 3: histories[3]}) == 2  # 3 left before the base began
-    assert wal.newest_timeline(Segment(1, 6), histories) == 1
+    assert timelines.newest_timeline(Segment(1, 3), {}) == 1
+    assert timelines.newest_timeline(Segment(1, 3), histories) == 4
+    # 3 left before the base began
+    assert timelines.newest_timeline(Segment(1, 3), {2: histories[2], 3: histories[3]}) == 2
+    assert timelines.newest_timeline(Segment(1, 6), histories) == 1

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pgbackup import wal
 from pgbackup.errors import BackupBad
-from pgbackup.formats import wal
-from pgbackup.formats.wal import Segment
 from pgbackup.store import folder
 from pgbackup.store.folder import Folder
 from pgbackup.store.wal import segments
+from pgbackup.wal import Segment
 
 _SIZE = 1 << 20
 _SYSTEM = 7_312_345_678_901_234_567

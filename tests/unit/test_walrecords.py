@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pgbackup.formats import wal_records
-from pgbackup.formats.wal import Segment
 from pgbackup.formats.wal_records import Cut, Ending
+from pgbackup.wal import Segment
 
 _SEGMENT, _PAGE, _FIRST = 1 << 20, 8192, 3
 _EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)

@@ -6,10 +6,11 @@ from datetime import datetime, timedelta, timezone
 
 from hypothesis import given
 from hypothesis import strategies as st
-from pgbackup.formats import wal
-from pgbackup.formats.wal import Segment, Switch
+from pgbackup import wal
+from pgbackup.formats.timelines import Switch
 from pgbackup.store.wal import window
 from pgbackup.store.wal.window import Base, Confirmed
+from pgbackup.wal import Segment
 
 _SIZE = wal.SEGMENT_BYTES
 _START = datetime(2024, 1, 1, 2, tzinfo=timezone.utc)

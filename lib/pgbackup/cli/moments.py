@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from datetime import datetime, timezone
 
+from pgbackup import wal
 from pgbackup.commands.recover.aim import Aim
 from pgbackup.errors import UsageError
-from pgbackup.formats import wal
 
 KINDS = ("time", "lsn", "xid", "name", "latest")
 

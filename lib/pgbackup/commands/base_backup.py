@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
-from pgbackup import interrupt
+from pgbackup import interrupt, wal
 from pgbackup.commands import archiving
 from pgbackup.commands.archiving import INSIDE
 from pgbackup.commands.job import Job
@@ -19,8 +19,7 @@ from pgbackup.database.clients.sidecar import Sidecar
 from pgbackup.database.cluster import libraries, replication, throwaway
 from pgbackup.database.cluster.replication import Server
 from pgbackup.errors import BackupBad, IoFailed, SuiteError, Unavailable
-from pgbackup.formats import wal
-from pgbackup.formats.backup_manifest import MAIN, BaseManifest, Contents
+from pgbackup.formats.backup_manifest import CHECKSUMS, MAIN, BaseManifest, Contents
 from pgbackup.formats.dumpfile import write_all
 from pgbackup.proc import Program
 from pgbackup.report.result import size
@@ -181,7 +180,7 @@ def _received(job: Job, client: Sidecar, place: Folder, server: Server, cluster_
     """Receive a full one and return its archives: with tablespaces several, written by pg_basebackup itself."""
     if not server.tablespaces:
         return _stream(job, client, place, "", cluster_bytes)
-    with client.reading(replication.base_backup(client, INSIDE)) as stream:
+    with client.reading(replication.base_backup(client, INSIDE, CHECKSUMS)) as stream:
         _await_growing(job, place, stream.program)
         _end(job, stream.program)
     names = [name.removesuffix(ARCHIVE) for name in place.list() if name.endswith(ARCHIVE)]
@@ -206,7 +205,7 @@ def _await_growing(job: Job, place: Folder, program: Program) -> None:
 
 
 def _stream(job: Job, client: Sidecar, place: Folder, parent_manifest: str, estimate: int | None) -> dict[str, str]:
-    program = replication.base_backup(client, "-", parent_manifest)
+    program = replication.base_backup(client, "-", CHECKSUMS, parent_manifest)
     with (
         workfiles.made(place, MAIN + ARCHIVE) as descriptor,
         job.reporter.bar(f"{job.target.name}: base backup", estimate) as advance,

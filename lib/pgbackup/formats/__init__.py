@@ -1,1 +1,1 @@
-"""Bytes: the backup file and its manifest, WAL records, PostgreSQL's backup_manifest. Opens nothing."""
+"""Bytes: the backup file and its manifest, WAL records and timelines, PostgreSQL's backup_manifest. Opens nothing."""

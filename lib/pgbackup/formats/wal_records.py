@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from pgbackup.formats.wal import Segment
+from pgbackup.wal import Segment
 
 _CHUNK_PAGES = 128
 _LONG_PAGE = struct.Struct("<HHIQIxxxxQII")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+from pgbackup import wal
 from pgbackup.commands import archiving, confirm
 from pgbackup.commands.backup import one_database
 from pgbackup.commands.job import Job, Outcome
@@ -22,7 +23,6 @@ from pgbackup.database.cluster import recovery, throwaway
 from pgbackup.database.cluster.recovery import Database, Reached, TargetNotReached
 from pgbackup.database.cluster.throwaway import Scratch
 from pgbackup.errors import BackupBad, ConfigurationError, NoBackup
-from pgbackup.formats import wal
 from pgbackup.store import source, workfiles
 from pgbackup.store.source import Source
 from pgbackup.store.wal import archive as walarchive

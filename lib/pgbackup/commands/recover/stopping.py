@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from pgbackup import wal
 from pgbackup.commands.recover.aim import Aim
 from pgbackup.database.cluster.recovery import Reached, TargetNotReached
 from pgbackup.errors import BackupBad
-from pgbackup.formats import wal, wal_records
-from pgbackup.formats.wal import Segment
+from pgbackup.formats import timelines, wal_records
 from pgbackup.formats.wal_records import Cut
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal.recoverable import Archive, local
 from pgbackup.store.wal.window import Base, Window
+from pgbackup.wal import Segment
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def _behind(found: Cut, within: Window, base: Base) -> Stop:
 
 def _cut(archive: Archive, within: Window, base: Base, until: datetime) -> Cut:
     size, histories = archive.state.segment_bytes, walarchive.histories(archive.places)
-    timeline = wal.newest_timeline(base.began, histories, size)
-    path = list(wal.path(base.began, archive.segments, histories.get(timeline, ()), timeline, size))
+    timeline = timelines.newest_timeline(base.began, histories, size)
+    path = list(timelines.path(base.began, archive.segments, histories.get(timeline, ()), timeline, size))
     path = path[: within.last.number - base.began.number + 1]
     near = next((at for at, each in enumerate(path) if archive.segments[each] > until), len(path) - 1)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
+from pgbackup import wal
 from pgbackup.errors import NoBackup
-from pgbackup.formats import wal
 from pgbackup.report.log import say
 from pgbackup.report.result import Result, document, size
 from pgbackup.settings.config import Settings, Target

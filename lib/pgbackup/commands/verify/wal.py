@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pgbackup import wal
 from pgbackup.commands import archiving
 from pgbackup.commands.job import Job
 from pgbackup.database.cluster import throwaway
@@ -25,13 +26,12 @@ from pgbackup.errors import (
     SuiteError,
     Unavailable,
 )
-from pgbackup.formats import wal
-from pgbackup.formats.wal import Segment
 from pgbackup.store import folder, lock, workfiles
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal import base_backups, recoverable
 from pgbackup.store.wal import segments as walfile
 from pgbackup.store.wal.recoverable import Archive, counted
+from pgbackup.wal import Segment
 
 _LOCK = "verify"
 _MEMORY_MEGABYTES = 256

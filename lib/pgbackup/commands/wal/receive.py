@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from pgbackup import interrupt, proc
+from pgbackup import interrupt, proc, wal
 from pgbackup.commands import archiving, base_backup
 from pgbackup.commands.archiving import INSIDE
 from pgbackup.commands.job import Job
@@ -16,12 +16,11 @@ from pgbackup.database.clients import failures
 from pgbackup.database.clients.sidecar import Sidecar
 from pgbackup.database.cluster import replication
 from pgbackup.errors import BackupBad, ConfigurationError, Interrupted, LockHeld, SuiteError
-from pgbackup.formats import wal
-from pgbackup.formats.wal import Segment
 from pgbackup.store import folder
 from pgbackup.store.statefile import Newer, Unreadable
 from pgbackup.store.wal import archive, recoverable
 from pgbackup.store.wal.archive import Places, Receiver, State
+from pgbackup.wal import Segment
 
 _PUT_AWAY_SECONDS = 1.0
 _ASK_SECONDS = 10.0

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from enum import Enum, auto
 from pathlib import PurePosixPath
 
-from pgbackup import interrupt, proc
+from pgbackup import interrupt, proc, wal
 from pgbackup.database.clients import failures, session
 from pgbackup.database.clients.sidecar import INSIDE, make_fifo, when_read
 from pgbackup.database.clients.streams import Sink
@@ -19,7 +19,6 @@ from pgbackup.database.cluster import recovery_needs
 from pgbackup.database.cluster.recovery_needs import Needs
 from pgbackup.database.cluster.throwaway import DATA, DISK, Scratch
 from pgbackup.errors import BackupBad, SuiteError, Unavailable
-from pgbackup.formats import wal
 
 _TICK_SECONDS = 0.2
 # Status 1 is: there is no such file. Above 125 the server gives up instead of taking it for the end of WAL

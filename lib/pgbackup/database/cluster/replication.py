@@ -6,12 +6,11 @@ import json
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pgbackup import proc
+from pgbackup import proc, wal
 from pgbackup.database.clients import failures
 from pgbackup.database.clients.client import Client, conninfo
 from pgbackup.database.cluster.recovery_needs import ORIGINS
 from pgbackup.errors import Unavailable
-from pgbackup.formats import backup_manifest, wal
 from pgbackup.sql.naming import literal
 
 _SQL = """
@@ -165,15 +164,15 @@ def receive(client: Client, owner: str, directory: str, *, synchronous: bool) ->
     return [*words, f"--directory={directory}", f"--dbname={where}", *(["--synchronous"] if synchronous else [])]
 
 
-def base_backup(client: Client, destination: str, parent_manifest: str = "") -> list[str]:
+def base_backup(client: Client, destination: str, checksums: str, parent_manifest: str = "") -> list[str]:
     """Return the argument list of pg_basebackup. Pure.
 
     destination: "-" for one tar archive on stdout, or a directory, to which all tablespaces go, compressed. Its WAL is
-    in the archive; a fast checkpoint bounds the time. parent_manifest: the path of the manifest that an incremental one
-    builds upon.
+    in the archive; a fast checkpoint bounds the time. checksums: their kind. parent_manifest: the path of the manifest
+    that an incremental one builds upon.
     """
     where = conninfo(client.connection, "replication", client.run.application_name)
     words = ["pg_basebackup", "--no-password", "--format=tar", f"--pgdata={destination}", "--wal-method=none"]
-    words += ["--checkpoint=fast", f"--manifest-checksums={backup_manifest.CHECKSUMS}", f"--dbname={where}"]
+    words += ["--checkpoint=fast", f"--manifest-checksums={checksums}", f"--dbname={where}"]
     words += ["--gzip", "--compress=1"] if destination != "-" else []
     return [*words, *([f"--incremental={parent_manifest}"] if parent_manifest else [])]

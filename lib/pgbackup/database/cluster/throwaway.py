@@ -20,7 +20,6 @@ from pgbackup.database.clients.container import Container
 from pgbackup.database.clients.sidecar import FIRST_PROGRAM, INSIDE, LABEL, Sidecar, alive, mount, name_of
 from pgbackup.docker import Docker
 from pgbackup.errors import BackupBad, IoFailed, Unavailable
-from pgbackup.formats.backup_manifest import MAIN, NAME
 from pgbackup.settings.config import Settings, Target
 
 # An image's /tmp may be written by all, and a new volume takes its mode: so any user can have it.
@@ -28,6 +27,7 @@ DISK = "/tmp"  # noqa: S108  of the container, and its own
 DATA = f"{DISK}/data"
 _TABLESPACES = f"{DISK}/tablespaces"
 _PARTS = f"{DISK}/parts"
+_MANIFEST = "backup_manifest"
 _LEFT_BYTES = 256 << 20
 _NOBODY = 65534  # PostgreSQL does not run as root
 
@@ -103,16 +103,17 @@ class Scratch(Sidecar):
     def unpacking(self, archive: str, pieces: Iterable[bytes], part: str = "") -> Iterator[bytes]:
         """Unpack one tar archive of a base backup, and pass its pieces on to whoever reads them, too.
 
-        archive: the oid of a tablespace, or MAIN, which comes first. part: of a chain of incremental ones.
+        archive: the oid of a tablespace; any other name is the data directory's, which comes first. part: of a chain of
+        incremental ones.
         """
         main = f"{_PARTS}/{part}" if part else DATA
-        place = main if archive == MAIN else f"{_TABLESPACES}/{archive}"
+        place = f"{_TABLESPACES}/{archive}" if archive.isdigit() else main
         self.say("mkdir", "-p", "-m", "0700", place)
         with self.fed("the base backup cannot be unpacked", "tar", "-x", "-f", "-", "-C", place) as put:
             for piece in pieces:
                 put(piece)
                 yield piece
-        if archive != MAIN:
+        if place != main:
             self.say("ln", "-sfn", place, f"{main}/pg_tblspc/{archive}")
 
     def unpack(self, archive: str, pieces: Iterable[bytes], part: str = "") -> None:
@@ -123,7 +124,7 @@ class Scratch(Sidecar):
     def put_manifest(self, text: bytes, part: str = "") -> None:
         """Put PostgreSQL's manifest where pg_verifybackup looks for it: with tablespaces it is in no archive."""
         place = f"{_PARTS}/{part}" if part else DATA
-        with self.fed(f"{NAME} cannot be written", "sh", "-c", 'cat >"$0"', f"{place}/{NAME}") as put:
+        with self.fed(f"{_MANIFEST} cannot be written", "sh", "-c", 'cat >"$0"', f"{place}/{_MANIFEST}") as put:
             put(text)
 
     def free_bytes(self) -> int:

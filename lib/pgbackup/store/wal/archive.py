@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from pgbackup import wal
 from pgbackup.errors import BackupBad, NoBackup
-from pgbackup.formats import wal
-from pgbackup.formats.wal import Segment, Switch
+from pgbackup.formats import timelines
+from pgbackup.formats.timelines import Switch
 from pgbackup.store import folder, statefile
 from pgbackup.store.folder import Folder
 from pgbackup.store.statefile import Unreadable
 from pgbackup.store.wal import segments as walfile
 from pgbackup.store.wal.segments import COMPRESSED
 from pgbackup.store.wal.window import Confirmed
+from pgbackup.wal import Segment
 
 TOP = "pitr"
 SET_UP = "begin one: sudo setup-wal-archiving.sh TARGET"
@@ -200,13 +202,13 @@ def histories(places: Places) -> dict[int, tuple[Switch, ...]]:
     damaged: dict[int, str] = {}
     for place in (places.wal, places.receiving):
         for name in place.list():
-            timeline = wal.parse_history_name(name.removesuffix(COMPRESSED))
+            timeline = timelines.parse_history_name(name.removesuffix(COMPRESSED))
             if timeline is None:
                 continue
             try:
                 data = walfile.read(place, name)
                 if data is not None:
-                    found[timeline] = wal.history_of(timeline, data)
+                    found[timeline] = timelines.history_of(timeline, data)
             except PermissionError:
                 raise
             except (BackupBad, ValueError, OSError) as error:
@@ -224,7 +226,7 @@ def hand_out(places: Places, state: State, name: str) -> bytes | None:
     copy. Raise BackupBad, naming the file, where there is none, or where it is of another cluster.
     """
     segment = wal.parse_segment(name, state.segment_bytes)
-    if segment is None and wal.parse_history_name(name) is None:
+    if segment is None and timelines.parse_history_name(name) is None:
         return None
     unfinished = [(places.receiving, name + wal.PARTIAL), (places.wal, name + wal.PARTIAL + COMPRESSED)]
     whole = [(places.wal, name + COMPRESSED), (places.receiving, name)]
@@ -249,8 +251,8 @@ def _check(content: bytes, name: str, segment: Segment | None, state: State) -> 
     """Raise BackupBad or ValueError for what is not what its name says."""
     if segment:
         walfile.check_header(content, segment, state.system)
-    elif timeline := wal.parse_history_name(name):
-        wal.history_of(timeline, content)
+    elif timeline := timelines.parse_history_name(name):
+        timelines.history_of(timeline, content)
 
 
 def drop_blank(places: Places, segment_bytes: int) -> None:
@@ -261,7 +263,7 @@ def drop_blank(places: Places, segment_bytes: int) -> None:
     segment), and fetches the latter anew where it is not there (receivelog.c, existsTimeLineHistoryFile).
     """
     for name in places.receiving.list():
-        if (timeline := wal.parse_history_name(name)) and not _is_history(places.receiving, name, timeline):
+        if (timeline := timelines.parse_history_name(name)) and not _is_history(places.receiving, name, timeline):
             places.receiving.remove(name)
         if wal.parse_segment(name.removesuffix(wal.PARTIAL), segment_bytes) and walfile.is_blank(
             places.receiving, name
@@ -280,7 +282,7 @@ def put_away(places: Places, state: State, *, all_of_them: bool = False) -> None
     names = sorted(places.receiving.list())
     finished = [name for name in names if wal.parse_segment(name, state.segment_bytes)]
     chosen = finished if all_of_them else finished[:-1]
-    chosen += [name for name in names if wal.parse_history_name(name)]
+    chosen += [name for name in names if timelines.parse_history_name(name)]
     if all_of_them:
         chosen += [name for name in names if wal.parse_segment(name.removesuffix(wal.PARTIAL), state.segment_bytes)]
     for name in dict.fromkeys(chosen):
@@ -294,7 +296,7 @@ def _put_away(places: Places, state: State, name: str, *, moved: bool) -> None:
     begin, length = walfile.head(places.receiving, name)
     if segment:
         walfile.check_header(begin, segment, state.system, length)
-    elif timeline := wal.parse_history_name(name):
+    elif timeline := timelines.parse_history_name(name):
         if not _is_history(places.receiving, name, timeline):
             return  # the next receiver fetches it anew
         if not _is_history(places.wal, name + COMPRESSED, timeline):
@@ -310,7 +312,7 @@ def _put_away(places: Places, state: State, name: str, *, moved: bool) -> None:
 def _is_history(place: Folder, name: str, timeline: int) -> bool:
     """Whether that file is the history of that timeline; false where there is none."""
     try:
-        wal.history_of(timeline, walfile.read(place, name) or b"")
+        timelines.history_of(timeline, walfile.read(place, name) or b"")
     except (BackupBad, ValueError):
         return False
     return True

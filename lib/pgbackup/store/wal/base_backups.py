@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from pgbackup import wal
 from pgbackup.errors import BackupBad, IoFailed, SuiteError
-from pgbackup.formats import backup_manifest, wal
+from pgbackup.formats import backup_manifest
 from pgbackup.formats.backup_manifest import MAIN, BaseManifest, Contents
 from pgbackup.formats.dumpfile import write_all
 from pgbackup.formats.gzipped import GZIP, LEVEL, deflate, inflated

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pgbackup import wal
 from pgbackup.errors import NoBackup
-from pgbackup.formats import wal
-from pgbackup.formats.wal import Segment
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal import base_backups, window
 from pgbackup.store.wal.archive import Places, Receiver, State
 from pgbackup.store.wal.base_backups import Record
 from pgbackup.store.wal.window import Base, Confirmed, Window
+from pgbackup.wal import Segment
 
 # The receiver confirms every ten seconds how far the archive reaches.
 _FRESH_SECONDS = 60

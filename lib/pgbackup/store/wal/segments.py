@@ -9,13 +9,13 @@ from contextlib import suppress
 from itertools import zip_longest
 from typing import BinaryIO
 
+from pgbackup import wal
 from pgbackup.errors import BackupBad
-from pgbackup.formats import wal
 from pgbackup.formats.dumpfile import write_all
 from pgbackup.formats.gzipped import GZIP, LEVEL, Damaged, deflate, inflated
-from pgbackup.formats.wal import Segment
 from pgbackup.store import workfiles
 from pgbackup.store.folder import Folder
+from pgbackup.wal import Segment
 
 COMPRESSED = ".gz"
 _LARGEST_BYTES = 1 << 30  # of a segment, by initdb --wal-segsize

@@ -6,8 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pgbackup.formats import wal
-from pgbackup.formats.wal import Segment, Switch
+from pgbackup import wal
+from pgbackup.formats import timelines
+from pgbackup.formats.timelines import Switch
+from pgbackup.wal import Segment
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,10 @@ def _ends(
     ends: dict[str, Segment | None] = {}
     known: dict[int, dict[Segment, Segment]] = {}
     for base in sorted(bases, key=lambda base: base.began.number, reverse=True):
-        timeline = wal.newest_timeline(base.began, histories, segment_bytes)
+        timeline = timelines.newest_timeline(base.began, histories, segment_bytes)
         on_the_way = known.setdefault(timeline, {})
         switches = histories.get(timeline, ())
-        last = wal.reach(base.began, times, switches, timeline, segment_bytes, unfinished, on_the_way)
+        last = timelines.reach(base.began, times, switches, timeline, segment_bytes, unfinished, on_the_way)
         ends[base.name] = last
         if last:
             on_the_way[base.began] = last
