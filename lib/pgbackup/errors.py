@@ -6,9 +6,12 @@ knows them: the EXIT STATUS section of every `--help` and docs/exit-codes.md are
 
 from __future__ import annotations
 
+import errno
+import pwd
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class SuiteError(Exception):
@@ -82,6 +85,28 @@ class Interrupted(SuiteError):
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signal_number).name}")
         self.status = 128 + signal_number
+
+
+def path_error(error: OSError, path: Path) -> CannotCreate | PermissionDenied | IoFailed:
+    """Given what the system said about a directory or a file in it, return the error to raise."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return PermissionDenied(
+            f"may not use '{path}': {error.strerror}", f"run it as the owner of the backups: sudo -u {_owner(path)} …"
+        )
+    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
+        reason = "it is a symbolic link or not a directory" if error.errno != errno.ENOENT else "it is not there"
+        return CannotCreate(f"cannot use '{path}': {reason}", f"look at it: ls -ld '{path}'")
+    return IoFailed(f"cannot write in '{path}': {error.strerror or error}", f"df -h '{path}'; df -i '{path}'")
+
+
+def _owner(path: Path) -> str:
+    """The name of the account that owns what can be seen of this path; the documented one where nothing can."""
+    for place in (path, *path.parents):
+        try:
+            return pwd.getpwuid(place.stat().st_uid).pw_name
+        except (OSError, KeyError):
+            continue
+    return "deployer"
 
 
 @dataclass(frozen=True)

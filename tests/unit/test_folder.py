@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from pgbackup.errors import CannotCreate, IoFailed, PermissionDenied, SuiteError
+from pgbackup.errors import CannotCreate, IoFailed, PermissionDenied, SuiteError, path_error
 from pgbackup.store import folder
 
 from tests.support.accounts import nobody
@@ -125,7 +125,7 @@ def test_a_mount_that_fstab_promises_above_the_directory_must_be_there(tmp_path:
     ],
 )
 def test_what_the_system_says_becomes_an_error_that_names_the_path(number: int, kind: type, tmp_path: Path) -> None:
-    found = folder.explained(OSError(number, os.strerror(number)), tmp_path)
+    found = path_error(OSError(number, os.strerror(number)), tmp_path)
     assert isinstance(found, kind)
     assert str(tmp_path) in found.message
     assert found.hint

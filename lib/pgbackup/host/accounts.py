@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgbackup.errors import CannotCreate, ConfigurationError, PermissionDenied
+from pgbackup.errors import CannotCreate, ConfigurationError, PermissionDenied, path_error
 from pgbackup.settings.config import Settings
-from pgbackup.store import folder
 
 DEFAULT = "deployer"
 
@@ -108,6 +107,6 @@ def make_directories(paths: Sequence[Path], account: Account | None) -> list[Pat
             if account is not None:
                 os.chown(path, account.uid, account.gid)
         except OSError as error:
-            raise folder.explained(error, path) from None
+            raise path_error(error, path) from None
         made.append(path)
     return made

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import pwd
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgbackup.errors import CannotCreate, IoFailed, PermissionDenied
+from pgbackup.errors import CannotCreate, IoFailed, PermissionDenied, path_error
 
 # What file systems say of what they do not have: vfat, exFAT and SMB of links, modes and owners, FUSE of anything.
 _LACKING = frozenset({errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -141,7 +140,7 @@ def opened(path: Path, *, create: bool, top: bool = False, writing: bool = False
     try:
         descriptor = os.open(path, flags)
     except OSError as error:
-        raise explained(error, path) from None
+        raise path_error(error, path) from None
     try:
         _refuse_unsafe(path, os.fstat(descriptor), writing=create or writing)
         yield Folder(path, descriptor)
@@ -182,7 +181,7 @@ def _not_created(error: OSError, path: Path) -> CannotCreate | PermissionDenied 
         return CannotCreate(f"cannot create '{path}': '{path.parent}' does not exist", make)
     if error.errno in (errno.EACCES, errno.EPERM):
         return PermissionDenied(f"cannot create '{path}': {error.strerror}", f"{make}, or another BACKUP_DIR in .env")
-    return explained(error, path)
+    return path_error(error, path)
 
 
 def _sync(path: Path) -> None:
@@ -192,28 +191,6 @@ def _sync(path: Path) -> None:
         Folder(path, descriptor).sync()
     finally:
         os.close(descriptor)
-
-
-def explained(error: OSError, path: Path) -> CannotCreate | PermissionDenied | IoFailed:
-    """Given what the system said about a directory or a file in it, return the error to raise."""
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return PermissionDenied(
-            f"may not use '{path}': {error.strerror}", f"run it as the owner of the backups: sudo -u {_owner(path)} …"
-        )
-    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
-        reason = "it is a symbolic link or not a directory" if error.errno != errno.ENOENT else "it is not there"
-        return CannotCreate(f"cannot use '{path}': {reason}", f"look at it: ls -ld '{path}'")
-    return IoFailed(f"cannot write in '{path}': {error.strerror or error}", f"df -h '{path}'; df -i '{path}'")
-
-
-def _owner(path: Path) -> str:
-    """The name of the account that owns what can be seen of this path; the documented one where nothing can."""
-    for place in (path, *path.parents):
-        try:
-            return pwd.getpwuid(place.stat().st_uid).pw_name
-        except (OSError, KeyError):
-            continue
-    return "deployer"
 
 
 def _refuse_unsafe(path: Path, status: os.stat_result, *, writing: bool) -> None:

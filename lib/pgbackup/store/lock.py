@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pgbackup.errors import CannotCreate, LockHeld
+from pgbackup.errors import CannotCreate, LockHeld, path_error
 from pgbackup.store import folder
 
 
@@ -46,7 +46,7 @@ def _open(place: folder.Folder, file_name: str) -> int:
         descriptor = place.open(file_name, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
-            raise folder.explained(error, place.path / file_name) from None  # the disk's fault, not the file's
+            raise path_error(error, place.path / file_name) from None  # the disk's fault, not the file's
         raise CannotCreate(
             f"cannot open the lock file '{place.path / file_name}': {error.strerror}",
             f"look at it: ls -l '{place.path / file_name}'",

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
-from pgbackup.errors import CannotCreate
-from pgbackup.store import folder, workfiles
+from pgbackup.errors import CannotCreate, path_error
+from pgbackup.store import workfiles
 from pgbackup.store.folder import Folder
 
 VERSION = 1
@@ -43,7 +43,7 @@ def read(place: Folder, name: str, kind: type[_Held], remedy: str = "") -> _Held
 
     kind: a dataclass whose fields are texts, whole numbers, truths, lists of texts or mappings of text to text; it
     raises ValueError for values that make no sense together. A file without a version has the first one.
-    Raise Unreadable, Newer, or PermissionDenied as folder.explained() tells it.
+    Raise Unreadable, Newer, or PermissionDenied as path_error() tells it.
     """
     path = place.path / name
     try:
@@ -53,7 +53,7 @@ def read(place: Folder, name: str, kind: type[_Held], remedy: str = "") -> _Held
     except FileNotFoundError:
         return None
     except PermissionError as error:
-        raise folder.explained(error, path) from None
+        raise path_error(error, path) from None
     except OSError as error:
         look = remedy or f"look at it: ls -l '{path}'"
         raise Unreadable(f"'{path}' cannot be read: {error.strerror}", look) from None

@@ -12,7 +12,7 @@ from pgbackup import __version__, interrupt
 from pgbackup.commands import archiving, base_backup
 from pgbackup.commands.backup.one_database import back_up
 from pgbackup.commands.job import Job, Outcome, identity
-from pgbackup.errors import IoFailed, LockHeld, SuiteError, overall_status
+from pgbackup.errors import IoFailed, LockHeld, SuiteError, overall_status, path_error
 from pgbackup.report.log import EventLog
 from pgbackup.report.progress import Reporter, reporting
 from pgbackup.report.result import Result, document, instant, size, table
@@ -69,7 +69,7 @@ def _each(
         except SuiteError as error:
             _failed(outcome, log, reporter, error)
         except OSError as error:
-            _failed(outcome, log, reporter, folder.explained(error, top.path / target.directory))
+            _failed(outcome, log, reporter, path_error(error, top.path / target.directory))
         except Exception as error:  # noqa: BLE001  one database's bug must not stop the other's backup
             traceback.print_exc()
             _failed(
@@ -99,7 +99,7 @@ def _base_backup(job: Job, outcome: Outcome) -> None:
     except LockHeld:
         return  # the receiver makes one just now, or another database of the same cluster
     except (SuiteError, OSError) as raised:
-        error = raised if isinstance(raised, SuiteError) else folder.explained(raised, job.settings.backup_dir)
+        error = raised if isinstance(raised, SuiteError) else path_error(raised, job.settings.backup_dir)
         error.message = f"the dump is published, but no base backup could be made: {error.message}"
         raise error from None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pgbackup.commands import lost_settings
 from pgbackup.commands.job import Job, identity, looking
 from pgbackup.commands.loading.record import Record
-from pgbackup.errors import NoBackup, SuiteError, Unavailable
+from pgbackup.errors import NoBackup, SuiteError, Unavailable, path_error
 from pgbackup.report import history
 from pgbackup.report.log import EventLog, say
 from pgbackup.report.progress import reporting
@@ -36,7 +36,7 @@ def run(
                 work(Job(target, settings, place, called, log, reporter), record)
             record.outcome = "dry run" if dry else "done"
         except (SuiteError, OSError) as raised:
-            error = raised if isinstance(raised, SuiteError) else folder.explained(raised, top.path / target.directory)
+            error = raised if isinstance(raised, SuiteError) else path_error(raised, top.path / target.directory)
             record.status, record.outcome, record.hint = error.status, error.message, error.hint
             # Without .env the defaults are asked for: a container that is not there, a file that is not there.
             lost = isinstance(error, NoBackup | Unavailable) and not record.began

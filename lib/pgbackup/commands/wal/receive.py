@@ -15,8 +15,7 @@ from pgbackup.commands.job import Job
 from pgbackup.database.clients import failures
 from pgbackup.database.clients.sidecar import Sidecar
 from pgbackup.database.cluster import replication
-from pgbackup.errors import BackupBad, ConfigurationError, Interrupted, LockHeld, SuiteError
-from pgbackup.store import folder
+from pgbackup.errors import BackupBad, ConfigurationError, Interrupted, LockHeld, SuiteError, path_error
 from pgbackup.store.statefile import Newer, Unreadable
 from pgbackup.store.wal import archive, recoverable
 from pgbackup.store.wal.archive import Places, Receiver, State
@@ -74,7 +73,7 @@ def receive(job: Job, places: Places, state: State) -> None:
             except SuiteError as error:
                 _tell(attendance, error.message)
             except OSError as error:  # a full disk; the slot keeps what cannot be taken now
-                _tell(attendance, folder.explained(error, places.top.path).message)
+                _tell(attendance, path_error(error, places.top.path).message)
             failed = 0 if time.monotonic() - begun > 60 else failed + 1
             _rest(_PAUSES_SECONDS[min(failed, len(_PAUSES_SECONDS) - 1)])
 
