@@ -8,12 +8,12 @@ import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pgbackup import interrupt, proc
-from pgbackup.database.clients import failures, session
+from pgbackup.database.clients import failures, session, streams
 from pgbackup.database.clients.streams import Sink, Stream
 from pgbackup.errors import ConfigurationError, Interrupted, PermissionDenied, SuiteError, Unavailable
 from pgbackup.settings.config import Settings, Target
@@ -108,13 +108,17 @@ class Client(ABC):
         fed: it reads its standard input.
         """
 
-    @abstractmethod
-    def reading(self, program: Sequence[str]) -> AbstractContextManager[Stream]:
+    @contextmanager
+    def reading(self, program: Sequence[str]) -> Iterator[Stream]:
         """Start it and give its output as a stream; leaving the block stops it for certain."""
+        with streams.piped(self.command(program), self.target.database) as stream, self.ending(stream.program):
+            yield stream
 
-    @abstractmethod
-    def writing(self, program: Sequence[str]) -> AbstractContextManager[Sink]:
+    @contextmanager
+    def writing(self, program: Sequence[str]) -> Iterator[Sink]:
         """Start it and give its input; leaving the block stops it for certain."""
+        with streams.fed(self.command(program, fed=True), self.target.database) as sink, self.ending(sink.program):
+            yield sink
 
     def relocated(self) -> bool:
         """Nobody listens: whether the server was found elsewhere, and `connection` now says where."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
 from pgbackup.database.clients.client import Client, Run, patience
-from pgbackup.database.clients.streams import Sink, Stream, fed, piped
 from pgbackup.settings.config import Settings, Target
 
 
@@ -47,13 +45,3 @@ class Direct(Client):
 
     def command(self, program: Sequence[str], *, fed: bool = False) -> list[str]:
         return list(program)
-
-    @contextmanager
-    def reading(self, program: Sequence[str]) -> Iterator[Stream]:
-        with piped(program, self.target.database) as stream, self.ending(stream.program):
-            yield stream
-
-    @contextmanager
-    def writing(self, program: Sequence[str]) -> Iterator[Sink]:
-        with fed(program, self.target.database) as sink, self.ending(sink.program):
-            yield sink

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from pgbackup.database.clients.client import Run, patience
 from pgbackup.database.clients.contained import Contained
 from pgbackup.database.clients.container import Container
-from pgbackup.database.clients.streams import Sink, Stream, fed, piped
 from pgbackup.settings.config import Settings, Target
 
 
@@ -26,19 +24,3 @@ class DockerExec(Contained):
 
     def command(self, program: Sequence[str], *, fed: bool = False) -> list[str]:
         return self.inside(self.container_id, program, fed=fed)
-
-    @contextmanager
-    def reading(self, program: Sequence[str]) -> Iterator[Stream]:
-        with (
-            piped(self.command(program), self.target.database) as stream,
-            self.ending(stream.program),
-        ):
-            yield stream
-
-    @contextmanager
-    def writing(self, program: Sequence[str]) -> Iterator[Sink]:
-        with (
-            fed(self.command(program, fed=True), self.target.database) as sink,
-            self.ending(sink.program),
-        ):
-            yield sink
