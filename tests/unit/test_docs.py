@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pgbackup.commands.backup import one_database
+from pgbackup.commands import dump
 from pgbackup.errors import EXIT_STATUSES
 from pgbackup.formats import dumpfile
 from pgbackup.settings import config
@@ -169,7 +169,7 @@ def write_backup(path: Path, rows: dict[str, int]) -> str:
 
 
 def test_every_field_of_the_manifest_is_explained() -> None:
-    code = inspect.getsource(one_database._manifest)
+    code = inspect.getsource(dump._manifest)
     fields = re.findall(r'^ +"(\w+)":', code, re.MULTILINE)
     text = (ROOT / "docs/file-layout.md").read_text().partition("## The manifest")[2].partition("In `server`")[0]
     cells = re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE)

@@ -407,7 +407,7 @@ def test_a_suite_that_ignores_a_failed_fsync_is_caught(small: list[Source], tmp_
     place = backups.place(tmp_path / "backups", small)
     place.root = backups.mutated(
         tmp_path / "copy",
-        ("commands/backup/one_database.py", "            os.fsync(descriptor)\n", "            pass\n"),
+        ("commands/dump.py", "            os.fsync(descriptor)\n", "            pass\n"),
     )
     _, trace = broken(place, "fsync", "error=EIO", 0)
     assert not re.search(r"fsync\(\d+<[^>]*\.partial>\) += 0", trace), "checker is broken: the bug is not seen"
@@ -422,7 +422,7 @@ def test_a_suite_that_does_not_read_back_is_caught(small: list[Source], tmp_path
     place.root = backups.mutated(
         tmp_path / "copy",
         (
-            "commands/backup/one_database.py",
+            "commands/dump.py",
             "                contents, refused = loadable.read(descriptor, advance)\n",
             "                import types; return types.SimpleNamespace(sql_bytes=1, tables=1, rows={})\n",
         ),

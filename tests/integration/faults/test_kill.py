@@ -555,20 +555,18 @@ def test_the_checker_sees_what_is_broken_in_a_place(small: list[Source], tmp_pat
 DUMP = "        facts, written = _dump(job, outcome, descriptor, started, last, opening)\n"
 BUGS = {
     "published before it is proven": [
-        ("commands/backup/one_database.py", DUMP, f"        _publish(job, outcome, partial_name, started)\n{DUMP}")
+        ("commands/dump.py", DUMP, f"        _publish(job, outcome, partial_name, started)\n{DUMP}")
     ],
     "no gate, neither before nor after reading back": [
-        ("commands/backup/one_database.py", "    if not scanner.complete:\n", "    if False:\n"),
+        ("commands/dump.py", "    if not scanner.complete:\n", "    if False:\n"),
         ("formats/dumpfile.py", "        if not self.scanner.complete:\n", "        if False:\n"),
     ],
-    "pg_dump's status not looked at": [
-        ("commands/backup/one_database.py", "        if status != 0:\n", "        if False:\n")
-    ],
+    "pg_dump's status not looked at": [("commands/dump.py", "        if status != 0:\n", "        if False:\n")],
     "retention before success": [
         (
             "commands/backup/one_database.py",
-            "        make(job, outcome, job.client)\n",
-            "        _expire(job, outcome); make(job, outcome, job.client)\n",
+            "        dump.make(job, outcome, job.client)\n",
+            "        _expire(job, outcome); dump.make(job, outcome, job.client)\n",
         ),
         ("store/retention.py", "elif good >= policy.minimum:", "elif True:"),
     ],

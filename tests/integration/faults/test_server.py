@@ -535,6 +535,6 @@ def test_a_suite_that_takes_a_replaced_container_for_its_own_is_caught(auth: Ser
     assert not promises.failed(place, place.run(DOCKER=str(program)), 69)
     second.unlink()
     place.root = backups.mutated(
-        tmp_path / "copy", ("commands/backup/one_database.py", "        _require_same_container(job, client)\n", "")
+        tmp_path / "copy", ("commands/dump.py", "        _require_same_container(job, client)\n", "")
     )
     assert promises.failed(place, place.run(DOCKER=str(program)), 69), "checker is broken: no error found"

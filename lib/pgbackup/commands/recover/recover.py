@@ -10,18 +10,17 @@ from datetime import datetime
 from functools import partial
 
 from pgbackup import wal
-from pgbackup.commands import archiving, confirm
-from pgbackup.commands.backup import one_database
+from pgbackup.commands import archiving, confirm, dump
 from pgbackup.commands.job import Job, Outcome
 from pgbackup.commands.loading.record import Record
 from pgbackup.commands.recover import stopping, unpacking
 from pgbackup.commands.recover.aim import Aim
 from pgbackup.commands.recover.stopping import Stop
 from pgbackup.commands.recover.unpacking import BaseBad
-from pgbackup.commands.restore import checks
 from pgbackup.database.cluster import recovery, throwaway
 from pgbackup.database.cluster.recovery import Database, Reached, TargetNotReached
 from pgbackup.database.cluster.throwaway import Scratch
+from pgbackup.database.loading import swap
 from pgbackup.errors import BackupBad, ConfigurationError, NoBackup
 from pgbackup.store import source, workfiles
 from pgbackup.store.source import Source
@@ -104,7 +103,7 @@ def check_early(job: Job, *, yes: bool, into: str) -> None:
         confirm.require_terminal("a restore")
     if into:
         with job.client() as ask:
-            problems = checks.name_problems(job, ask, into)
+            problems = swap.name_problems(ask, into)
         if problems:
             raise ConfigurationError("; ".join(problems), "choose another name")
 
@@ -174,7 +173,7 @@ def _dumped_at(job: Job, attempt: Attempt, stop: Stop, descriptor: int) -> str:
         job.log.info(job.target.name, "recovery.reached", aim=aim, base=attempt.base.name, reached=where)
         _require_database(job, scratch, where, None if aim.moment else last)
         shown = aim.moment or last or attempt.base.ended
-        one_database.dump(job, scratch, Outcome(job.target.name, job.target.database), descriptor, shown, None)
+        dump.write(job, scratch, Outcome(job.target.name, job.target.database), descriptor, shown, None)
         return where
 
 

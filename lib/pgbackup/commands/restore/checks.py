@@ -21,7 +21,6 @@ from pgbackup.errors import BackupBad, ConfigurationError, IoFailed, SuiteError
 from pgbackup.formats.dumpfile import Contents
 from pgbackup.host import services
 from pgbackup.report.result import age, size
-from pgbackup.sql import naming
 from pgbackup.store.source import Source
 from pgbackup.store.wal.recoverable import counted
 
@@ -83,7 +82,7 @@ def examine(
     if of_roles.needed and not create_roles:
         names = ", ".join(of_roles.needed)
         problems.append(f"roles that the dump needs are missing: {names} (--create-roles makes them)")
-    problems += name_problems(job, client, into) if into else needs.of_a_swap(found)
+    problems += swap.name_problems(client, into) if into else needs.of_a_swap(found)
     if problems:
         kind = BackupBad if _foreign(job, source, into) else ConfigurationError
         raise kind("; ".join(problems), "nothing was touched; docs/restore.md says what to do about each")
@@ -110,16 +109,6 @@ def examine(
         up=up,
         absent=absent,
     )
-
-
-def name_problems(job: Job, client: Client, into: str) -> list[str]:
-    """Why a database of this name cannot be made."""
-    problems = []
-    if swap.exists(client, into):
-        problems.append(f"there is a database '{into}' already")
-    if len(into.encode("utf-8", "surrogateescape")) > naming.LONGEST_BYTES:
-        problems.append(f"'{into}' is longer than the {naming.LONGEST_BYTES} bytes of a database's name")
-    return problems
 
 
 def _foreign(job: Job, source: Source, into: str) -> list[str]:

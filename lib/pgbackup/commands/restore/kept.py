@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
-from pgbackup.commands import confirm
+from pgbackup.commands import claim, confirm
 from pgbackup.commands.job import Job
-from pgbackup.commands.loading import unfinished
 from pgbackup.commands.loading.record import Record
 from pgbackup.database.clients.client import Client
 from pgbackup.database.loading import swap
 from pgbackup.errors import NoBackup
-from pgbackup.formats import names
 from pgbackup.report.log import say
 from pgbackup.sql import naming
-from pgbackup.store import lock
 
 _NONE = "no restore has kept an old '{}'"
 
@@ -25,8 +23,8 @@ def rollback(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
 
     Raise NoBackup when there is none. So a second rollback takes the first one back.
     """
-    with lock.held(job.place, names.stem(job.target.database)), job.client() as ask:
-        kept = [name for name in _kept(job, ask, record, dry_run=dry_run) if swap.valid(ask, name)]
+    with _asked(job, record, dry_run=dry_run) as ask:
+        kept = [name for name in swap.kept(ask) if swap.valid(ask, name)]
         if not kept:
             raise NoBackup(_NONE.format(job.target.database), "restore a backup: --list")
         say(f"roll back '{job.target.database}' to '{kept[0]}'; the present one is kept")
@@ -48,8 +46,8 @@ def rollback(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
 
 def drop_old(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
     """Drop the databases that restores have kept. Raise NoBackup when there is none."""
-    with lock.held(job.place, names.stem(job.target.database)), job.client() as ask:
-        kept = _kept(job, ask, record, dry_run=dry_run)
+    with _asked(job, record, dry_run=dry_run) as ask:
+        kept = swap.kept(ask)
         if not kept:
             raise NoBackup(_NONE.format(job.target.database))
         say("drop for good: " + ", ".join(f"'{name}'" for name in kept))
@@ -64,8 +62,14 @@ def drop_old(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
         record.file = ", ".join(kept)
 
 
-def _kept(job: Job, ask: Client, record: Record, *, dry_run: bool) -> list[str]:
-    """The databases that restores have kept, newest first, an unfinished restore settled as far as it can be."""
-    if not dry_run and (problem := unfinished.settle(job, lambda: nullcontext(ask))):
-        record.warnings.append(problem.message)
-    return swap.kept(ask)
+@contextmanager
+def _asked(job: Job, record: Record, *, dry_run: bool) -> Iterator[Client]:
+    """Give a client; unless it is a dry run the database is claimed, what cannot be settled no hindrance."""
+    if dry_run:
+        with job.client() as ask:
+            yield ask
+        return
+    with claim.connected(job) as (ask, unsettled):
+        if unsettled:
+            record.warnings.append(unsettled.message)
+        yield ask

@@ -6,7 +6,6 @@ The steps in their order. Until the swap the live database is not touched; after
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -14,13 +13,12 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 
-from pgbackup.commands import confirm
-from pgbackup.commands.backup import one_database
+from pgbackup.commands import claim, confirm, dump
 from pgbackup.commands.job import Job, Outcome
 from pgbackup.commands.loading import in_place, unfinished
 from pgbackup.commands.loading.fill import Filling, fill
 from pgbackup.commands.loading.record import Record
-from pgbackup.commands.restore import checks, undo
+from pgbackup.commands.restore import checks, outage, undo
 from pgbackup.commands.restore.checks import Situation
 from pgbackup.commands.restore.options import Options
 from pgbackup.commands.restore.work import Work
@@ -28,12 +26,11 @@ from pgbackup.database.clients.client import Client
 from pgbackup.database.loading import leaving, swap
 from pgbackup.database.questions import roles
 from pgbackup.errors import BackupBad, Unavailable, UsageError
-from pgbackup.formats import loadable, names
+from pgbackup.formats import loadable
 from pgbackup.formats.dumpfile import Contents
-from pgbackup.host import health, services
 from pgbackup.report.log import say
 from pgbackup.sql import naming
-from pgbackup.store import journal, lock, source
+from pgbackup.store import journal, source
 from pgbackup.store.source import Source
 from pgbackup.store.statefile import Unreadable
 
@@ -59,30 +56,28 @@ def restore(job: Job, opening: Callable[[], AbstractContextManager[Source]], opt
         with job.client() as ask, opening() as opened:
             _prepared(job, ask, opened, options, record)
         return
-    with lock.held(job.place, names.stem(job.target.database)):
-        one_database.sweep(job)
-        with job.client() as ask:
-            if problem := unfinished.settle(job, lambda: nullcontext(ask)):
-                if isinstance(problem, Unreadable):
-                    raise problem  # it may say what brings the live database back, and would be overwritten
-                record.warnings.append(problem.message)
-            with opening() as opened:
-                work = _carrying_on(_prepared(job, ask, opened, options, record))
-                if not options.yes:
-                    confirm.ask(options.into or job.target.database, "a restore")
-                if options.create_roles:
-                    record.warnings += roles.create(ask, work.situation.roles, work.situation.major)
-                _carry_out(work)
-        if record.unreplayed:
-            raise BackupBad(
-                f"the restore is done, but {len(record.unreplayed)} things are not as they were, and told above",
-                "docs/restore.md, When a dump cannot be replayed",
-            )
-        if record.unwell:
-            raise Unavailable(
-                f"the restore is done, but {'; '.join(record.unwell)}",
-                "look into their logs; the restored database stays, --rollback brings the old one back",
-            )
+    with claim.connected(job) as (ask, unsettled):
+        if isinstance(unsettled, Unreadable):
+            raise unsettled  # it may say what brings the live database back, and would be overwritten
+        if unsettled:
+            record.warnings.append(unsettled.message)
+        with opening() as opened:
+            work = _carrying_on(_prepared(job, ask, opened, options, record))
+            if not options.yes:
+                confirm.ask(options.into or job.target.database, "a restore")
+            if options.create_roles:
+                record.warnings += roles.create(ask, work.situation.roles, work.situation.major)
+            _carry_out(work)
+    if record.unreplayed:
+        raise BackupBad(
+            f"the restore is done, but {len(record.unreplayed)} things are not as they were, and told above",
+            "docs/restore.md, When a dump cannot be replayed",
+        )
+    if record.unwell:
+        raise Unavailable(
+            f"the restore is done, but {'; '.join(record.unwell)}",
+            "look into their logs; the restored database stays, --rollback brings the old one back",
+        )
 
 
 def _prepared(job: Job, ask: Client, opened: Source, options: Options, record: Record) -> Work:
@@ -169,7 +164,7 @@ def _set_aside(work: Work) -> journal.Entry:
     outcome = Outcome(job.target.name, job.target.database)
     with record.timed("safety backup"):
         swap.rename(work.ask, job.target.database, entry.outgoing)
-        one_database.make(job, outcome, lambda: nullcontext(work.ask.of(entry.outgoing)))
+        dump.make(job, outcome, lambda: nullcontext(work.ask.of(entry.outgoing)))
     record.safety = outcome.file
     entry = replace(entry, safety=outcome.file)
     journal.write(job.place, job.run.owner, entry)
@@ -203,14 +198,14 @@ def _carry_out(work: Work) -> None:
             with work.record.timed("try out"):
                 in_place.prove(job, work.ask, filling, entry.scratch)
         if not options.into and not options.online:
-            stack.enter_context(_services_stopped(work))
+            stack.enter_context(outage.services_stopped(work))
         if replaces_in_place:
             entry = _set_aside(work)
         if roomless:
             _drop_old(work)
         is_in_place = _filled(work, filling, entry)
         if options.online:
-            stack.enter_context(_services_stopped(work))
+            stack.enter_context(outage.services_stopped(work))
         journal.write(job.place, job.run.owner, replace(entry, swapping=True))
         if not is_in_place:
             with work.record.timed("swap"):
@@ -278,34 +273,3 @@ def _swap(work: Work) -> None:
         swap.drop(work.ask, job.target.database)
     keeps_old = work.situation.valid and not work.options.in_place
     swap.swap(work.ask, scratch, work.entry.outgoing if keeps_old else None)
-
-
-@contextmanager
-def _services_stopped(work: Work) -> Iterator[None]:
-    """Stop the services that run, in order; start them in reverse and wait for their health, whatever happened.
-
-    After a signal the health is not waited for.
-    """
-    job, record, up = work.job, work.record, work.situation.up
-    begun = time.monotonic()
-    try:
-        for name in up:
-            job.reporter.tell(f"{job.target.name}: stopping service '{name}'")
-            services.stop(name, job.settings.docker)
-        yield
-    finally:
-        record.unwell += [
-            f"service '{name}' did not start: docker start {name}" for name in services.start(up, job.settings.docker)
-        ]
-        record.downtime_seconds = round(time.monotonic() - begun, 1) if up else 0.0
-        if up and job.target.health_url:
-            with record.timed("health"):
-                _await_health(work)
-
-
-def _await_health(work: Work) -> None:
-    url, settings = work.job.target.health_url, work.job.settings
-    said = health.wait(url, settings.health_ca, settings.health_seconds)
-    work.record.health = said or "healthy"
-    if said:
-        work.record.unwell.append(f"the services are not healthy: '{url}' says: {said}")

@@ -34,6 +34,16 @@ def valid(client: Client, name: str) -> bool:
     return client.server_query(sql) == "1"
 
 
+def name_problems(client: Client, name: str) -> list[str]:
+    """Why a database of this name cannot be made."""
+    problems = []
+    if exists(client, name):
+        problems.append(f"there is a database '{name}' already")
+    if len(name.encode("utf-8", "surrogateescape")) > naming.LONGEST_BYTES:
+        problems.append(f"'{name}' is longer than the {naming.LONGEST_BYTES} bytes of a database's name")
+    return problems
+
+
 def end_sessions(client: Client) -> None:
     """End what this run and killed ones of the same owner still do on the server, and see it gone.
 
