@@ -38,7 +38,7 @@ def main() -> int:
     with (
         folder.opened(settings.backup_dir, create=False, top=True) as top,
         archive.opened(settings.backup_dir, target.directory, create=False) as places,
-        lock.held(places.top, base_backup.LOCK),
+        lock.held(places.top, archiving.BASE),
     ):
         job = archiving.job_at(settings, target, top, silent)
         begun = time.monotonic()

@@ -21,6 +21,8 @@ from pgbackup.store.wal.archive import Places, State
 from pgbackup.store.wal.window import Confirmed
 
 INSIDE = "/archive"
+# What can be claimed of an archive, each by one run at a time.
+RECEIVER, BASE, VERIFICATION = "receiver", "base", "verify"
 
 
 @contextmanager
@@ -41,8 +43,12 @@ def job_at(settings: Settings, target: Target, top: Folder, reporter: Reporter) 
 
 
 def job_of(job: Job, places: Places, part: Folder) -> Job:
-    """The same job under a name of its own: what sweeps after backups must not end a receiver, nor the other way."""
-    return replace(job, place=places.top, run=identity(job.target, part))
+    """The same job under a name of its own: what sweeps after backups must not end a receiver, nor the other way.
+
+    Its programs run in sidecars, however the database is dumped.
+    """
+    target = replace(job.target, client="sidecar")
+    return replace(job, target=target, place=places.top, run=identity(target, part))
 
 
 @contextmanager
@@ -74,14 +80,6 @@ def image(job: Job, told: str, major: int) -> str:
             f"docker pull postgres:{major}, and start '{job.target.container}' with it",
         )
     return found
-
-
-def sweep(job: Job) -> None:
-    """Remove what a killed run of this part has left; its lock is held."""
-    for name in workfiles.sweep(job.place, job.run.owner):
-        job.log.warning(job.target.name, "sweep.removed", file=name, reason="an earlier run was killed")
-    left = sidecar.leftovers(job.run, job.settings.docker)
-    sidecar.remove(left, job.settings.docker)
 
 
 def another_cluster(server: Server, state: State, confirmed: Confirmed | None) -> str:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 from pgbackup import interrupt, wal
-from pgbackup.commands import archiving
+from pgbackup.commands import archiving, claim
 from pgbackup.commands.archiving import INSIDE
 from pgbackup.commands.job import Job
 from pgbackup.database.clients import failures
@@ -23,14 +23,13 @@ from pgbackup.formats.backup_manifest import CHECKSUMS, MAIN, BaseManifest, Cont
 from pgbackup.formats.dumpfile import write_all
 from pgbackup.proc import Program
 from pgbackup.report.result import size
-from pgbackup.store import folder, lock, workfiles
+from pgbackup.store import folder, workfiles
 from pgbackup.store.folder import Folder
 from pgbackup.store.wal import base_backups, recoverable, segments, window
 from pgbackup.store.wal.archive import Places
 from pgbackup.store.wal.base_backups import ARCHIVE, Record
 from pgbackup.store.wal.recoverable import Archive
 
-LOCK = "base"
 _SPACE_FACTOR = 1.5
 _MEMORY_MEGABYTES = 256
 _ENDING_SECONDS = 60.0
@@ -63,9 +62,8 @@ def back_up(job: Job, places: Places, every_days: int | None) -> str:
     job: of the database's backups. every_days: as for is_due(). Raise SuiteError or OSError; then nothing of it is
     left, and nothing has expired.
     """
-    with lock.held(places.top, LOCK):
-        own = archiving.job_of(job, places, places.base)
-        archiving.sweep(own)
+    own = archiving.job_of(job, places, places.base)
+    with claim.part_of_archive(own, archiving.BASE):
         base_backups.sweep(places.base)
         archive = recoverable.look(places)
         reason = is_due(archive, every_days, datetime.now(timezone.utc))

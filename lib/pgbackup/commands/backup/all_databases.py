@@ -30,8 +30,10 @@ def run(settings: Settings, targets: Sequence[Target], *, quiet: bool) -> Result
     Raise SuiteError only before anything has begun: afterwards every failure is a part of the result.
     """
     started = datetime.now(timezone.utc)
-    folder.check_mounted(settings.backup_mount, folder.fstab_lines_above(settings.backup_dir))
-    with folder.opened(settings.backup_dir, create=True, top=True) as top, reporting(quiet) as reporter:
+    with (
+        folder.top_opened(settings.backup_dir, settings.backup_mount, create=True) as top,
+        reporting(quiet) as reporter,
+    ):
         log = EventLog(top)
         log.info("-", "run.start", version=__version__, databases=" ".join(target.name for target in targets))
         outcomes = _each(targets, settings, top, log, reporter)

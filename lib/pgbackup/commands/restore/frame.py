@@ -27,8 +27,10 @@ def run(
     action: the word for it in the history: restore, rollback, drop-old. Raise SuiteError only before it begins.
     """
     record = Record(target.name, target.database, action)
-    folder.check_mounted(settings.backup_mount, folder.fstab_lines_above(settings.backup_dir))
-    with folder.opened(settings.backup_dir, create=True, top=True) as top, reporting(quiet) as reporter:
+    with (
+        folder.top_opened(settings.backup_dir, settings.backup_mount, create=True) as top,
+        reporting(quiet) as reporter,
+    ):
         log = EventLog(top)
         try:
             with folder.opened(top.path / target.directory, create=True) as place:

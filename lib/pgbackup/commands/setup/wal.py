@@ -15,7 +15,6 @@ from pgbackup.commands.job import Job
 from pgbackup.commands.setup import frame as setup
 from pgbackup.commands.setup import wal_agreement, wal_checks
 from pgbackup.commands.setup.options import Options
-from pgbackup.commands.wal import frame
 from pgbackup.database.clients.client import Client
 from pgbackup.database.cluster import libraries, replication
 from pgbackup.database.cluster.replication import Server
@@ -72,8 +71,11 @@ def _each(
     quiet: bool,
 ) -> Result:
     told = Told()
-    folder.check_mounted(settings.backup_mount, folder.fstab_lines_above(settings.backup_dir))
-    with setup.alone(), folder.opened(settings.backup_dir, create=True, top=True) as top, reporting(quiet) as reporter:
+    with (
+        setup.alone(),
+        folder.top_opened(settings.backup_dir, settings.backup_mount, create=True) as top,
+        reporting(quiet) as reporter,
+    ):
         for target in targets:
             work(archiving.job_at(settings, target, top, reporter), root, options, told)
     lines = told.steps if options.dry_run else told.done
@@ -190,7 +192,7 @@ def _stopped(job: Job, target: Target, state: State) -> None:
         wal_service.stop(target.name)
         deadline = time.monotonic() + _STOP_SECONDS
         while True:
-            with suppress(LockHeld), lock.held(places.top, frame.LOCK):
+            with suppress(LockHeld), lock.held(places.top, archiving.RECEIVER):
                 return
             if time.monotonic() > deadline:
                 raise Unavailable(f"the receiver of '{target.name}' does not end", wal_service.why(target.name))

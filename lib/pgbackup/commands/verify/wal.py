@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from pgbackup import wal
-from pgbackup.commands import archiving
+from pgbackup.commands import archiving, claim
 from pgbackup.commands.job import Job
 from pgbackup.database.cluster import throwaway
 from pgbackup.database.cluster.throwaway import Scratch
@@ -26,14 +26,13 @@ from pgbackup.errors import (
     SuiteError,
     Unavailable,
 )
-from pgbackup.store import folder, lock, workfiles
+from pgbackup.store import folder, workfiles
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal import base_backups, recoverable
 from pgbackup.store.wal import segments as walfile
 from pgbackup.store.wal.recoverable import Archive, counted
 from pgbackup.wal import Segment
 
-_LOCK = "verify"
 _MEMORY_MEGABYTES = 256
 _BATCH_SEGMENTS = 8
 _DIRECTORY = "/tmp/wal"  # noqa: S108  in the container, on its own disk
@@ -161,8 +160,7 @@ def _scratch(job: Job, archive: Archive, stack: ExitStack, unknown: list[str]) -
 
 @contextmanager
 def _started(own: Job, archive: Archive) -> Iterator[Scratch]:
-    with lock.held(archive.places.top, _LOCK):
-        archiving.sweep(own)
+    with claim.part_of_archive(own, archiving.VERIFICATION):
         image = archiving.image(own, archive.state.image, archive.state.major)
         with (
             workfiles.pipes(own.place, own.run.owner) as pipes,

@@ -1,4 +1,4 @@
-"""Receives the WAL of one cluster, for as long as the host runs and whatever happens to the database's container."""
+"""receive-wal.sh: receives a cluster's WAL as long as the host runs, whatever happens to the database's container."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from pgbackup import interrupt, proc, wal
-from pgbackup.commands import archiving, base_backup
+from pgbackup.commands import archiving, base_backup, claim
 from pgbackup.commands.archiving import INSIDE
 from pgbackup.commands.job import Job
 from pgbackup.database.clients import failures
 from pgbackup.database.clients.sidecar import Sidecar
 from pgbackup.database.cluster import replication
 from pgbackup.errors import BackupBad, ConfigurationError, Interrupted, LockHeld, SuiteError, path_error
+from pgbackup.report.progress import reporting
+from pgbackup.report.result import Result, document
+from pgbackup.settings.config import Settings, Target
+from pgbackup.store import folder, lock
 from pgbackup.store.statefile import Newer, Unreadable
 from pgbackup.store.wal import archive, recoverable
 from pgbackup.store.wal.archive import Places, Receiver, State
@@ -49,7 +53,30 @@ class Attendance:
         archive.write_receiver(self.places, replace(known, checked=now, **changes))
 
 
-def receive(job: Job, places: Places, state: State) -> None:
+def run(settings: Settings, target: Target, *, watchdog: bool, quiet: bool) -> Result:
+    """Receive until a signal comes. watchdog: where another one receives already, that is as it should be.
+
+    Raise ConfigurationError where archiving is not set up, LockHeld, and Interrupted in the end.
+    """
+    with (
+        folder.top_opened(settings.backup_dir, settings.backup_mount, create=False) as top,
+        archiving.opened(settings, target) as opened,
+        reporting(quiet) as reporter,
+    ):
+        if opened is None:
+            raise ConfigurationError(f"the WAL of '{target.name}' is not archived", archive.SET_UP)
+        places, state = opened
+        job = archiving.job_of(archiving.job_at(settings, target, top, reporter), places, places.receiving)
+        try:
+            with lock.held(places.top, archiving.RECEIVER):
+                _receive(job, places, state)
+        except LockHeld:
+            if not watchdog:
+                raise
+    return Result(0, [], document("receive-wal", 0, target=target.name))
+
+
+def _receive(job: Job, places: Places, state: State) -> None:
     """Receive until archiving is switched off, or a signal comes. Raise Interrupted then, and ConfigurationError for
     another cluster.
 
@@ -62,7 +89,7 @@ def receive(job: Job, places: Places, state: State) -> None:
         while _is_on(attendance):
             begun = time.monotonic()
             try:
-                archiving.sweep(job)
+                claim.sweep(job)
                 with archiving.beside(job, places.receiving) as client:
                     _session(attendance, client)
             except Interrupted:
