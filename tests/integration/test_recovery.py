@@ -17,7 +17,7 @@ from pgbackup import wal
 from pgbackup.cli import moments
 from pgbackup.database.cluster import recovery, throwaway
 from pgbackup.database.cluster.recovery import Reached, Segments, TargetNotReached
-from pgbackup.database.cluster.throwaway import Scratch
+from pgbackup.database.cluster.throwaway import Throwaway
 from pgbackup.errors import BackupBad, Interrupted
 from pgbackup.formats import backup_manifest, wal_records
 from pgbackup.wal import Segment
@@ -69,11 +69,11 @@ def origin(engine: str, request: pytest.FixtureRequest) -> Iterator[Origin]:
 
 
 @pytest.fixture
-def scratch(origin: Origin, tmp_path: Path) -> Callable[[], AbstractContextManager[Scratch]]:
+def scratch(origin: Origin, tmp_path: Path) -> Callable[[], AbstractContextManager[Throwaway]]:
     """Starts the container; afterwards nothing of it is left, neither container nor volume."""
 
     @contextmanager
-    def start() -> Iterator[Scratch]:
+    def start() -> Iterator[Throwaway]:
         pipes = tmp_path / "pipes"
         pipes.mkdir(mode=0o700)
         settings = runs.settings(origin.server.name, "payment_user", "payment_db")
@@ -104,11 +104,11 @@ def _pieces(data: bytes) -> Iterator[bytes]:
     return (data[at : at + 100_000] for at in range(0, len(data), 100_000))
 
 
-def _ids(made: Scratch) -> list[int]:
+def _ids(made: Throwaway) -> list[int]:
     return [int(word) for word in made.query("SELECT id FROM public.payments ORDER BY id").split()]
 
 
-Start = Callable[[], AbstractContextManager[Scratch]]
+Start = Callable[[], AbstractContextManager[Throwaway]]
 
 
 def _recovered(

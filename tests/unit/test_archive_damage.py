@@ -21,7 +21,7 @@ from pgbackup.report import history
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal import base_backups, recoverable, segments
 from pgbackup.store.wal.archive import Places, Receiver, State
-from pgbackup.store.wal.base_backups import Record
+from pgbackup.store.wal.base_backups import BaseBackupRecord
 
 from tests.unit.test_statefile import anything
 
@@ -43,7 +43,7 @@ def _fill(places: Places) -> None:
     walarchive.write_receiver(places, Receiver(NOW.isoformat(), NOW.isoformat(), "0/5000010"))
     for day in (1, 2):
         ended = (NOW - timedelta(days=3 - day)).isoformat()
-        record = Record(
+        record = BaseBackupRecord(
             7, 1, f"0/{day}000028", f"0/{day}000100", ended, "", "sha256:1", 15, {"base": "ab"}, 5, proven=True
         )
         path = places.base.path / f"2026013{day}T020000Z"

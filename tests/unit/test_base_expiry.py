@@ -18,7 +18,7 @@ from pgbackup.store import folder
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal import recoverable
 from pgbackup.store.wal.archive import Places, State
-from pgbackup.store.wal.base_backups import Record
+from pgbackup.store.wal.base_backups import BaseBackupRecord
 from pgbackup.wal import Segment
 
 from tests.support.archives import SILENT
@@ -44,7 +44,9 @@ def places(tmp_path: Path) -> Iterator[Places]:
         for day in range(1, 31):
             ended = NOW - timedelta(days=31 - day)
             start, stop = (wal.format_lsn(2 * day * SIZE + at) for at in (40, 300))
-            record = Record(7, 1, start, stop, ended.isoformat(), "", "sha256:1", 15, {"base": "ab"}, 5, proven=True)
+            record = BaseBackupRecord(
+                7, 1, start, stop, ended.isoformat(), "", "sha256:1", 15, {"base": "ab"}, 5, proven=True
+            )
             path = opened.base.path / f"{ended:%Y%m%dT%H%M%SZ}"
             path.mkdir(mode=0o700)
             (path / "base.json").write_text(json.dumps(asdict(record)))

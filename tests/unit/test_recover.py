@@ -20,9 +20,9 @@ from pgbackup.formats.backup_manifest import MAIN
 from pgbackup.store.folder import Folder
 from pgbackup.store.wal import recoverable
 from pgbackup.store.wal.archive import Places, Receiver, State
-from pgbackup.store.wal.base_backups import Record
+from pgbackup.store.wal.base_backups import BaseBackupRecord
 from pgbackup.store.wal.recoverable import Archive
-from pgbackup.store.wal.window import Base, windows
+from pgbackup.store.wal.window import BaseBackup, windows
 from pgbackup.wal import SEGMENT_BYTES, Segment
 
 _START = datetime(2024, 1, 15, 10, 0, tzinfo=timezone.utc)
@@ -33,13 +33,15 @@ _STATE = State("payment", 7, "sha256:1", 15, SEGMENT_BYTES, keep_was_set=True, a
 def _archive(bases: list[int], numbers: list[int], confirmed: datetime | None, **receiver: str) -> Archive:
     """Each segment took an hour; a base backup was taken in each of the segments `bases`."""
     made = {
-        f"base{number}": Base(f"base{number}", Segment(1, number), number * SEGMENT_BYTES + 9, _START + number * _HOUR)
+        f"base{number}": BaseBackup(
+            f"base{number}", Segment(1, number), number * SEGMENT_BYTES + 9, _START + number * _HOUR
+        )
         for number in bases
     }
     times = {Segment(1, number): _START + (number + 1) * _HOUR for number in numbers}
     told = Receiver("", confirmed.isoformat() if confirmed else "", f"0/{numbers[-1]:X}000100" if confirmed else "")
     told = Receiver(told.checked, told.confirmed_time, told.confirmed_lsn, **receiver)
-    record = Record(7, 1, "0/0", "0/0", _START.isoformat(), "", "", 15, {MAIN: ""}, 5, proven=True)
+    record = BaseBackupRecord(7, 1, "0/0", "0/0", _START.isoformat(), "", "", 15, {MAIN: ""}, 5, proven=True)
     place = Folder(Path("/archive"), -1)
     places = Places(place, place, place, place)
     found = windows(list(made.values()), times, {}, told.confirmed)

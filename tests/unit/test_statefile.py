@@ -17,14 +17,14 @@ from pgbackup.store.journal import Entry
 from pgbackup.store.statefile import Unreadable
 from pgbackup.store.wal import archive, base_backups, window
 from pgbackup.store.wal.archive import Receiver, State
-from pgbackup.store.wal.base_backups import Record
+from pgbackup.store.wal.base_backups import BaseBackupRecord
 
 NOW = datetime(2026, 1, 15, 2, tzinfo=timezone.utc).isoformat()
 HELD = [
     State("payment", 7123, "sha256:1", 15, 16 << 20, keep_was_set=True, active=True),
     Receiver(NOW, NOW, "0/3018BE8", "away"),
     Receiver("", "", ""),
-    Record(7123, 1, "0/2000028", "0/2000100", NOW, "", "sha256:1", 15, {"base": "ab"}, 5, proven=True),
+    BaseBackupRecord(7123, 1, "0/2000028", "0/2000100", NOW, "", "sha256:1", 15, {"base": "ab"}, 5, proven=True),
     Entry(NOW, "a.sql.gz", "a_restore_1", "", ["service"], "", swapping=False),
 ]
 anything = st.recursive(
@@ -100,7 +100,7 @@ def test_one_field_changed_to_anything_is_taken_or_refused(held: object, data: s
     except ValueError as error:
         assert str(error)
     else:
-        if isinstance(made, Record):
+        if isinstance(made, BaseBackupRecord):
             assert made.when.utcoffset() is not None
         if isinstance(made, Receiver) and made.confirmed:
             assert made.confirmed.time.utcoffset() is not None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pgbackup import wal
 from pgbackup.formats.timelines import Switch
 from pgbackup.store.wal import window
-from pgbackup.store.wal.window import Base, Confirmed
+from pgbackup.store.wal.window import BaseBackup, Confirmed
 from pgbackup.wal import Segment
 
 _SIZE = wal.SEGMENT_BYTES
@@ -18,10 +18,10 @@ _HOUR = timedelta(hours=1)
 NOW = _START + 100 * _HOUR
 
 
-def _base(number: int, parent: str = "", timeline: int = 1) -> Base:
+def _base(number: int, parent: str = "", timeline: int = 1) -> BaseBackup:
     """One that was taken in segment `number`, which took an hour like every other one."""
     ended = _START + number * _HOUR
-    return Base(f"base{number}", Segment(timeline, number), number * _SIZE + 300, ended, parent)
+    return BaseBackup(f"base{number}", Segment(timeline, number), number * _SIZE + 300, ended, parent)
 
 
 def _times(*numbers: int, timeline: int = 1) -> dict[Segment, datetime]:
@@ -78,7 +78,7 @@ def test_a_gap_parts_two_windows_and_no_moment_in_it_is_offered() -> None:
 
 
 def test_a_base_whose_own_wal_is_not_there_opens_no_window() -> None:
-    long_one = Base("long", Segment(1, 3), 5 * _SIZE + 1, _START + 6 * _HOUR)
+    long_one = BaseBackup("long", Segment(1, 3), 5 * _SIZE + 1, _START + 6 * _HOUR)
     assert window.windows([long_one], _times(3, 4), {}, None) == []
     assert window.windows([long_one], _times(4, 5, 6), {}, None) == []
     assert len(window.windows([long_one], _times(3, 4, 5), {}, None)) == 1

@@ -27,7 +27,7 @@ from pgbackup.store import folder, workfiles
 from pgbackup.store.folder import Folder
 from pgbackup.store.wal import base_backups, recoverable, segments, window
 from pgbackup.store.wal.archive import Places
-from pgbackup.store.wal.base_backups import ARCHIVE, Record
+from pgbackup.store.wal.base_backups import TAR, BaseBackupRecord
 from pgbackup.store.wal.recoverable import Archive
 
 _SPACE_FACTOR = 1.5
@@ -101,7 +101,7 @@ _NO_ROOM = (
 )
 
 
-def take(job: Job, archive: Archive) -> tuple[str, Record]:
+def take(job: Job, archive: Archive) -> tuple[str, BaseBackupRecord]:
     """Make and prove a base backup; the lock is held. Raise SuiteError or OSError; nothing is left then."""
     started = datetime.now(timezone.utc)
     base, state = archive.places.base, archive.state
@@ -116,7 +116,7 @@ def take(job: Job, archive: Archive) -> tuple[str, Record]:
         archives = archives or _received(job, client, place, server, cluster_bytes)
         ended = replication.look(client, state.owner).now
         found, proven = _proven(job, client, place, archives, cluster_bytes)
-        record = Record(
+        record = BaseBackupRecord(
             system=state.system,
             timeline=found.timeline,
             start=found.start,
@@ -168,7 +168,7 @@ def _incremental(job: Job, client: Sidecar, archive: Archive, place: Folder, par
     except (BackupBad, Unavailable) as error:
         job.log.warning(job.target.name, "base.full", reason=error.message)
         job.reporter.tell(f"{job.target.name}: no incremental base backup, so a full one: {error.message}")
-        (place.path / (MAIN + ARCHIVE)).unlink(missing_ok=True)
+        (place.path / (MAIN + TAR)).unlink(missing_ok=True)
         return {}
     finally:
         (place.path / _PARENT).unlink(missing_ok=True)
@@ -181,7 +181,7 @@ def _received(job: Job, client: Sidecar, place: Folder, server: Server, cluster_
     with client.reading(replication.base_backup(client, INSIDE, CHECKSUMS)) as stream:
         _await_growing(job, place, stream.program)
         _end(job, stream.program)
-    names = [name.removesuffix(ARCHIVE) for name in place.list() if name.endswith(ARCHIVE)]
+    names = [name.removesuffix(TAR) for name in place.list() if name.endswith(TAR)]
     return {name: base_backups.digest_of(place, name) for name in sorted(names, key=lambda name: (name != MAIN, name))}
 
 
@@ -205,7 +205,7 @@ def _await_growing(job: Job, place: Folder, program: Program) -> None:
 def _stream(job: Job, client: Sidecar, place: Folder, parent_manifest: str, estimate: int | None) -> dict[str, str]:
     program = replication.base_backup(client, "-", CHECKSUMS, parent_manifest)
     with (
-        workfiles.made(place, MAIN + ARCHIVE) as descriptor,
+        workfiles.made(place, MAIN + TAR) as descriptor,
         job.reporter.bar(f"{job.target.name}: base backup", estimate) as advance,
         client.reading(program) as stream,
     ):
@@ -238,26 +238,26 @@ def _proven(
     contents = Contents()
     with (
         workfiles.pipes(job.place, apart.owner) as pipes,
-        throwaway.started(job.target, job.settings, apart, client.image_id, pipes, _MEMORY_MEGABYTES) as scratch,
+        throwaway.started(job.target, job.settings, apart, client.image_id, pipes, _MEMORY_MEGABYTES) as container,
         job.reporter.bar(f"{job.target.name}: reading back", _size(place, archives)) as advance,
     ):
-        roomy = scratch.free_bytes() > cluster_bytes
+        roomy = container.free_bytes() > cluster_bytes
         for name, sha256 in archives.items():
             pieces = base_backups.pieces(place, name, sha256, advance)
-            contents.add(name, scratch.unpacking(name, pieces) if roomy else pieces)
+            contents.add(name, container.unpacking(name, pieces) if roomy else pieces)
         if contents.manifest_text:
             with workfiles.made(place, base_backups.MANIFEST) as descriptor:
                 write_all(descriptor, contents.manifest_text)
         contents.manifest_text = base_backups.manifest_text(place)
         found = contents.compare()
         if roomy:
-            scratch.put_manifest(contents.manifest_text)
-            scratch.verify()
+            container.put_manifest(contents.manifest_text)
+            container.verify()
     return found, roomy
 
 
 def _size(place: Folder, archives: Iterable[str]) -> int:
-    return sum(place.status(name + ARCHIVE).st_size for name in archives)
+    return sum(place.status(name + TAR).st_size for name in archives)
 
 
 def _expire(job: Job, archive: Archive, now: datetime) -> None:

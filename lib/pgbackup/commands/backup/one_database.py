@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 
 from pgbackup.commands import claim, dump
 from pgbackup.commands.job import Job, Outcome
-from pgbackup.commands.loading import in_place
+from pgbackup.commands.loading import one_copy
 from pgbackup.formats import names
 from pgbackup.store import catalog, expiry, publish, retention, workfiles
 
@@ -14,7 +14,7 @@ from pgbackup.store import catalog, expiry, publish, retention, workfiles
 def back_up(job: Job, outcome: Outcome) -> None:
     """Make, prove and publish one backup, then let old ones expire. Raise SuiteError or OSError."""
     with claim.claimed(job) as unsettled:
-        if isinstance(unsettled, in_place.Lost):
+        if isinstance(unsettled, one_copy.Lost):
             raise unsettled
         if unsettled:
             job.warn("backup.beside", unsettled.message, outcome)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from pgbackup.commands.job import Job
-from pgbackup.commands.loading import in_place
+from pgbackup.commands.loading import one_copy
 from pgbackup.database.clients.client import Client
 from pgbackup.database.loading import leaving, swap
 from pgbackup.errors import Interrupted, SuiteError
@@ -22,7 +22,7 @@ def undo(job: Job, client: Client, entry: journal.Entry) -> bool:
     Return whether they have. First all that it does on the server is ended: only then is the answer final. A live
     database that was set aside or dropped to make room comes back, also where something cannot be dropped.
 
-    Raise in_place.Lost while there is no live database, another SuiteError when not all could be cleaned up.
+    Raise one_copy.Lost while there is no live database, another SuiteError when not all could be cleaned up.
     """
     swap.end_sessions(client)
     in_the_way, there = None, True
@@ -34,7 +34,7 @@ def undo(job: Job, client: Client, entry: journal.Entry) -> bool:
         in_the_way = error
     if is_missing(job, client, entry):
         journal.write(job.place, job.run.owner, replace(entry, swapping=False))
-        in_place.bring_back(job, client, entry)
+        one_copy.bring_back(job, client, entry)
         there = True
     if in_the_way:
         raise in_the_way
@@ -70,7 +70,7 @@ def settle(job: Job, ask: Callable[[], AbstractContextManager[Client]]) -> Suite
         problem = error
     failed = services.start(entry.stopped, job.settings.docker)
     if problem:
-        if not isinstance(problem, in_place.Lost):
+        if not isinstance(problem, one_copy.Lost):
             problem.message = (
                 f"what the killed restore of '{entry.file}' left, the database '{entry.scratch}', is still there,"
                 f" and each next run tries again: {problem.message}"

@@ -19,7 +19,7 @@ from pgbackup.commands.recover.stopping import Stop
 from pgbackup.commands.recover.unpacking import BaseBad
 from pgbackup.database.cluster import recovery, throwaway
 from pgbackup.database.cluster.recovery import Database, Reached, TargetNotReached
-from pgbackup.database.cluster.throwaway import Scratch
+from pgbackup.database.cluster.throwaway import Throwaway
 from pgbackup.database.loading import swap
 from pgbackup.errors import BackupBad, ConfigurationError, NoBackup
 from pgbackup.store import source, workfiles
@@ -27,7 +27,7 @@ from pgbackup.store.source import Source
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal import recoverable, window
 from pgbackup.store.wal.recoverable import Archive, described
-from pgbackup.store.wal.window import Base, Window
+from pgbackup.store.wal.window import BaseBackup, Window
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Attempt:
     archive: Archive
     aim: Aim
     window: Window
-    base: Base
+    base: BaseBackup
 
 
 def attempts(archive: Archive, aim: Aim) -> list[Attempt]:
@@ -75,7 +75,7 @@ def _up_to_the_gap(within: Window) -> str:
     return f"all that is there before WAL is missing: --to-lsn {wal.format_lsn(within.lsn)}"
 
 
-def _and_older(found: tuple[Window, Base] | None) -> list[tuple[Window, Base]]:
+def _and_older(found: tuple[Window, BaseBackup] | None) -> list[tuple[Window, BaseBackup]]:
     """That base and those from which the same can be reached by more WAL, should it be bad; the newest first. Pure."""
     if found is None:
         return []
@@ -165,22 +165,22 @@ def _dumped(job: Job, attempt: Attempt, descriptor: int) -> str:
 
 def _dumped_at(job: Job, attempt: Attempt, stop: Stop, descriptor: int) -> str:
     aim = attempt.aim
-    with _recovered(job, attempt, stop.settings) as (scratch, reached):
+    with _recovered(job, attempt, stop.settings) as (container, reached):
         stopping.check(stop, aim, reached)
         last = stop.last or reached.time
         where = f"last commit {_commit(last)}, LSN {wal.format_lsn(reached.lsn)}"
         job.reporter.tell(f"{job.target.name}: reached: {where}")
         job.log.info(job.target.name, "recovery.reached", aim=aim, base=attempt.base.name, reached=where)
-        _require_database(job, scratch, where, None if aim.moment else last)
+        _require_database(job, container, where, None if aim.moment else last)
         shown = aim.moment or last or attempt.base.ended
-        dump.write(job, scratch, Outcome(job.target.name, job.target.database), descriptor, shown, None)
+        dump.write(job, container, Outcome(job.target.name, job.target.database), descriptor, shown, None)
         return where
 
 
-def _require_database(job: Job, scratch: Scratch, where: str, last: datetime | None) -> None:
+def _require_database(job: Job, container: Throwaway, where: str, last: datetime | None) -> None:
     """Raise NoBackup where the database was not there at that moment, or not any more whole."""
     name = job.target.database
-    match recovery.state_of(scratch, name):
+    match recovery.state_of(container, name):
         case Database.ABSENT:
             raise NoBackup(
                 f"there was no database '{name}' at that moment ({where})",
@@ -196,7 +196,7 @@ def _require_database(job: Job, scratch: Scratch, where: str, last: datetime | N
 
 
 @contextmanager
-def _recovered(job: Job, attempt: Attempt, recovery_target: Mapping[str, str]) -> Iterator[tuple[Scratch, Reached]]:
+def _recovered(job: Job, attempt: Attempt, recovery_target: Mapping[str, str]) -> Iterator[tuple[Throwaway, Reached]]:
     """Give the throwaway server, and where it got, for the length of the block."""
     archive, base, settings = attempt.archive, attempt.base, job.settings
     record, megabytes = archive.bases[base.name][1], settings.recovery_megabytes
@@ -210,17 +210,17 @@ def _recovered(job: Job, attempt: Attempt, recovery_target: Mapping[str, str]) -
 
     with ExitStack() as stack:
         pipes = stack.enter_context(workfiles.pipes(job.place, job.run.owner))
-        scratch = stack.enter_context(throwaway.started(job.target, settings, job.run, image, pipes, megabytes))
+        container = stack.enter_context(throwaway.started(job.target, settings, job.run, image, pipes, megabytes))
         job.reporter.tell(f"{job.target.name}: recovering to {attempt.aim} from base backup '{base.name}'")
-        origin = unpacking.unpack(job, archive, base, scratch)
+        origin = unpacking.unpack(job, archive, base, container)
         with job.reporter.bar(f"{job.target.name}: replaying WAL", total) as advance:
             segments = partial(handed_out, advance=advance)
-            served = recovery.recovered(scratch, recovery_target, segments, megabytes, origin)
+            served = recovery.recovered(container, recovery_target, segments, megabytes, origin)
             reached = stack.enter_context(served)
         if reached.missing:
             libraries = ", ".join(map(repr, reached.missing))
             job.reporter.warn(f"{job.target.name}: warning: recovered without what the image lacks: {libraries}")
-        yield scratch, reached
+        yield container, reached
 
 
 def _commit(last: datetime | None) -> str:

@@ -14,7 +14,7 @@ from pgbackup.formats import timelines, wal_records
 from pgbackup.formats.wal_records import Cut
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal.recoverable import Archive, local
-from pgbackup.store.wal.window import Base, Window
+from pgbackup.store.wal.window import BaseBackup, Window
 from pgbackup.wal import Segment
 
 
@@ -31,7 +31,7 @@ class Stop:
     seen: bool = False
 
 
-def stops(archive: Archive, within: Window, base: Base, aim: Aim) -> Iterator[Stop]:
+def stops(archive: Archive, within: Window, base: BaseBackup, aim: Aim) -> Iterator[Stop]:
     """Yield where to stop, and where else should WAL end before that. Raise TargetNotReached, BackupBad."""
     # Before a gap nobody knows how far the last segment is filled.
     least = within.lsn if within.current else within.last.number * archive.state.segment_bytes
@@ -49,7 +49,7 @@ def stops(archive: Archive, within: Window, base: Base, aim: Aim) -> Iterator[St
         yield Stop(least=least)
 
 
-def _behind(found: Cut, within: Window, base: Base) -> Stop:
+def _behind(found: Cut, within: Window, base: BaseBackup) -> Stop:
     """Stop right behind the last end of a transaction, for what is in no transaction may come next. Pure."""
     if not found.passed and not within.current:
         raise TargetNotReached("the archived WAL ends before the recovery target")
@@ -65,7 +65,7 @@ def _behind(found: Cut, within: Window, base: Base) -> Stop:
     return Stop(settings, found.last.lsn, found.last.time, seen=True)
 
 
-def _cut(archive: Archive, within: Window, base: Base, until: datetime) -> Cut:
+def _cut(archive: Archive, within: Window, base: BaseBackup, until: datetime) -> Cut:
     size, histories = archive.state.segment_bytes, walarchive.histories(archive.places)
     timeline = timelines.newest_timeline(base.began, histories, size)
     path = list(timelines.path(base.began, archive.segments, histories.get(timeline, ()), timeline, size))

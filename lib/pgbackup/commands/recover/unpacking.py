@@ -6,28 +6,28 @@ from collections.abc import Sequence
 
 from pgbackup.commands.job import Job
 from pgbackup.database.cluster.recovery_needs import ORIGINS
-from pgbackup.database.cluster.throwaway import Scratch
+from pgbackup.database.cluster.throwaway import Throwaway
 from pgbackup.errors import BackupBad, IoFailed
 from pgbackup.formats import backup_manifest
 from pgbackup.report.result import size
 from pgbackup.store import folder
 from pgbackup.store.wal import base_backups, window
 from pgbackup.store.wal.recoverable import Archive
-from pgbackup.store.wal.window import Base
+from pgbackup.store.wal.window import BaseBackup
 
 
 class BaseBad(BackupBad):
     """A base backup is damaged; an older one may do."""
 
 
-def unpack(job: Job, archive: Archive, base: Base, scratch: Scratch) -> dict[str, str]:
+def unpack(job: Job, archive: Archive, base: BaseBackup, container: Throwaway) -> dict[str, str]:
     """Unpack it and let it be checked; return what its server had set, of recovery_needs.ORIGINS.
 
     Raise BaseBad; IoFailed where Docker's disk has no room for it, before the first byte is written if that can be
     foreseen.
     """
     chain = window.lineage(base, archive.names)[::-1]
-    _require_room(scratch, [_bytes(archive, name) for name in chain])
+    _require_room(container, [_bytes(archive, name) for name in chain])
     total = sum(archive.bases[name][1].bytes for name in chain)
     with job.reporter.bar(f"{job.target.name}: base backup", total) as advance:
         for name in chain:
@@ -35,21 +35,21 @@ def unpack(job: Job, archive: Archive, base: Base, scratch: Scratch) -> dict[str
             with folder.opened(archive.places.base.path / name, create=False) as place:
                 try:
                     for held, sha256 in archive.bases[name][1].archives.items():
-                        scratch.unpack(held, base_backups.pieces(place, held, sha256, advance), part)
-                    scratch.put_manifest(base_backups.manifest_text(place), part)
+                        container.unpack(held, base_backups.pieces(place, held, sha256, advance), part)
+                    container.put_manifest(base_backups.manifest_text(place), part)
                     if part:
-                        scratch.verify(part)
+                        container.verify(part)
                 except BackupBad as bad:
                     raise _bad(archive, name, bad) from None
     try:
         if len(chain) > 1:
-            scratch.combine(chain)
-        scratch.verify()
+            container.combine(chain)
+        container.verify()
     except BackupBad as bad:
         raise _bad(archive, base.name, bad) from None
     # What the server had on its command line or outside of its directory, only base.json has.
-    settings = archive.bases[base.name][1].settings or scratch.configured(ORIGINS)
-    scratch.ready()
+    settings = archive.bases[base.name][1].settings or container.configured(ORIGINS)
+    container.ready()
     return settings
 
 
@@ -66,9 +66,9 @@ def _bytes(archive: Archive, name: str) -> int:
         raise _bad(archive, name, bad) from None
 
 
-def _require_room(scratch: Scratch, parts: Sequence[int]) -> None:
+def _require_room(container: Throwaway, parts: Sequence[int]) -> None:
     """Raise IoFailed where that many bytes cannot be unpacked, and put together where there is more than one part."""
-    needed, free = sum(parts) + (max(parts) if len(parts) > 1 else 0), scratch.free_bytes()
+    needed, free = sum(parts) + (max(parts) if len(parts) > 1 else 0), container.free_bytes()
     if free < needed:
         raise IoFailed(
             f"too little space on Docker's disk to recover: {size(free)} can be used, about {size(needed)} wanted",

@@ -15,7 +15,7 @@ from functools import partial
 
 from pgbackup.commands import claim, confirm, dump
 from pgbackup.commands.job import Job, Outcome
-from pgbackup.commands.loading import in_place, unfinished
+from pgbackup.commands.loading import one_copy, unfinished
 from pgbackup.commands.loading.fill import Filling, fill
 from pgbackup.commands.loading.record import Record
 from pgbackup.commands.restore import checks, outage, undo
@@ -196,7 +196,7 @@ def _carry_out(work: Work) -> None:
         )
         if roomless:
             with work.record.timed("try out"):
-                in_place.prove(job, work.ask, filling, entry.scratch)
+                one_copy.prove(job, work.ask, filling, entry.scratch)
         if not options.into and not options.online:
             stack.enter_context(outage.services_stopped(work))
         if replaces_in_place:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from pgbackup import interrupt
-from pgbackup.commands.loading import in_place, unfinished
+from pgbackup.commands.loading import one_copy, unfinished
 from pgbackup.commands.restore.work import Work
 from pgbackup.database.clients.client import Client
 from pgbackup.database.loading import swap
@@ -29,7 +29,7 @@ def undone(work: Work) -> Iterator[None]:
             try:
                 with _reached(work) as client:
                     _undo(work, client, kept=work.options.keep_failed and isinstance(error, BackupBad))
-            except in_place.Lost as lost:
+            except one_copy.Lost as lost:
                 raise _told(error, lost) from None
             except SuiteError as failed:
                 record.warnings.append(f"'{work.entry.scratch}' is left to the next run: {failed.message}")
@@ -74,7 +74,7 @@ def _undo(work: Work, client: Client, *, kept: bool) -> None:
             record.warnings.append("what was loaded is not kept: --in-place makes room for the database as it was")
 
 
-def _told(error: BaseException, lost: in_place.Lost) -> BaseException:
+def _told(error: BaseException, lost: one_copy.Lost) -> BaseException:
     """The error of a restore, and that there is no database now, which is what matters."""
     if not isinstance(error, SuiteError):
         return lost

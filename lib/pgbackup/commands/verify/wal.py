@@ -15,7 +15,7 @@ from pgbackup import wal
 from pgbackup.commands import archiving, claim
 from pgbackup.commands.job import Job
 from pgbackup.database.cluster import throwaway
-from pgbackup.database.cluster.throwaway import Scratch
+from pgbackup.database.cluster.throwaway import Throwaway
 from pgbackup.errors import (
     BackupBad,
     Interrupted,
@@ -104,8 +104,8 @@ def _checked(job: Job, archive: Archive, now: datetime) -> Found:
     with job.reporter.bar(f"verifying the WAL archive of {job.target.name}", total) as advance:
         damage += _bases(archive, advance)
         with ExitStack() as stack:
-            scratch = _scratch(job, archive, stack, unknown)
-            damage += _segments(archive, scratch, advance, unknown)
+            container = _container(job, archive, stack, unknown)
+            damage += _segments(archive, container, advance, unknown)
     return Found(
         name=job.target.name,
         path=str(archive.places.top.path),
@@ -144,7 +144,7 @@ def _bases(archive: Archive, advance: Callable[[int], None]) -> list[str]:
     return damage
 
 
-def _scratch(job: Job, archive: Archive, stack: ExitStack, unknown: list[str]) -> Scratch | None:
+def _container(job: Job, archive: Archive, stack: ExitStack, unknown: list[str]) -> Throwaway | None:
     """Start a container with pg_waldump. Where that cannot be, say so in `unknown`."""
     own = archiving.job_of(job, archive.places, archive.places.wal)
     try:
@@ -159,19 +159,19 @@ def _scratch(job: Job, archive: Archive, stack: ExitStack, unknown: list[str]) -
 
 
 @contextmanager
-def _started(own: Job, archive: Archive) -> Iterator[Scratch]:
+def _started(own: Job, archive: Archive) -> Iterator[Throwaway]:
     with claim.part_of_archive(own, archiving.VERIFICATION):
         image = archiving.image(own, archive.state.image, archive.state.major)
         with (
             workfiles.pipes(own.place, own.run.owner) as pipes,
-            throwaway.started(own.target, own.settings, own.run, image, pipes, _MEMORY_MEGABYTES) as scratch,
+            throwaway.started(own.target, own.settings, own.run, image, pipes, _MEMORY_MEGABYTES) as container,
         ):
-            scratch.say("mkdir", _DIRECTORY)
-            yield scratch
+            container.say("mkdir", _DIRECTORY)
+            yield container
 
 
 def _segments(
-    archive: Archive, scratch: Scratch | None, advance: Callable[[int], None], unknown: list[str]
+    archive: Archive, container: Throwaway | None, advance: Callable[[int], None], unknown: list[str]
 ) -> list[str]:
     """What is wrong with segments: each read, and its records in batches that overlap by one segment."""
     damage: list[str] = []
@@ -186,18 +186,18 @@ def _segments(
         except OSError as error:
             damage.append(f"'{name}' cannot be read: {error.strerror}")
             content, whole = None, False
-        if content is None or not whole or scratch is None:
-            batch = _dumped(archive, scratch, batch, damage, keep=False)
+        if content is None or not whole or container is None:
+            batch = _dumped(archive, container, batch, damage, keep=False)
             continue
         advance(len(content) // 4)
         following = batch and (batch[-1].timeline, batch[-1].number + 1) == (segment.timeline, segment.number)
         if batch and not following:
-            batch = _dumped(archive, scratch, batch, damage, keep=False)
-        _put(scratch, name, content, unknown)
+            batch = _dumped(archive, container, batch, damage, keep=False)
+        _put(container, name, content, unknown)
         batch.append(segment)
         if len(batch) > _BATCH_SEGMENTS:
-            batch = _dumped(archive, scratch, batch, damage, keep=True)
-    _dumped(archive, scratch, batch, damage, keep=False)
+            batch = _dumped(archive, container, batch, damage, keep=True)
+    _dumped(archive, container, batch, damage, keep=False)
     return damage
 
 
@@ -210,11 +210,11 @@ def _read(archive: Archive, name: str) -> tuple[bytes | None, bool]:
     return walarchive.hand_out(places, archive.state, name), whole
 
 
-def _put(scratch: Scratch, name: str, content: bytes, unknown: list[str]) -> None:
+def _put(container: Throwaway, name: str, content: bytes, unknown: list[str]) -> None:
     header = tarfile.TarInfo(name)
     header.size = len(content)
     try:
-        with scratch.fed(f"'{name}' could not be looked into", "tar", "-x", "-f", "-", "-C", _DIRECTORY) as put:
+        with container.fed(f"'{name}' could not be looked into", "tar", "-x", "-f", "-", "-C", _DIRECTORY) as put:
             for data in (header.tobuf(tarfile.USTAR_FORMAT), content, bytes(2 * tarfile.BLOCKSIZE)):
                 put(data)
     except IoFailed as error:
@@ -222,19 +222,19 @@ def _put(scratch: Scratch, name: str, content: bytes, unknown: list[str]) -> Non
 
 
 def _dumped(
-    archive: Archive, scratch: Scratch | None, batch: Sequence[Segment], damage: list[str], *, keep: bool
+    archive: Archive, container: Throwaway | None, batch: Sequence[Segment], damage: list[str], *, keep: bool
 ) -> list[Segment]:
     """Let pg_waldump read the records of segments that follow each other; return those that stay there."""
-    if not batch or scratch is None:
+    if not batch or container is None:
         return []
     names = [wal.segment_name(segment, archive.state.segment_bytes) for segment in batch]
     try:
-        scratch.say("pg_waldump", "--quiet", f"--path={_DIRECTORY}", names[0], names[-1])
+        container.say("pg_waldump", "--quiet", f"--path={_DIRECTORY}", names[0], names[-1])
     except Unavailable as error:
         damage.append(_where(archive, batch, error.message))
     stay = 1 if keep else 0
     gone = names[: len(names) - stay]
-    scratch.say("rm", "-f", *(f"{_DIRECTORY}/{name}" for name in gone))
+    container.say("rm", "-f", *(f"{_DIRECTORY}/{name}" for name in gone))
     return list(batch[len(batch) - stay :])
 
 

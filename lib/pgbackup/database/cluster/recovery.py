@@ -17,7 +17,7 @@ from pgbackup.database.clients.sidecar import INSIDE, make_fifo, when_read
 from pgbackup.database.clients.streams import Sink
 from pgbackup.database.cluster import recovery_needs
 from pgbackup.database.cluster.recovery_needs import Needs
-from pgbackup.database.cluster.throwaway import DATA, DISK, Scratch
+from pgbackup.database.cluster.throwaway import DATA, DISK, Throwaway
 from pgbackup.errors import BackupBad, SuiteError, Unavailable
 
 _TICK_SECONDS = 0.2
@@ -63,7 +63,7 @@ class TargetNotReached(BackupBad):
 
 @contextmanager
 def recovered(
-    scratch: Scratch,
+    container: Throwaway,
     recovery_target: Mapping[str, str],
     segments: Segments,
     memory_megabytes: int,
@@ -76,60 +76,60 @@ def recovered(
     recovery_needs.ORIGINS. Raise TargetNotReached, BackupBad or Unavailable.
     """
     for name, content in (("pg_hba.conf", "local all all trust\n"), ("pg_ident.conf", ""), ("fetch", _FETCH)):
-        scratch.place(name, content)
+        container.place(name, content)
     for name in ("want", "answer", "segment"):
-        make_fifo(scratch.pipes / name)
+        make_fifo(container.pipes / name)
     program = ["postgres", "-D", DATA, "-c", f"config_file={INSIDE}/postgresql.conf"]
-    given = recovery_needs.known(scratch.say("pg_controldata", DATA), origin)
+    given = recovery_needs.known(container.say("pg_controldata", DATA), origin)
     with ExitStack() as stack:
         while True:
-            scratch.place("postgresql.conf", recovery_needs.configuration(recovery_target, given, memory_megabytes))
-            server = stack.enter_context(proc.Program(scratch.command(program)))
-            if _serve(scratch, server, segments):
+            container.place("postgresql.conf", recovery_needs.configuration(recovery_target, given, memory_megabytes))
+            server = stack.enter_context(proc.Program(container.command(program)))
+            if _serve(container, server, segments):
                 break
             try:
-                wanted = recovery_needs.further(given, scratch.say("pg_controldata", DATA), server.stderr)
+                wanted = recovery_needs.further(given, container.say("pg_controldata", DATA), server.stderr)
             except Unavailable:  # the container is gone, too
                 wanted = given
             if wanted == given:
-                raise _explained(scratch, server, given.missing)
-            _make_directories(scratch, given, wanted)
+                raise _explained(container, server, given.missing)
+            _make_directories(container, given, wanted)
             stack.close()
             given = wanted
-        _let_in(scratch)
-        yield _reached(scratch, given.missing)
+        _let_in(container)
+        yield _reached(container, given.missing)
 
 
-def _make_directories(scratch: Scratch, before: Needs, wanted: Needs) -> None:
+def _make_directories(container: Throwaway, before: Needs, wanted: Needs) -> None:
     """Make the directories of tablespaces that were made after the base backup."""
     for path in set(wanted.directories) - set(before.directories):
-        scratch.make_directory(path)
+        container.make_directory(path)
     for path in set(wanted.opened) - set(before.opened):
         above = [str(each) for each in PurePosixPath(path).parents if str(each) not in ("/", DISK)]
-        scratch.make_directory(path, *reversed(above))
+        container.make_directory(path, *reversed(above))
 
 
-def _let_in(scratch: Scratch) -> None:
+def _let_in(container: Throwaway) -> None:
     """Let sessions begin without libraries that are set for a role or a database, which the image may lack; those of a
     superuser also without triggers on logins. Raise what the failure means.
     """
     try:
-        scratch.further = {"session_preload_libraries": "", "local_preload_libraries": ""}
-        major = scratch.server_query(session.WHO).split()[0]
-        scratch.further |= session.further(int(major), superuser=True)
+        container.further = {"session_preload_libraries": "", "local_preload_libraries": ""}
+        major = container.server_query(session.WHO).split()[0]
+        container.further |= session.further(int(major), superuser=True)
     except SuiteError:  # only a superuser may set the first one
-        scratch.further = {"local_preload_libraries": ""}
-        scratch.server_query("SELECT 1")
+        container.further = {"local_preload_libraries": ""}
+        container.server_query("SELECT 1")
 
 
-def _serve(scratch: Scratch, server: proc.Program, segments: Segments) -> bool:
+def _serve(container: Throwaway, server: proc.Program, segments: Segments) -> bool:
     """Hand out segments until the server is up; return whether it is, or has ended. One after the other, for it asks
     for one at a time. Raise BackupBad where it has ended for a damaged segment.
     """
     want, answer = (
-        os.open(scratch.pipes / name, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC) for name in ("want", "answer")
+        os.open(container.pipes / name, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC) for name in ("want", "answer")
     )
-    limit = scratch.settings.load_stall_seconds
+    limit = container.settings.load_stall_seconds
     try:
         deadline, asked, damage = time.monotonic() + limit, b"", None
         while _READY not in server.stderr:
@@ -139,7 +139,7 @@ def _serve(scratch: Scratch, server: proc.Program, segments: Segments) -> bool:
                     raise damage
                 return False
             if time.monotonic() > deadline:
-                raise Unavailable(f"the recovery of '{scratch.target.database}' asked for nothing for {limit} s")
+                raise Unavailable(f"the recovery of '{container.target.database}' asked for nothing for {limit} s")
             server.pause(_TICK_SECONDS, want)
             with suppress(BlockingIOError):
                 asked += os.read(want, 1024)
@@ -153,31 +153,31 @@ def _serve(scratch: Scratch, server: proc.Program, segments: Segments) -> bool:
             status = 0 if content is not None else _DAMAGED if damage else _MISSING
             os.write(answer, b"%d\n" % status)
             if content is not None:
-                _hand_over(scratch, content, server)
+                _hand_over(container, content, server)
         return True
     finally:
         os.close(want)
         os.close(answer)
 
 
-def _hand_over(scratch: Scratch, content: bytes, server: proc.Program) -> None:
-    descriptor = when_read(scratch.pipes / "segment", server, scratch.settings.stall_seconds)
+def _hand_over(container: Throwaway, content: bytes, server: proc.Program) -> None:
+    descriptor = when_read(container.pipes / "segment", server, container.settings.stall_seconds)
     if descriptor is None:
         return  # the caller sees why
-    sink = Sink(descriptor, server, scratch.target.database)
+    sink = Sink(descriptor, server, container.target.database)
     try:
         with suppress(BrokenPipeError):
-            sink.write(content, scratch.settings.stall_seconds)
+            sink.write(content, container.settings.stall_seconds)
     finally:
         sink.close()
 
 
-def _explained(scratch: Scratch, server: proc.Program, missing: Sequence[str]) -> SuiteError:
+def _explained(container: Throwaway, server: proc.Program, missing: Sequence[str]) -> SuiteError:
     if _NOT_REACHED in server.stderr:
         return TargetNotReached("the archived WAL ends before the recovery target")
     without = f"; its image has no library {', '.join(map(repr, missing))}, which the server had" if missing else ""
     return Unavailable(
-        f"the recovery of '{scratch.target.database}' failed{without}: {failures.first_error(server.stderr)}",
+        f"the recovery of '{container.target.database}' failed{without}: {failures.first_error(server.stderr)}",
         "take an image that has it" if missing else "take an older base backup, or a time before this",
     )
 
@@ -189,21 +189,21 @@ SELECT to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T
 """
 
 
-def _reached(scratch: Scratch, missing: tuple[str, ...]) -> Reached:
-    moment, _, lsn = scratch.server_query(_WHERE).partition("|")
+def _reached(container: Throwaway, missing: tuple[str, ...]) -> Reached:
+    moment, _, lsn = container.server_query(_WHERE).partition("|")
     last = datetime.fromisoformat(moment).replace(tzinfo=timezone.utc) if moment else None
     return Reached(last, wal.parse_lsn(lsn), missing)
 
 
-def state_of(scratch: Scratch, database: str) -> Database:
+def state_of(container: Throwaway, database: str) -> Database:
     """Whether a database was there at that moment. Raise what the failure means where that is not to be seen."""
-    listed = scratch.server_query("SELECT datconnlimit FROM pg_database WHERE datname = %s", database)
+    listed = container.server_query("SELECT datconnlimit FROM pg_database WHERE datname = %s", database)
     if not listed:
         return Database.ABSENT
     if listed == _INVALID:
         return Database.BROKEN
     try:
-        scratch.query("SELECT 1", database=database)
+        container.query("SELECT 1", database=database)
     except Unavailable as error:
         if failures.is_absent(error.message):  # majors before 16 did not mark it; its files are gone
             return Database.BROKEN

@@ -56,7 +56,7 @@ def run_arguments(
     )
 
 
-class Scratch(Sidecar):
+class Throwaway(Sidecar):
     """The container; made by `started()`. First unpack() every archive, then verify(), ready(), recovered()."""
 
     kind = "recovery"
@@ -194,7 +194,7 @@ def started(
     image: str,
     pipes: Path,
     memory_megabytes: int,
-) -> Iterator[Scratch]:
+) -> Iterator[Throwaway]:
     """Start the container; it and all that is in it are gone when the block is left, and after kill -9, too.
 
     pipes: an empty directory of this run's own. image: the full id of the database's image.
@@ -206,4 +206,4 @@ def started(
     name = name_of(run)
     argv = run_arguments(settings.docker, run, name, image, pipes, f"{uid}:{gid}", memory_megabytes)
     with alive(argv, name, target, settings.docker, pipes):
-        yield Scratch(target, settings, run, image, pipes, name)
+        yield Throwaway(target, settings, run, image, pipes, name)

@@ -20,18 +20,18 @@ from pgbackup.formats.gzipped import GZIP, LEVEL, deflate, inflated
 from pgbackup.store import folder, statefile, workfiles
 from pgbackup.store.folder import Folder
 from pgbackup.store.wal import segments
-from pgbackup.store.wal.window import Base
+from pgbackup.store.wal.window import BaseBackup
 
 RECORD = "base.json"
 MANIFEST = backup_manifest.NAME
-ARCHIVE = ".tar.gz"
+TAR = ".tar.gz"
 _HIDDEN = ".new-"
 _NAME = "%Y%m%dT%H%M%SZ"
 _READ_BYTES = 256 << 10
 
 
 @dataclass(frozen=True)
-class Record:
+class BaseBackupRecord:
     """What base.json says. archives: name (`base`, or a tablespace's oid) to the SHA-256 of its file.
 
     start, stop: positions (LSN) as PostgreSQL writes them. ended: an instant in ISO 8601. parent: the base that an
@@ -91,7 +91,7 @@ def pieces(
 
     Raise BackupBad, at the latest at its end, if it is damaged, unreadable or not the one that was written.
     """
-    name = archive + ARCHIVE
+    name = archive + TAR
     try:
         descriptor = place.open(name)
     except FileNotFoundError:
@@ -129,7 +129,7 @@ def _unreadable(what: str, error: OSError) -> BackupBad:
 
 def digest_of(place: Folder, archive: str) -> str:
     """The SHA-256 of an archive's file."""
-    descriptor = place.open(archive + ARCHIVE)
+    descriptor = place.open(archive + TAR)
     with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor, not a path
         digest = hashlib.sha256()
         while data := file.read(_READ_BYTES):
@@ -148,7 +148,7 @@ def manifest_text(place: Folder) -> bytes:
     return found
 
 
-def check(place: Folder, record: Record, advance: Callable[[int], None]) -> BaseManifest:
+def check(place: Folder, record: BaseBackupRecord, advance: Callable[[int], None]) -> BaseManifest:
     """Read all archives to their last byte and compare them with PostgreSQL's manifest. Raise BackupBad or OSError."""
     contents, beside = Contents(), manifest_text(place)
     for archive, sha256 in record.archives.items():
@@ -186,7 +186,7 @@ def sweep(base: Folder) -> list[str]:
     return found
 
 
-def publish(base: Folder, place: Folder, record: Record, started: datetime) -> str:
+def publish(base: Folder, place: Folder, record: BaseBackupRecord, started: datetime) -> str:
     """Write base.json, sync everything, and give the directory its name. Return it. Raise OSError."""
     statefile.write(place, RECORD, record)
     for entry in place.list():
@@ -206,21 +206,21 @@ def publish(base: Folder, place: Folder, record: Record, started: datetime) -> s
     return name
 
 
-def listing(base: Folder, segment_bytes: int) -> tuple[dict[str, tuple[Base, Record]], dict[str, str]]:
+def listing(base: Folder, segment_bytes: int) -> tuple[dict[str, tuple[BaseBackup, BaseBackupRecord]], dict[str, str]]:
     """Return the base backups by name, oldest first, and what is wrong with those that cannot be one."""
-    found: dict[str, tuple[Base, Record]] = {}
+    found: dict[str, tuple[BaseBackup, BaseBackupRecord]] = {}
     wrong: dict[str, str] = {}
     for name in sorted(base.list()):
         if name.startswith("."):
             continue
         try:
             with folder.opened(base.path / name, create=False) as place:
-                record = statefile.read(place, RECORD, Record)
+                record = statefile.read(place, RECORD, BaseBackupRecord)
             if record is None:
                 wrong[name] = f"it has no {RECORD}"
                 continue
             begun = wal.segment_at(wal.parse_lsn(record.start), record.timeline, segment_bytes)
-            found[name] = Base(name, begun, wal.parse_lsn(record.stop), record.when, record.parent), record
+            found[name] = BaseBackup(name, begun, wal.parse_lsn(record.stop), record.when, record.parent), record
         except (SuiteError, OSError) as error:
             if not os.path.lexists(base.path / name):
                 continue  # it has expired just now

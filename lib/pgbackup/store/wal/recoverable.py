@@ -12,8 +12,8 @@ from pgbackup.errors import NoBackup
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal import base_backups, window
 from pgbackup.store.wal.archive import Places, Receiver, State
-from pgbackup.store.wal.base_backups import Record
-from pgbackup.store.wal.window import Base, Confirmed, Window
+from pgbackup.store.wal.base_backups import BaseBackupRecord
+from pgbackup.store.wal.window import BaseBackup, Confirmed, Window
 from pgbackup.wal import Segment
 
 # The receiver confirms every ten seconds how far the archive reaches.
@@ -28,7 +28,7 @@ class Archive:
 
     places: Places
     state: State
-    bases: dict[str, tuple[Base, Record]]
+    bases: dict[str, tuple[BaseBackup, BaseBackupRecord]]
     wrong: dict[str, str]
     segments: dict[Segment, datetime]
     windows: list[Window]
@@ -39,7 +39,7 @@ class Archive:
         return self.receiver.confirmed if self.receiver else None
 
     @property
-    def names(self) -> dict[str, Base]:
+    def names(self) -> dict[str, BaseBackup]:
         return {name: base for name, (base, _) in self.bases.items()}
 
 
@@ -119,7 +119,7 @@ def complaints(archive: Archive, base_every_days: int, now: datetime) -> list[st
     return found
 
 
-def newest_by(archive: Archive, now: datetime) -> Base | None:
+def newest_by(archive: Archive, now: datetime) -> BaseBackup | None:
     """The newest base backup that is not dated a day or more later than now: of such a one no age is known. Pure."""
     past = [base for base in archive.names.values() if base.ended - now < timedelta(days=1)]
     return max(past, key=lambda base: base.ended, default=None)

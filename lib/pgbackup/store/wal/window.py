@@ -13,7 +13,7 @@ from pgbackup.wal import Segment
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseBackup:
     """A base backup.
 
     began: the segment that recovery from it begins with. stop: the position (LSN) that recovery has to reach before the
@@ -44,7 +44,7 @@ class Window:
     was finished, and nothing later than that can be in it.
     """
 
-    bases: tuple[Base, ...]
+    bases: tuple[BaseBackup, ...]
     until: datetime
     lsn: int
     last: Segment
@@ -57,7 +57,7 @@ class Window:
 
 
 def windows(
-    bases: Sequence[Base],
+    bases: Sequence[BaseBackup],
     times: Mapping[Segment, datetime],
     histories: Mapping[int, Sequence[Switch]],
     confirmed: Confirmed | None,
@@ -69,7 +69,7 @@ def windows(
 
     A base whose WAL is not there to its stop, or whose parent is gone, opens none.
     """
-    by_end: dict[Segment, list[Base]] = {}
+    by_end: dict[Segment, list[BaseBackup]] = {}
     names = {base.name: base for base in bases}
     ends = _ends(bases, times, histories, segment_bytes, unfinished)
     for base in sorted(bases, key=lambda base: (base.ended, base.name)):
@@ -80,7 +80,7 @@ def windows(
 
 
 def _ends(
-    bases: Sequence[Base],
+    bases: Sequence[BaseBackup],
     times: Mapping[Segment, datetime],
     histories: Mapping[int, Sequence[Switch]],
     segment_bytes: int,
@@ -100,14 +100,14 @@ def _ends(
     return ends
 
 
-def _whole(base: Base, names: Mapping[str, Base]) -> bool:
+def _whole(base: BaseBackup, names: Mapping[str, BaseBackup]) -> bool:
     """Whether all that it builds upon is there: the last one of its line builds upon nothing."""
     oldest = lineage(base, names)[-1]
     return not (base if oldest == base.name else names[oldest]).parent
 
 
 def _window(
-    last: Segment, bases: Sequence[Base], written: datetime, confirmed: Confirmed | None, segment_bytes: int
+    last: Segment, bases: Sequence[BaseBackup], written: datetime, confirmed: Confirmed | None, segment_bytes: int
 ) -> Window:
     end = (last.number + 1) * segment_bytes
     # What was received since the last confirmation goes further, but nobody knows up to when.
@@ -116,7 +116,7 @@ def _window(
     return Window(tuple(bases), written, end, last, current=False)
 
 
-def base_at(found: Sequence[Window], when: datetime) -> tuple[Window, Base] | None:
+def base_at(found: Sequence[Window], when: datetime) -> tuple[Window, BaseBackup] | None:
     """Return the newest base from which `when` can be recovered, with its window; None outside of all windows."""
     fitting = [
         (window, base)
@@ -127,13 +127,13 @@ def base_at(found: Sequence[Window], when: datetime) -> tuple[Window, Base] | No
     return max(fitting, key=lambda pair: (pair[1].ended, pair[1].name), default=None)
 
 
-def base_before(found: Sequence[Window], lsn: int) -> tuple[Window, Base] | None:
+def base_before(found: Sequence[Window], lsn: int) -> tuple[Window, BaseBackup] | None:
     """Return the newest base from which position `lsn` can be recovered, with its window; None outside of all."""
     fitting = [(window, base) for window in found for base in window.bases if base.stop <= lsn <= window.lsn]
     return max(fitting, key=lambda pair: (pair[1].stop, pair[1].name), default=None)
 
 
-def expired(bases: Sequence[Base], days: int, now: datetime) -> list[Base]:
+def expired(bases: Sequence[BaseBackup], days: int, now: datetime) -> list[BaseBackup]:
     """Return the bases that no moment of the last `days` needs, oldest first; never the newest one.
 
     The newest of those that are older stays, for it is where the oldest moments are recovered from; and what an
@@ -148,7 +148,7 @@ def expired(bases: Sequence[Base], days: int, now: datetime) -> list[Base]:
     return [base for base in ordered if base.name not in needed]
 
 
-def lineage(base: Base, names: Mapping[str, Base]) -> list[str]:
+def lineage(base: BaseBackup, names: Mapping[str, BaseBackup]) -> list[str]:
     """The names of a base and of all that it builds upon, the newest first."""
     found = [base.name]
     while base.parent and base.parent in names and base.parent not in found:
@@ -157,7 +157,7 @@ def lineage(base: Base, names: Mapping[str, Base]) -> list[str]:
     return found
 
 
-def unneeded(segments: Sequence[Segment], kept: Sequence[Base]) -> list[Segment]:
+def unneeded(segments: Sequence[Segment], kept: Sequence[BaseBackup]) -> list[Segment]:
     """Return the segments that come before everything that the kept bases need; none without a base.
 
     Timelines are not looked at, as pg_archivecleanup does not (PostgreSQL manual, pg_archivecleanup).
