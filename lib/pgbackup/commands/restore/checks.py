@@ -73,19 +73,7 @@ def examine(
     of_roles = roles.lacking(server, found["roles"], found["memberships"])
     up, absent = ([], []) if into else services.running(job.target.services, job.settings.docker)
     contents = read()
-    problems = [
-        *_foreign(job, source, into),
-        *needs.lasting(found, server),
-        *needs.of_this_backup(found, server, needs.major(held.raw["server_version"]) if held else 0),
-        *refused.look(client, server, found["roles"]),
-    ]
-    if of_roles.needed and not create_roles:
-        names = ", ".join(of_roles.needed)
-        problems.append(f"roles that the dump needs are missing: {names} (--create-roles makes them)")
-    problems += swap.name_problems(client, into) if into else needs.of_a_swap(found)
-    if problems:
-        kind = BackupBad if _foreign(job, source, into) else ConfigurationError
-        raise kind("; ".join(problems), "nothing was touched; docs/restore.md says what to do about each")
+    _require_restorable(job, client, source, found, of_roles, into=into, create_roles=create_roles)
     free = _free_bytes(job, client, _directory(found, server))
     wanted = int((server.get("size_bytes") or contents.sql_bytes) * _SPACE_FACTOR)
     if not in_place:
@@ -109,6 +97,28 @@ def examine(
         up=up,
         absent=absent,
     )
+
+
+def _require_restorable(
+    job: Job, client: Client, source: Source, found: dict[str, Any], of_roles: Lacking, *, into: str, create_roles: bool
+) -> None:
+    """Raise, naming everything that stands in the way, BackupBad where the backup is of another database."""
+    held = source.manifest
+    server: dict[str, Any] = held.raw["server"] if held else {}
+    foreign = _foreign(job, source, into)
+    problems = [
+        *foreign,
+        *needs.lasting(found, server),
+        *needs.of_this_backup(found, server, needs.major(held.raw["server_version"]) if held else 0),
+        *refused.look(client, server, found["roles"]),
+    ]
+    if of_roles.needed and not create_roles:
+        names = ", ".join(of_roles.needed)
+        problems.append(f"roles that the dump needs are missing: {names} (--create-roles makes them)")
+    problems += swap.name_problems(client, into) if into else needs.of_a_swap(found)
+    if problems:
+        kind = BackupBad if foreign else ConfigurationError
+        raise kind("; ".join(problems), "nothing was touched; docs/restore.md says what to do about each")
 
 
 def _foreign(job: Job, source: Source, into: str) -> list[str]:

@@ -27,7 +27,6 @@ from pgbackup.wal import Segment
 
 TOP = "pitr"
 SET_UP = "begin one: sudo setup-wal-archiving.sh TARGET"
-_WRITE_ANEW = "write it anew; what is archived stays: sudo setup-wal-archiving.sh TARGET"
 _STATE, _RECEIVER = "archive.json", "receiver.json"
 
 
