@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import shutil
@@ -172,6 +173,19 @@ def test_drop_old_removes_every_kept_database_and_nothing_else(lab: Lab) -> None
     assert f"{lab.database}_2_before_restore_20240101_000000" in lab.databases()
     assert lab.content() == new
     assert lab.restore("--rollback", "--yes").status == 66
+
+
+def test_while_another_run_has_the_lock_nothing_is_written_and_dry_runs_only_look(lab: Lab) -> None:
+    file, new, _ = lab.reset()
+    good(lab, lab.restore("--yes", file.name))
+    kept = lab.kept()
+    with (lab.place.directory() / f".{lab.database}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for words in ([file.name], ["--rollback"], ["--drop-old"]):
+            ended = lab.restore("--yes", *words)
+            assert ended.status == 75, ended.stderr
+            assert lab.restore("--dry-run", *words).status == 0
+    assert (lab.content(), lab.kept()) == (new, kept)
 
 
 def test_dry_run_checks_all_and_changes_nothing(lab: Lab) -> None:
