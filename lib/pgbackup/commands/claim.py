@@ -27,9 +27,16 @@ def claimed(job: Job) -> Iterator[SuiteError | None]:
 
 @contextmanager
 def connected(job: Job) -> Iterator[tuple[Client, SuiteError | None]]:
-    """Do what claimed() does with a client that is given as well. Raise Unavailable where there is none."""
-    with _swept(job), job.client() as client:
-        yield client, unfinished.settle(job, lambda: nullcontext(client))
+    """Do what claimed() does, with a client that is given as well; who only looks is given that alone.
+
+    Raise LockHeld, and Unavailable where there is no client to be had.
+    """
+    if job.only_looks:
+        with job.client() as client:
+            yield client, None
+    else:
+        with _swept(job), job.client() as client:
+            yield client, unfinished.settle(job, lambda: nullcontext(client))
 
 
 @contextmanager

@@ -16,9 +16,9 @@ from pgbackup.database.clients import connect, container
 from pgbackup.database.clients.client import Client, Run
 from pgbackup.errors import SuiteError, Unavailable
 from pgbackup.report.log import EventLog
-from pgbackup.report.progress import Reporter
+from pgbackup.report.progress import Reporter, reporting
 from pgbackup.settings.config import Settings, Target
-from pgbackup.store import workfiles
+from pgbackup.store import folder, workfiles
 from pgbackup.store.folder import Folder
 
 
@@ -42,10 +42,14 @@ class Job:
         ):
             yield client
 
+    @property
+    def only_looks(self) -> bool:
+        """Whether it is looking(): it writes nothing beside the backups, and claims nothing."""
+        return self.run.owner.startswith(workfiles.LOOKING)
+
     @contextmanager
     def _pipes(self) -> Iterator[Path]:
-        """Who only looks writes nothing beside the backups."""
-        if self.run.owner.startswith(workfiles.LOOKING):
+        if self.only_looks:
             with tempfile.TemporaryDirectory(prefix="pgbackup-") as directory:
                 yield Path(directory)
         else:
@@ -113,6 +117,14 @@ class Outcome:
 
     def timed(self, phase: str) -> AbstractContextManager[None]:
         return timed(self.seconds, phase)
+
+
+@contextmanager
+def in_backup_dir(settings: Settings, *, create: bool, quiet: bool) -> Iterator[tuple[Folder, Reporter]]:
+    """Open BACKUP_DIR, made if `create`, once everything is mounted that has to be. Raise as folder.opened() does."""
+    folder.check_mounted(settings.backup_mount, folder.fstab_lines_above(settings.backup_dir))
+    with folder.opened(settings.backup_dir, create=create, top=True) as top, reporting(quiet) as reporter:
+        yield top, reporter
 
 
 def looking() -> Run:

@@ -127,14 +127,6 @@ def fstab_lines_above(path: Path, fstab: Path = Path("/etc/fstab")) -> str:
 
 
 @contextmanager
-def top_opened(path: Path, mount: Path | None, *, create: bool) -> Iterator[Folder]:
-    """Open BACKUP_DIR as opened() does, once everything that should be mounted is. mount: a setting."""
-    check_mounted(mount, fstab_lines_above(path))
-    with opened(path, create=create, top=True) as top:
-        yield top
-
-
-@contextmanager
 def opened(path: Path, *, create: bool, top: bool = False, writing: bool = False) -> Iterator[Folder]:
     """Open the directory `path`, made with mode 0700 if `create` and it is absent, and refuse an unsafe one.
 

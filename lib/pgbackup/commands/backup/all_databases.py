@@ -11,10 +11,10 @@ from datetime import datetime, timezone
 from pgbackup import __version__, interrupt
 from pgbackup.commands import archiving, base_backup
 from pgbackup.commands.backup.one_database import back_up
-from pgbackup.commands.job import Job, Outcome, identity
+from pgbackup.commands.job import Job, Outcome, identity, in_backup_dir
 from pgbackup.errors import IoFailed, LockHeld, SuiteError, overall_status, path_error
 from pgbackup.report.log import EventLog
-from pgbackup.report.progress import Reporter, reporting
+from pgbackup.report.progress import Reporter
 from pgbackup.report.result import Result, document, instant, size, table
 from pgbackup.settings.config import Settings, Target
 from pgbackup.store import folder
@@ -30,10 +30,7 @@ def run(settings: Settings, targets: Sequence[Target], *, quiet: bool) -> Result
     Raise SuiteError only before anything has begun: afterwards every failure is a part of the result.
     """
     started = datetime.now(timezone.utc)
-    with (
-        folder.top_opened(settings.backup_dir, settings.backup_mount, create=True) as top,
-        reporting(quiet) as reporter,
-    ):
+    with in_backup_dir(settings, create=True, quiet=quiet) as (top, reporter):
         log = EventLog(top)
         log.info("-", "run.start", version=__version__, databases=" ".join(target.name for target in targets))
         outcomes = _each(targets, settings, top, log, reporter)

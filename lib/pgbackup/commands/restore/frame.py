@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pgbackup.commands import lost_settings
-from pgbackup.commands.job import Job, identity, looking
+from pgbackup.commands.job import Job, identity, in_backup_dir, looking
 from pgbackup.commands.loading.record import Record
 from pgbackup.errors import NoBackup, SuiteError, Unavailable, path_error
 from pgbackup.report import history
 from pgbackup.report.log import EventLog, say
-from pgbackup.report.progress import reporting
 from pgbackup.report.result import Result, document
 from pgbackup.settings.config import Settings, Target
 from pgbackup.store import folder
@@ -27,10 +26,7 @@ def run(
     action: the word for it in the history: restore, rollback, drop-old. Raise SuiteError only before it begins.
     """
     record = Record(target.name, target.database, action)
-    with (
-        folder.top_opened(settings.backup_dir, settings.backup_mount, create=True) as top,
-        reporting(quiet) as reporter,
-    ):
+    with in_backup_dir(settings, create=True, quiet=quiet) as (top, reporter):
         log = EventLog(top)
         try:
             with folder.opened(top.path / target.directory, create=True) as place:

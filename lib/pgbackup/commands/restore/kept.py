@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 
 from pgbackup.commands import claim, confirm
 from pgbackup.commands.job import Job
 from pgbackup.commands.loading.record import Record
-from pgbackup.database.clients.client import Client
 from pgbackup.database.loading import swap
 from pgbackup.errors import NoBackup
 from pgbackup.report.log import say
@@ -23,7 +20,8 @@ def rollback(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
 
     Raise NoBackup when there is none. So a second rollback takes the first one back.
     """
-    with _asked(job, record, dry_run=dry_run) as ask:
+    with claim.connected(job) as (ask, unsettled):
+        record.warnings += [unsettled.message] if unsettled else []
         kept = [name for name in swap.kept(ask) if swap.valid(ask, name)]
         if not kept:
             raise NoBackup(_NONE.format(job.target.database), "restore a backup: --list")
@@ -46,7 +44,8 @@ def rollback(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
 
 def drop_old(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
     """Drop the databases that restores have kept. Raise NoBackup when there is none."""
-    with _asked(job, record, dry_run=dry_run) as ask:
+    with claim.connected(job) as (ask, unsettled):
+        record.warnings += [unsettled.message] if unsettled else []
         kept = swap.kept(ask)
         if not kept:
             raise NoBackup(_NONE.format(job.target.database))
@@ -60,16 +59,3 @@ def drop_old(job: Job, record: Record, *, yes: bool, dry_run: bool) -> None:
             for name in kept:
                 swap.drop(ask, name)
         record.file = ", ".join(kept)
-
-
-@contextmanager
-def _asked(job: Job, record: Record, *, dry_run: bool) -> Iterator[Client]:
-    """Give a client; unless it is a dry run the database is claimed, what cannot be settled no hindrance."""
-    if dry_run:
-        with job.client() as ask:
-            yield ask
-        return
-    with claim.connected(job) as (ask, unsettled):
-        if unsettled:
-            record.warnings.append(unsettled.message)
-        yield ask

@@ -52,17 +52,16 @@ def restore(job: Job, opening: Callable[[], AbstractContextManager[Source]], opt
 
     Whatever is raised, the live database is as it was, open, and the services that ran run again.
     """
-    if options.dry_run:
-        with job.client() as ask, opening() as opened:
-            _prepared(job, ask, opened, options, record)
-        return
     with claim.connected(job) as (ask, unsettled):
         if isinstance(unsettled, Unreadable):
             raise unsettled  # it may say what brings the live database back, and would be overwritten
         if unsettled:
             record.warnings.append(unsettled.message)
         with opening() as opened:
-            work = _carrying_on(_prepared(job, ask, opened, options, record))
+            prepared = _prepared(job, ask, opened, options, record)
+            if options.dry_run:
+                return
+            work = _carrying_on(prepared)
             if not options.yes:
                 confirm.ask(options.into or job.target.database, "a restore")
             if options.create_roles:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pgbackup import interrupt
 from pgbackup.commands import archiving
-from pgbackup.commands.job import Job
+from pgbackup.commands.job import Job, in_backup_dir
 from pgbackup.commands.setup import frame as setup
 from pgbackup.commands.setup import wal_agreement, wal_checks
 from pgbackup.commands.setup.options import Options
@@ -22,10 +22,9 @@ from pgbackup.errors import LockHeld, SuiteError, Unavailable
 from pgbackup.host import accounts
 from pgbackup.host.scheduling import wal_service
 from pgbackup.host.scheduling.installed import Change
-from pgbackup.report.progress import reporting
 from pgbackup.report.result import Result
 from pgbackup.settings.config import Settings, Target
-from pgbackup.store import folder, lock
+from pgbackup.store import lock
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal import base_backups, recoverable
 from pgbackup.store.wal.archive import Places, State
@@ -71,11 +70,7 @@ def _each(
     quiet: bool,
 ) -> Result:
     told = Told()
-    with (
-        setup.alone(),
-        folder.top_opened(settings.backup_dir, settings.backup_mount, create=True) as top,
-        reporting(quiet) as reporter,
-    ):
+    with setup.alone(), in_backup_dir(settings, create=True, quiet=quiet) as (top, reporter):
         for target in targets:
             work(archiving.job_at(settings, target, top, reporter), root, options, told)
     lines = told.steps if options.dry_run else told.done

@@ -11,12 +11,11 @@ from datetime import datetime, timezone
 from pgbackup import interrupt, proc, wal
 from pgbackup.commands import archiving, base_backup, claim
 from pgbackup.commands.archiving import INSIDE
-from pgbackup.commands.job import Job
+from pgbackup.commands.job import Job, in_backup_dir
 from pgbackup.database.clients import failures
 from pgbackup.database.clients.sidecar import Sidecar
 from pgbackup.database.cluster import replication
 from pgbackup.errors import BackupBad, ConfigurationError, Interrupted, LockHeld, SuiteError, path_error
-from pgbackup.report.progress import reporting
 from pgbackup.report.result import Result, document
 from pgbackup.settings.config import Settings, Target
 from pgbackup.store import folder, lock
@@ -59,9 +58,8 @@ def run(settings: Settings, target: Target, *, watchdog: bool, quiet: bool) -> R
     Raise ConfigurationError where archiving is not set up, LockHeld, and Interrupted in the end.
     """
     with (
-        folder.top_opened(settings.backup_dir, settings.backup_mount, create=False) as top,
+        in_backup_dir(settings, create=False, quiet=quiet) as (top, reporter),
         archiving.opened(settings, target) as opened,
-        reporting(quiet) as reporter,
     ):
         if opened is None:
             raise ConfigurationError(f"the WAL of '{target.name}' is not archived", archive.SET_UP)
