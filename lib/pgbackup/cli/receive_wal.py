@@ -25,8 +25,8 @@ def parser() -> Parser:
 
 
 def command(options: Namespace) -> Command:
-    from pgbackup.commands.wal import frame
+    from pgbackup.commands.wal import receive
 
     known = settings()
     (target,) = known.chosen((options.target,))
-    return partial(frame.run, known, target, watchdog=options.watchdog, quiet=options.quiet)
+    return partial(receive.run, known, target, watchdog=options.watchdog, quiet=options.quiet)

@@ -173,7 +173,7 @@ def _require_whole(job: Job, written: Written, facts: Facts) -> None:
 
 
 def _require_same_container(job: Job, client: Client) -> None:
-    if client.container_id and container.inspect(job.target, job.settings, job.environment).id != client.container_id:
+    if client.container_id and container.inspect(job.target, job.settings.docker).id != client.container_id:
         raise Unavailable(
             f"container '{job.target.container}' was replaced while it was dumped", "run it again when it is up"
         )

@@ -274,9 +274,8 @@ def test_a_signal_while_health_is_waited_for_ends_the_waiting_and_says_that_the_
 
 LEFT_DOWN = (
     "commands/restore/outage.py",
-    "            for name in services.start(up, job.settings.docker)\n",
-    "            for name in up\n"
-    "            if not __import__('sys').exc_info()[0] and services.start(up, job.settings.docker)\n",
+    " for name in services.start(up, job.settings.docker)\n",
+    " for name in up if not __import__('sys').exc_info()[0] and services.start(up, job.settings.docker)\n",
 )
 NOT_HASTENED = ("host/services.py", '"stop", "--time", "1", "--", name', '"version"')
 

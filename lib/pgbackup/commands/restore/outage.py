@@ -21,12 +21,11 @@ def services_stopped(work: Work) -> Iterator[None]:
     try:
         for name in up:
             job.reporter.tell(f"{job.target.name}: stopping service '{name}'")
-            services.stop(name, job.settings, job.environment)
+            services.stop(name, job.settings.docker)
         yield
     finally:
         record.unwell += [
-            f"service '{name}' did not start: docker start {name}"
-            for name in services.start(up, job.settings, job.environment)
+            f"service '{name}' did not start: docker start {name}" for name in services.start(up, job.settings.docker)
         ]
         record.downtime_seconds = round(time.monotonic() - begun, 1) if up else 0.0
         if up and job.target.health_url:

@@ -18,7 +18,7 @@ from pgbackup.database.cluster import replication
 from pgbackup.errors import BackupBad, ConfigurationError, Interrupted, LockHeld, SuiteError, path_error
 from pgbackup.report.result import Result, document
 from pgbackup.settings.config import Settings, Target
-from pgbackup.store import folder, lock
+from pgbackup.store import lock
 from pgbackup.store.statefile import Newer, Unreadable
 from pgbackup.store.wal import archive, recoverable
 from pgbackup.store.wal.archive import Places, Receiver, State
