@@ -73,6 +73,8 @@ ACCEPTED = [
     b"SELECT 1 /* set_config */;\n",
     b"COPY public.set_config (set_config) FROM stdin;\n\\.\nCREATE TABLE set_config (set_config text);\n",
     b"CREATE FUNCTION f() RETURNS text BEGIN ATOMIC SELECT set_config('a.b', '', true); END;\n",
+    b"CREATE FUNCTION v1.e1(a v1.t1) RETURNS SETOF v2.t BEGIN ATOMIC\n SELECT t1.a FROM v1.t1;\nEND;\n",
+    b"CREATE OR REPLACE PROCEDURE " + b"x" * 249 + b"1.p() LANGUAGE sql AS $$$$;\n",
     b"SELECT a[1:x], b::text, c[:2] FROM t WHERE d = 1e5;\n",
     b"INSERT INTO t VALUES ('" + b"x" * 70_000 + b"');\nSELECT '" + b"x" * 70_000 + b"';\n",
     b"COPY t (" + b", ".join(b'"%060d"' % n for n in range(1600)) + b") FROM stdin;\n\\.\n",
@@ -180,6 +182,8 @@ REFUSED = [
     (b"SELECT :DBNAME;\n", "more than one way"),
     (b"SELECT 1.E'\\' \\! x --';\n", "more than one way"),
     (b"SELECT 0xE'\\' \\! x --';\n", "more than one way"),
+    *((b"CREATE FUNCTION f() BEGIN ATOMIC SELECT %b; END;\n" % number, "more than one way") for number in
+      (b"1.a", b"2a", b"1e1.a", b"1.e1.a", b"a, 1.a1.a", b"$1.a")),
     (b"SELECT 1.a$b$ ' $b$ \\! x --';\n", "more than one way"),
     (b"SELECT $1a$b$ ' $b$ \\! x --';\n", "more than one way"),
     *((b"%b f BEGIN; COPY t FROM stdin;\n\\! x\n\\.\n" % start, "more than one way") for start in

@@ -22,6 +22,7 @@ from pgbackup.sql.tokens import (
     LETTERS,
     LONGEST_TAG,
     LOOKAHEAD_BYTES,
+    NAMES_AND_DOT,
     NUMBER,
     READ_THROUGH,
     ROUTINES,
@@ -69,7 +70,8 @@ class Lexer:
         self._inside = ""
         self._comments = 0
         self._tag = b""
-        self._before = b""
+        self._before = b""  # what goes before the text that is to come, at most LOOKAHEAD_BYTES
+        self._before_data = b""
         self._text = b""
         self._text_from = -1  # where in the present piece the text goes on, -1 for nowhere
         self._parentheses = 0
@@ -100,6 +102,8 @@ class Lexer:
         self.stopped = False
         limit = end if final else max(position, end - LOOKAHEAD_BYTES)
         begin = position
+        if not begin:
+            self._before_data = self._before
         self._text_from = position if self.words or self._inside == "psql command" else -1
         while position < limit and not self.stopped:
             if self._inside:
@@ -108,7 +112,7 @@ class Lexer:
                 position = self._at_top(data, position, limit, end)
         self._keep_text(data, position)
         if position > begin:
-            self._before = self._previous(data, position)
+            self._before = self._previous(data, position, LOOKAHEAD_BYTES)
         return position
 
     def _at_top(self, data: bytes, position: int, limit: int, end: int) -> int:
@@ -339,9 +343,11 @@ class Lexer:
                 self._odd(data, dollar, dollar + 1)
 
     def _is_glued(self, data: bytes, at: int) -> bool:
-        """Whether a number ends where the word begins."""
-        return NUMBER.search(self._previous(data, at)) is not None
+        """Whether a number ends where the word begins; before a dot it may be the end of a name."""
+        if NUMBER.search(self._previous(data, at)) is None:
+            return False
+        return NAMES_AND_DOT.search(self._previous(data, at, LOOKAHEAD_BYTES)) is None
 
-    def _previous(self, data: bytes, at: int) -> bytes:
-        """The two bytes before, which may lie in the piece before."""
-        return data[at - 2 : at] if at > 1 else (self._before + data[:at])[-2:]
+    def _previous(self, data: bytes, at: int, length: int = 2) -> bytes:
+        """The bytes before, which may lie in the piece before."""
+        return data[at - length : at] if at >= length else (self._before_data + data[:at])[-length:]

@@ -29,6 +29,7 @@ GLUED = re.compile(
 )
 # A number that a word follows at once: releases differ in how much of the word they take for a part of it.
 NUMBER = re.compile(rb"[0-9]\.?\Z")
+NAMES_AND_DOT = re.compile(rb"(?<![" + _START + rb"0-9$.])(?:" + _WORD + rb"\.)+\Z")
 EXPONENT = re.compile(rb"[eE][0-9]*")
 # Variables that psql has anyway and that hold names: their text would be read as SQL.
 VARIABLES = {b":DBNAME", b":HOST", b":PORT", b":SERVICE", b":USER"}
