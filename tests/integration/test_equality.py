@@ -39,7 +39,18 @@ CREATE TABLE parent (v int); CREATE TABLE child () INHERITS (parent); CREATE UNL
 CREATE TYPE mood AS ENUM ('a', 'b'); CREATE MATERIALIZED VIEW filled AS SELECT 1 AS one;
 CREATE FUNCTION key(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
 CREATE TABLE broken AS SELECT generate_series(1, 100) AS v; CREATE INDEX broken_index ON broken (key(v));
-CREATE FUNCTION body() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE EXTENSION tcn SCHEMA s
+CREATE FUNCTION body() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE EXTENSION tcn SCHEMA s;
+CREATE TABLE renamed (v int); CREATE INDEX renamed_index ON renamed (v); ALTER TABLE renamed RENAME v TO w;
+CREATE TABLE moved AS SELECT generate_series(1, 100) AS v;
+CREATE FUNCTION inner_key(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+CREATE FUNCTION outer_key(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT inner_key($1)';
+CREATE INDEX unqualified ON moved USING hash (outer_key(v))
+"""
+
+# What is done to the true copy: no dump tells of it.
+HARMLESS = """
+DELETE FROM moved WHERE v = 50; INSERT INTO moved VALUES (50); CREATE TEMPORARY TABLE passing ();
+DROP INDEX renamed_index; CREATE INDEX renamed_index ON renamed (w)
 """
 
 # What is done to the copy, and a line that tells of it; `<` has it as in the source, `>` as in the copy.
@@ -134,6 +145,7 @@ def copies(postgres_a: Server) -> Iterator[tuple[Place, Place, Place]]:
         postgres_a.sql(SOURCE, "equality_source")
         for name in names[1:]:
             postgres_a.sql(f"CREATE DATABASE {name} TEMPLATE equality_source", "postgres")
+        postgres_a.sql(HARMLESS, "equality_copy")
         for statement, _ in DAMAGES.values():
             postgres_a.sql(statement, "equality_damaged")
         source, copy, damaged = ((postgres_a, name) for name in names)

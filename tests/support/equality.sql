@@ -22,7 +22,7 @@ SELECT format('%s: %s', what, {acl}) FROM (
         FROM pg_foreign_server
     UNION ALL SELECT pg_describe_object('pg_foreign_data_wrapper'::regclass, oid, 0), fdwacl, fdwowner, 'F'
         FROM pg_foreign_data_wrapper
-) AS granted WHERE what !~ '^(toast table|index|view information_schema)';
+) AS granted WHERE what !~ '^(toast table|index|view information_schema|schema pg_(toast_)?temp_)';
 
 -- name: default privileges
 SELECT format('%s %s %s: %s', defaclrole::regrole, defaclnamespace::regnamespace, defaclobjtype,
@@ -82,7 +82,8 @@ LEFT JOIN pg_am AS am ON am.oid = c.relam WHERE {users};
 
 -- name: columns
 SELECT format('%s %s %s: %s %s, not null %s, default %s, identity %s, generated %s, %s',
-    attrelid::regclass, row_number() OVER (PARTITION BY attrelid ORDER BY attnum), attname,
+    -- An index keeps the name that a column had when the index was made; pg_dump has no words for that.
+    attrelid::regclass, row_number() OVER (PARTITION BY attrelid ORDER BY attnum), CASE WHEN relkind !~* 'i' THEN attname END,
     format_type(atttypid, atttypmod), attcollation::regcollation, attnotnull,
     pg_get_expr(adbin, adrelid), attidentity, attgenerated,
     concat_ws(' ', attstorage, attcompression, nullif(attstattarget, -1), attfdwoptions, attislocal, attinhcount,

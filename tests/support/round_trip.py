@@ -134,9 +134,11 @@ def counted(server: Server, database: str) -> dict[str, int]:
     """Rows of every table that has its own, counted now; named in the dump's bytes as the manifest spells them."""
     with equality.connected((server, database)) as session:
         encoding = session.info.parameter_status("server_encoding")
+        names = equality.relations(session, "r")
+        equality.find_names(session)
         codec = {"UTF8": "utf-8", "SQL_ASCII": "latin-1", "LATIN1": "latin-1", "EUC_JP": "euc_jp"}[str(encoding)]
         return {
             name.encode(codec).decode("utf-8", "backslashreplace"): number
-            for name in equality.relations(session, "r")
+            for name in names
             for (number,) in session.execute(f"SELECT count(*) FROM ONLY {name}")
         }
