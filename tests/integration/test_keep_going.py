@@ -35,6 +35,14 @@ REPAIRED = {
         ["MATERIALIZED VIEW DATA v in schema public", 'relation "n" does not exist', "search_path"],
         "SELECT * FROM v",
     ),
+    "a materialized view behind a statement with a warning": (
+        "CREATE DOMAIN kind AS text; CREATE FUNCTION told(kind) RETURNS json LANGUAGE sql AS 'SELECT to_json(1)';"
+        " CREATE CAST (kind AS json) WITH FUNCTION told(kind); CREATE TABLE n AS SELECT generate_series(1, 70) AS id;"
+        " CREATE FUNCTION c() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM n';"
+        " CREATE MATERIALIZED VIEW v AS SELECT c()",
+        ["MATERIALIZED VIEW DATA v in schema public", 'relation "n" does not exist'],
+        "SELECT * FROM v",
+    ),
     "a search_path of the database's own": (
         "CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.n AS SELECT 1 AS id; CREATE TABLE b.n AS SELECT 2 AS id;"
         " CREATE FUNCTION public.c() RETURNS int LANGUAGE sql STABLE AS 'SELECT id FROM n';"

@@ -192,7 +192,7 @@ def _prepared(schema: Schema, directory: Path, prepared: Path) -> Iterator[str]:
             text = data.decode("utf-8", "surrogateescape")
             for old, new in schema.replace:
                 text = re.sub(old, new, text)
-            if schema.transactions and "NO TRANSACTION" not in text:
+            if schema.transactions and "NO TRANSACTION" not in text.upper():
                 text = f"BEGIN;\n{text}\n;\nCOMMIT;\n"
             written = prepared / f"{schema.name}-{len(list(prepared.iterdir()))}-{number}.sql"
             written.write_bytes(text.encode("utf-8", "surrogateescape"))

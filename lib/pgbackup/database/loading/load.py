@@ -13,7 +13,7 @@ from typing import Any
 from pgbackup.database.clients import failures, session
 from pgbackup.database.clients.client import Client, conninfo
 from pgbackup.database.clients.streams import Sink
-from pgbackup.database.loading.tape import AT_LINE, Tape
+from pgbackup.database.loading.tape import Tape, failed_line
 from pgbackup.errors import BackupBad, IoFailed, PermissionDenied, SuiteError, Unavailable
 from pgbackup.settings.config import Target
 from pgbackup.sql.guard import CONFIGURATION, EVENT_TRIGGER, INDEX, SETTING, Part
@@ -159,8 +159,8 @@ def fed(client: Client, program: list[str], restricts: bool, prelude: bytes) -> 
         if status != 0:
             stderr = sink.program.stderr
             failure = explained(stderr, status, client.target, feed.tape.blamed(stderr))
-            if isinstance(failure, BackupBad) and (found := AT_LINE.search(stderr)):
-                raise StatementFailed(failure, int(found[1]) - lines_before, stderr)
+            if isinstance(failure, BackupBad) and (line := failed_line(stderr)):
+                raise StatementFailed(failure, line - lines_before, stderr)
             raise failure
 
 

@@ -8,7 +8,13 @@ from collections import deque
 from pgbackup.sql.locate import HEADING, about
 
 _KEPT_BYTES = 1 << 22  # more than lies in pipes between us and psql
-AT_LINE = re.compile(r"^psql:<stdin>:(\d+): ", re.MULTILINE)
+_AT_LINE = re.compile(r"^psql:<stdin>:(\d+): ", re.MULTILINE)
+
+
+def failed_line(stderr: str) -> int:
+    """Given what psql said, return the line in which it gave up, 0 if it does not say. Warnings come before. Pure."""
+    found = _AT_LINE.findall(stderr)
+    return int(found[-1]) if found else 0
 
 
 class Tape:
@@ -34,13 +40,13 @@ class Tape:
             self._lines_before += gone.count(b"\n")
 
     def blamed(self, stderr: str) -> str:
-        """Given what psql said, return what its first error was about: `TRIGGER orders audit in schema public`.
+        """Given what psql said, return what its error was about: `TRIGGER orders audit in schema public`.
 
         Return "" where that is not known any more, or the text is not pg_dump's.
         """
-        found = AT_LINE.search(stderr)
-        if not found:
+        line = failed_line(stderr)
+        if not line:
             return ""
-        lines = b"".join(self._pieces).split(b"\n")[: int(found[1]) - self._lines_before]
+        lines = b"".join(self._pieces).split(b"\n")[: line - self._lines_before]
         headings = HEADING.findall(b"\n".join(lines))
         return about(headings[-1]) if headings else ""
