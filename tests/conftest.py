@@ -1,15 +1,26 @@
-"""How often a fault is tried, and the table of what was survived."""
+"""How often a fault is tried, the table of what was survived, and how the tests are shared out among processes."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 
+WORKERS = min(8, 2 * len(os.sched_getaffinity(0)))  # most tests wait; the engine is one for all of them
+ONE_HOST = ("test_runbook.py", "test_schedules.py", "test_setup_wal.py", "test_total_loss.py")
+
 FULL = os.environ.get("PGBACKUP_FAULTS") == "full"
 
-_TALLY: dict[tuple[int, str], list[int]] = {}
+_TRIED, _SURVIVED = "fault tried", "fault survived"
+_TALLY: dict[tuple[int, str], dict[str, int]] = {}
+
+
+def _note(item: pytest.Item, kind: str, row: int, fault: str, count: int = 1) -> None:
+    """Write it into the test's report, which comes to the process that prints the table, whoever ran the test."""
+    item.user_properties.append((kind, (row, fault, count)))
 
 
 @pytest.fixture(autouse=True)
@@ -28,27 +39,19 @@ def tries() -> Callable[[int, int], int]:
 
 
 @pytest.fixture
-def survived() -> Callable[..., None]:
+def survived(request: pytest.FixtureRequest) -> Callable[..., None]:
     """A function to call after each try that was survived: survived(row, fault, count=1).
 
     row: the fault's number in the table that `make faults` prints. A try that is not survived fails its test, and
     `expected(row, fault, count)` has said before how many there should have been.
     """
-
-    def note(row: int, fault: str, count: int = 1) -> None:
-        _TALLY.setdefault((row, fault), [0, 0])[1] += count
-
-    return note
+    return partial(_note, request.node, _SURVIVED)
 
 
 @pytest.fixture
-def expected() -> Callable[[int, str, int], None]:
+def expected(request: pytest.FixtureRequest) -> Callable[[int, str, int], None]:
     """A function to call before the tries: expected(row, fault, count)."""
-
-    def note(row: int, fault: str, count: int) -> None:
-        _TALLY.setdefault((row, fault), [0, 0])[0] += count
-
-    return note
+    return partial(_note, request.node, _TRIED)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -67,10 +70,19 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Count the tests that are marked as tries of a fault."""
     if call.when == "call":
         for mark in item.iter_markers("fault"):
-            row, what = mark.args
-            tally = _TALLY.setdefault((row, what), [0, 0])
-            tally[0] += 1
-            tally[1] += call.excinfo is None
+            _note(item, _TRIED, *mark.args)
+            if call.excinfo is None:
+                _note(item, _SURVIVED, *mark.args)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add up what the tests noted; the last report of each has all of it."""
+    if report.when == "teardown":
+        for kind, noted in report.user_properties:
+            if kind in (_TRIED, _SURVIVED):
+                row, fault, count = noted
+                tally = _TALLY.setdefault((row, fault), {_TRIED: 0, _SURVIVED: 0})
+                tally[kind] += count
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -79,6 +91,26 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     terminalreporter.section("faults")
     terminalreporter.write_line(f"{'row':>3}  {'fault':70} {'tries':>7} {'survived':>9}")
-    for (row, fault), (tried, lived) in sorted(_TALLY.items()):
+    for (row, fault), tally in sorted(_TALLY.items()):
+        tried, lived = tally[_TRIED], tally[_SURVIVED]
         mark = "" if tried == lived else "  <- NOT ALL"
         terminalreporter.write_line(f"{row:3}  {fault[:70]:70} {tried:7,} {lived:9,}{mark}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes `pytest -n auto` starts."""
+    return WORKERS
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep a file's tests together, which share servers, and the files that share a whole host, in their order."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByServer(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "host" if file.endswith(ONE_HOST) else file
+
+    return ByServer(config, log)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from tests.integration.conftest import engine  # noqa: F401  the fixture is used
 from tests.support import images
 from tests.support.engine import NoEngine
 
-_RAN: list[runbook.Command] = []
+_noted: dict[str, list[str]] = {runbook.RAN: [], runbook.TOLD: []}
 
 
 @pytest.fixture(scope="session")
@@ -53,10 +53,18 @@ def installed(host: Host) -> Host:
     return host
 
 
-@pytest.fixture(scope="session")
-def ran() -> list[runbook.Command]:
-    """The commands of the runbook that were run as written and did what they have to do; a test adds its own."""
-    return _RAN
+@pytest.fixture
+def ran(record_property: Callable[[str, object], None]) -> Callable[[runbook.Command], None]:
+    """A function to tell each command of the runbook that was run as written and did what it has to do."""
+    return lambda command: record_property(runbook.RAN, command.text)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Collect what the tests noted of the runbook, whichever process ran them."""
+    if report.when == "teardown":
+        for kind, noted in report.user_properties:
+            if kind in _noted:
+                _noted[kind].append(str(noted))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -69,9 +77,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell how many commands of the runbook were run, if any was."""
-    if _RAN:
+    if _noted[runbook.RAN]:
         page = runbook.PAGE.read_text()
         total = len(runbook.commands(page))
-        terminalreporter.write_line(f"runbook: {len(_RAN)} of {total} commands run as written")
+        terminalreporter.write_line(f"runbook: {len(_noted[runbook.RAN])} of {total} commands run as written")
         for command, reason in runbook.not_run(page).items():
             terminalreporter.write_line(f"runbook: not run: {command}: {reason}")
+        for told in _noted[runbook.TOLD]:
+            terminalreporter.write_line(f"runbook: {told}")

@@ -9,6 +9,9 @@ from pathlib import Path
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/runbook.md"
 
+# What tests note in their reports: a command that was run as written, and a line for the end of the whole run.
+RAN, TOLD = "runbook command", "runbook line"
+
 # The only things that are put in place of what is written: what the page itself calls an example or a blank.
 # {auth}, {payment}: the path of the newest backup. {moment}: one that can be recovered.
 PLACEHOLDERS = (

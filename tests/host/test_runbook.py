@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 
 import pytest
@@ -32,9 +32,9 @@ def person(host: Host) -> Iterator[Typist]:
         if block[0].section != "Disaster"
     ],
 )
-def test_a_block_does_what_it_says(block: list[Command], person: Typist, ran: list[Command]) -> None:
+def test_a_block_does_what_it_says(block: list[Command], person: Typist, ran: Callable[[Command], None]) -> None:
     for command in person.block(block):
-        ran.append(command)
+        ran(command)
 
 
 def test_of_every_command_it_is_known_what_it_has_to_do() -> None:
