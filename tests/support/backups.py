@@ -200,7 +200,7 @@ def in_dump(place: Place, *arguments: str, **environment: str) -> Iterator[subpr
 def mutated(directory: Path, *changes: tuple[str, str, str]) -> Path:
     """Copy the suite and put a bug into it: (file in lib/pgbackup, old text, new text); return the copy's root."""
     for name in ("lib", "scripts"):
-        shutil.copytree(ROOT / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, directory / name, ignore=shutil.ignore_patterns("*.pyc.*"))
     (directory / ".venv").symlink_to(ROOT / ".venv")
     for file, old, new in changes:
         path = directory / "lib/pgbackup" / file

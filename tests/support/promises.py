@@ -22,6 +22,8 @@ from pgbackup.formats import dumpfile, names
 from tests.support import servers
 from tests.support.backups import MINIMUM, Ended, Place, Source, digest
 
+SETTLE_SECONDS = 60.0
+
 _SIDE = "pgbackup.owner"
 _CRASHED = "all server processes terminated; reinitializing"
 # A key made up for each dump; and the place of a sequence, which is another one after a crash of the server.
@@ -155,11 +157,11 @@ def after(place: Place, *arguments: str, **environment: str) -> list[str]:
     return found + settled(place)
 
 
-def settled(place: Place, seconds: float = 60.0) -> list[str]:
-    """problems(sweep=True), giving what is just ending the time to end."""
-    deadline = time.monotonic() + seconds
-    while (found := problems(place, sweep=True)) and time.monotonic() < deadline:
-        time.sleep(0.05)
+def settled(place: Place) -> list[str]:
+    """problems(sweep=True), giving what is just ending the time to end; files get no better by waiting."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while (found := problems(place) or leftovers(place)) and found[0].startswith("E") and time.monotonic() < deadline:
+        time.sleep(0.1)
     return found
 
 

@@ -243,7 +243,7 @@ TOUCHES_NOTHING = {
 def installed(tmp_path: Path) -> Path:
     """The suite in a directory of its own, backups that are long expired, and a Docker that notes being asked."""
     for name in ("lib", "scripts"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.pyc.*"))
     (tmp_path / ".venv").symlink_to(sys.prefix)
     docker = tmp_path / "docker"
     docker.write_text(f"#!/bin/sh\ntouch '{tmp_path}/asked'\nexit 1\n")

@@ -415,6 +415,7 @@ def test_a_suite_that_ignores_a_failed_fsync_is_caught(small: list[Source], tmp_
     assert not fsync_again("1 fsync(5</a>) = -1 EIO (INJECTED)\n1 fsync(5</b>) = 0\n")
 
 
+@pytest.mark.skipif(not FULL, reason="takes long: make faults")
 def test_a_suite_that_does_not_read_back_is_caught(small: list[Source], tmp_path: Path) -> None:
     """A disk that takes bytes and loses them is found by reading back alone."""
     backups.needs(strace="strace")

@@ -177,7 +177,7 @@ MUTANTS = {
 INFLATING = ("if not inflater.eof:", "inflater.unused_data if inflater.eof")
 
 
-@pytest.mark.parametrize("bug", MUTANTS)
+@pytest.mark.parametrize("bug", MUTANTS if FULL else ["compares no hash", "asks for no promised manifest"])
 def test_a_broken_reader_is_seen_by_these_tests(bug: str, small: Path) -> None:
     kind, *changes = MUTANTS[bug]
     inner = [change for change in changes if change[0] in INFLATING]

@@ -14,6 +14,7 @@ import pytest
 from pgbackup.formats import dumpfile
 
 from demo import servers as demo_servers
+from tests.conftest import FULL
 from tests.integration.faults.test_disk import disk
 from tests.support import backups, promises, restores, servers
 from tests.support.restores import Lab
@@ -412,7 +413,7 @@ BUGS = {
 }
 
 
-@pytest.mark.parametrize("bug", BUGS)
+@pytest.mark.parametrize("bug", BUGS if FULL else ["counts not compared"])
 def test_a_suite_with_a_bug_is_caught(lab: Lab, tmp_path: Path, bug: str) -> None:
     lab.place.root = backups.mutated(tmp_path / "copy", BUGS[bug])
     _, _, old = lab.reset()

@@ -20,6 +20,7 @@ import psycopg
 import pytest
 
 from demo import servers as demo_servers
+from tests.conftest import FULL
 from tests.integration.faults.test_kill import kill_everything, kill_process
 from tests.support import backups, restores, servers
 from tests.support.restores import Content, Lab, Writers
@@ -415,7 +416,7 @@ BUGS = {
 }
 
 
-@pytest.mark.parametrize("bug", BUGS)
+@pytest.mark.parametrize("bug", BUGS if FULL else ["two transactions"])
 def test_a_suite_with_a_bug_is_caught(lab: Lab, tmp_path: Path, bug: str) -> None:
     lab.place.root = backups.mutated(tmp_path / "copy", BUGS[bug])
     lab.place.environment["COMMAND_SECONDS"] = "3"

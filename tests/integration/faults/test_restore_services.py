@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from demo import servers as demo_servers
+from tests.conftest import FULL
 from tests.support import backups, health_server, images, restores
 from tests.support.restores import Lab, moments, up
 from tests.support.runs import soon
@@ -289,6 +290,7 @@ def test_a_suite_that_leaves_services_down_after_a_failure_is_caught(
     assert up(names) != [True, True], "checker is broken: no error found"
 
 
+@pytest.mark.skipif(not FULL, reason="takes long: make faults")
 def test_a_suite_that_starts_what_is_still_being_stopped_is_caught(lab: Lab, tmp_path: Path) -> None:
     lab.place.root = backups.mutated(tmp_path / "copy", NOT_HASTENED)
     with restores.services(images.ensure(15), "service-b-1", stubborn=True) as (name,):
