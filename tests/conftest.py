@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import faults
+
 WORKERS = min(8, 2 * len(os.sched_getaffinity(0)))  # most tests wait; the engine is one for all of them
 ONE_HOST = ("test_runbook.py", "test_schedules.py", "test_setup_wal.py", "test_total_loss.py")
 
@@ -20,6 +22,7 @@ _TALLY: dict[tuple[int, str], dict[str, int]] = {}
 
 def _note(item: pytest.Item, kind: str, row: int, fault: str, count: int = 1) -> None:
     """Write it into the test's report, which comes to the process that prints the table, whoever ran the test."""
+    assert row in faults.known(), f"the table of docs/promises.md has no row {row}"
     item.user_properties.append((kind, (row, fault, count)))
 
 
@@ -42,7 +45,7 @@ def tries() -> Callable[[int, int], int]:
 def survived(request: pytest.FixtureRequest) -> Callable[..., None]:
     """A function to call after each try that was survived: survived(row, fault, count=1).
 
-    row: the fault's number in the table that `make faults` prints. A try that is not survived fails its test, and
+    row: the fault's number in the table of docs/promises.md. A try that is not survived fails its test, and
     `expected(row, fault, count)` has said before how many there should have been.
     """
     return partial(_note, request.node, _SURVIVED)
@@ -59,7 +62,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With the full numbers only the tests that try faults are run, wherever they stand."""
+    """With the full numbers only the tests that try faults are run, wherever they stand. No row may be unknown."""
+    for item in items:
+        if unknown := {mark.args[0] for mark in item.iter_markers("fault")} - faults.known():
+            raise pytest.UsageError(f"{item.nodeid}: the table of docs/promises.md has no row {unknown.pop()}")
     if FULL:
         others = [item for item in items if "faults" not in item.path.parts and not item.get_closest_marker("fault")]
         config.hook.pytest_deselected(items=others)

@@ -82,6 +82,7 @@ def test_18_is_dumped_too(newest: Server, kind: str) -> None:
         assert b"dump complete" in work.dump()[-200:]
 
 
+@pytest.mark.fault(17, "database names that look like options, paths, programs or connection strings")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_name_is_only_a_name(named: Server, kind: str) -> None:
     with of_kind(named, kind) as work:

@@ -190,10 +190,12 @@ QUIET = {
 }
 
 
+@pytest.mark.fault(39, "dumps that would make psql run programs, read files or change other databases")
 def test_a_hostile_dump_is_refused_before_psql_sees_the_line(embedded_psql: Psql) -> None:
     survives_the_guard(embedded_psql)
 
 
+@pytest.mark.fault(39, "dumps that would make psql run programs, read files or change other databases")
 def test_psql_15_is_safe_from_the_same_dumps(psql_15: Psql) -> None:
     survives_the_guard(psql_15)
 
@@ -257,6 +259,7 @@ HARMLESS = {
 }
 
 
+@pytest.mark.fault(40, "dumps whose data look like such commands")
 def test_look_alikes_come_through_to_the_byte_and_do_no_harm(embedded_psql: Psql) -> None:
     before = embedded_psql.made()
     for name, text in HARMLESS.items():
