@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.installed
 SHELL_SCRIPTS := lib/run lib/install $(wildcard scripts/*.sh tests/bats/*.bats tests/bats/*.bash) \
-	.ci/run tests/all tests/faults tests/support/entrypoint.sh $(wildcard tests/host/files/*.sh)
+	.ci/run tests/all tests/faults tests/pythons tests/support/entrypoint.sh $(wildcard tests/host/files/*.sh)
 
 # What `make install` is told: docs/install.md.
 PREFIX ?= /opt/payment-system/deployment
@@ -27,7 +27,7 @@ STALE := $(shell [ -x $(BIN)/python ] || rm -rf $(STAMPS))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup install uninstall wheelhouse demo recording test unit lint format docs bench faults clean
+.PHONY: help setup install uninstall wheelhouse demo recording test unit pythons lint format docs bench faults clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ test: $(STAMPS)/runtime $(STAMPS)/demo $(STAMPS)/test ## all tests, on real Post
 
 unit: $(STAMPS)/runtime $(STAMPS)/demo $(STAMPS)/test ## the tests that need no Docker
 	@tests/all tests/unit
+
+pythons: ## `make unit` on each supported Python that is on this machine
+	@tests/pythons
 
 lint: $(STAMPS)/runtime $(STAMPS)/test $(STAMPS)/lint ## ruff, mypy, import rules, shellcheck, shfmt
 	$(BIN)/ruff check .
