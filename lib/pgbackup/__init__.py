@@ -1,3 +1,3 @@
 """Backups of PostgreSQL databases that run in Docker: dump, prove, keep, restore."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
