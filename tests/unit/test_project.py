@@ -77,7 +77,22 @@ def shells(folder: Path) -> list[Path]:
 
 def is_shell(path: Path) -> bool:
     with path.open("rb") as file:
-        return bool(re.match(rb"#!.*\b(ba|da|)sh$|#!.*\bbats$", file.readline())) or path.suffix in (".bash", ".bats", ".sh")
+        return bool(re.match(rb"#!.*\b(ba|da|)sh$|#!.*\bbats$", file.readline())) or path.suffix in (
+            ".bash",
+            ".bats",
+            ".sh",
+        )
+
+
+def test_what_contributors_are_told_to_type_is_there() -> None:
+    """Targets of the Makefile, programs of .venv, files of the checkout."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    targets = value(MAKEFILE, r"^\.PHONY: (.+)$").split()
+    asked = set(re.findall(r"\bmake ([a-z]+)\b", page))
+    assert asked <= set(targets) and len(asked) > 8
+    words = set(re.findall(r"(?<![\w/])(?:\.venv/bin|tests|lib|scripts|docs|bench)/[\w./-]*\w", page))
+    assert len(words) > 8
+    assert [word for word in words - {"docs/architecture.md"} if not (ROOT / word).exists()] == []
 
 
 @pytest.mark.parametrize(
