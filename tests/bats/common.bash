@@ -6,7 +6,7 @@ bats_require_minimum_version 1.5.0
 fresh_place() {
 	mkdir "$BATS_TEST_TMPDIR/place" # bats keeps files of its own one level above
 	cd "$BATS_TEST_TMPDIR/place" || return
-	unset DATABASES RETENTION_DAYS MIN_BACKUPS NO_COLOR FORCE_COLOR CDPATH MAKEFLAGS MFLAGS MAKELEVEL \
+	unset DATABASES RETENTION_DAYS MIN_BACKUPS NO_COLOR FORCE_COLOR CDPATH PYTHON MAKEFLAGS MFLAGS MAKELEVEL \
 		PGBACKUP_TEST_ENGINE
 	export BACKUP_DIR="$PWD/backups" TERM=dumb
 	mkdir -m 700 "$BACKUP_DIR"

@@ -180,7 +180,7 @@ run_bats() {
 	expect_found env "${hostile[@]}" "$SUITE/scripts/verify-backups.sh"
 	expect_found env "${hostile[@]}" ../evil/../evil/../"$(realpath --relative-to .. "$SUITE")/scripts/verify-backups.sh"
 	[ ! -e ../imported ] && [ ! -e ../sourced ]
-	PYTHONPATH=$PWD "$python" -c 'import rich'
+	PYTHONPATH=$PWD "$python" -c 'import rich' || true # Python 3.10 does not come that far without its os
 	[ -e ../imported ] || fail "the trap does not work"
 	env BASH_ENV="$PWD/rc" bash -c :
 	[ -e ../sourced ] || fail "that trap does not work"
