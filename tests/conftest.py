@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.support import faults
@@ -15,6 +16,10 @@ WORKERS = min(8, 2 * len(os.sched_getaffinity(0)))  # most tests wait; the engin
 ONE_HOST = ("test_runbook.py", "test_schedules.py", "test_setup_wal.py", "test_total_loss.py")
 
 FULL = os.environ.get("PGBACKUP_FAULTS") == "full"
+
+# A limit of 200 ms on each example fails on a machine that does something else.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 _TRIED, _SURVIVED = "fault tried", "fault survived"
 _TALLY: dict[tuple[int, str], dict[str, int]] = {}
