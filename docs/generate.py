@@ -12,6 +12,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,6 +94,7 @@ def statuses_table() -> str:
     return _table(("Status", "Meaning"), [(_code(status), meaning) for status, meaning in EXIT_STATUSES])
 
 
+@cache
 def rooms_table() -> str:
     """Return the table of docs/architecture.md: each package of the library, and what the packages are that it uses."""
     library = ROOT / "lib/pgbackup"

@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pgbackup import config, lock
-from pgbackup.archive import wal, walarchive
-from pgbackup.archive.basestore import Record
-from pgbackup.archive.walarchive import Receiver, State
-from pgbackup.commands import setup, setup_wal
+from pgbackup import wal
+from pgbackup.commands.setup import frame as setup
+from pgbackup.commands.setup import wal as setup_wal
+from pgbackup.commands.setup.options import Options
 from pgbackup.errors import SuiteError
-from pgbackup.host.installed import Change
+from pgbackup.host.scheduling.installed import Change
+from pgbackup.settings import config
+from pgbackup.store import lock
+from pgbackup.store.wal import archive as walarchive
+from pgbackup.store.wal.archive import Receiver, State
+from pgbackup.store.wal.base_backups import BaseBackupRecord
 
 from tests.support import documents, restores
 from tests.support.restores import Lab
@@ -127,7 +131,9 @@ def without_a_server(top: Path) -> Told:
         walarchive.write_state(places, State("payment", 7, "sha256:1", 15, 16 << 20, keep_was_set=False, active=True))
         walarchive.write_receiver(places, Receiver(now.isoformat(), now.isoformat(), "0/1000110"))
         ended = (now - timedelta(hours=1)).isoformat()
-        record = Record(7, 1, "0/1000028", "0/1000100", ended, "", "sha256:1", 15, {"base": "ab"}, 5, proven=True)
+        record = BaseBackupRecord(
+            7, 1, "0/1000028", "0/1000100", ended, "", "sha256:1", 15, {"base": "ab"}, 5, proven=True
+        )
         (places.base.path / "20260131T020000Z").mkdir(mode=0o700)
         (places.base.path / "20260131T020000Z" / "base.json").write_text(json.dumps(asdict(record)))
         (places.wal.path / (wal.segment_name(wal.Segment(1, 1)) + ".gz")).touch()
@@ -144,13 +150,13 @@ def without_a_server(top: Path) -> Told:
 
 def of_set_ups(top: Path) -> Told:
     """They change the host, so only their last step is taken here."""
-    asked = setup.Options(user=None, schedule=None, dry_run=True, uninstall=False)
+    asked = Options(user=None, schedule=None, dry_run=True)
     change = Change(top / "file", None, "text\n")
     failure = SuiteError("cannot", "do")
     settings = config.load({"BACKUP_DIR": str(top / "archived")}, top / "absent", {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setup, "_DIRECTORY", top / "archived")
-        archiving = setup_wal.run(settings, [], top, asked, quiet=True)
+        archiving = setup_wal.set_up(settings, [], top, asked, quiet=True)
     scripts = ("setup-backup-cron.sh", "setup-backup-systemd.sh")
     made = [setup.told(script, asked, [change], [], ["warning"], [failure]) for script in scripts]
     return {SET_UP: [one.document for one in made], WAL: [archiving.document]}

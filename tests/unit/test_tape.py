@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgbackup.database.tape import Tape, failed_line
+from pgbackup.database.loading.tape import Tape, failed_line
 
 HEADINGS = b"-- Name: %b; Type: VIEW; Schema: public; Owner: x\n\nCREATE VIEW %b;\n"
 SAID = (
