@@ -270,10 +270,11 @@ def test_a_rotation_in_the_middle_of_a_run_loses_no_line(host: Host) -> None:
         host,
         "/tmp/writer.py",
         f"import sys; sys.path.insert(0, '{SCRIPTS}/../lib')\n"
-        "from pathlib import Path\nfrom pgbackup.store import folder\nfrom pgbackup.report.log import EventLog\n"
+        "from pathlib import Path\nfrom pgbackup.store import folder\nfrom pgbackup.report.events import Event\n"
+        "from pgbackup.report.log import EventLog\n"
         "with folder.opened(Path('/opt/backups'), create=False, top=True) as place:\n"
         "    log = EventLog(place)\n"
-        "    for number in range(30000): log.info('-', 'test', number=number)\n"
+        "    for number in range(30000): log.write(Event('INFO', '-', 'test', {'number': number}))\n"
         "    assert not log.failures\n",
     )
     writer = f"runuser -u deployer -- {SCRIPTS}/../.venv/bin/python -I /tmp/writer.py"

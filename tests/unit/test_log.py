@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pgbackup.report import log
+from pgbackup.report.events import Event
 from pgbackup.report.log import EventLog
 from pgbackup.store.folder import Folder, opened
 
@@ -27,7 +28,7 @@ def place(tmp_path: Path) -> Iterator[Folder]:
 
 @given(st.text())
 def test_any_value_stays_on_one_line_of_printable_characters(value: str) -> None:
-    text = log.line("INFO", "auth", "test", {"key": value, "last": 1}, 0)
+    text = log.line(Event("INFO", "auth", "test", {"key": value, "last": 1}), 0)
     assert text.endswith(" last=1\n")
     assert text[:-1].isprintable()
 
@@ -42,7 +43,9 @@ def test_a_value_of_plain_text_can_be_read_again(value: str) -> None:
 
 
 def test_a_line_is_as_documented() -> None:
-    text = log.line("INFO", "auth", "backup.published", {"file": "auth_db.sql.gz", "reason": "two words"}, 1705273203)
+    text = log.line(
+        Event("INFO", "auth", "backup.published", {"file": "auth_db.sql.gz", "reason": "two words"}), 1705273203
+    )
     stamp, rest = text[:24], text[24:]
     assert stamp[4] + stamp[7] + stamp[10] + stamp[13] + stamp[16] == "-- ::"
     assert stamp[19] in "+-"
@@ -53,9 +56,9 @@ def test_the_log_is_readable_for_its_group_and_only_grows(place: Folder) -> None
     before = os.umask(0)
     try:
         events = EventLog(place)
-        events.info("auth", "one")
-        events.warning("auth", "two")
-        events.error("auth", "three")
+        events.write(Event("INFO", "auth", "one"))
+        events.write(Event("WARNING", "auth", "two"))
+        events.write(Event("ERROR", "auth", "three"))
     finally:
         os.umask(before)
     path = place.path / log.LOG_NAME
@@ -71,7 +74,7 @@ def test_the_log_is_readable_for_its_group_and_only_grows(place: Folder) -> None
 def test_a_rotation_in_mid_run_loses_no_line(place: Folder) -> None:
     events, path = EventLog(place), place.path / log.LOG_NAME
     for number in range(300):
-        events.info("auth", f"event{number}")
+        events.write(Event("INFO", "auth", f"event{number}"))
         if number % 100 == 50:
             path.rename(place.path / f"backup.log.{number}")
     text = "".join(file.read_text() for file in place.path.iterdir())
@@ -83,11 +86,12 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from pgbackup.store import folder
+from pgbackup.report.events import Event
 from pgbackup.report.log import EventLog
 with folder.opened(Path(sys.argv[2]), create=False) as place:
     events = EventLog(place)
     for number in range(200):
-        events.info(sys.argv[3], "event", number=number, filling="x" * 3000)
+        events.write(Event("INFO", sys.argv[3], "event", {"number": number, "filling": "x" * 3000}))
 """
 
 
@@ -116,8 +120,8 @@ def test_a_log_that_is_something_else_is_told_once_and_remembered(
         "directory": path.mkdir,
     }[what]()
     events = EventLog(place)
-    events.info("auth", "one")
-    events.info("auth", "two")
+    events.write(Event("INFO", "auth", "one"))
+    events.write(Event("INFO", "auth", "two"))
     assert victim.read_text() == "precious"
     assert len(events.failures) == 2
     assert capsys.readouterr().err.count("cannot write") == 1
@@ -127,6 +131,6 @@ def test_a_full_disk_is_a_failure_that_is_remembered(place: Folder) -> None:
     events = EventLog(Folder(Path("/dev"), os.open("/dev", os.O_RDONLY)))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(log, "LOG_NAME", "full")
-        events.info("auth", "one")
+        events.write(Event("INFO", "auth", "one"))
     os.close(events.folder.fd)
     assert events.failures

@@ -11,6 +11,7 @@ from pgbackup.database.clients import container, sidecar
 from pgbackup.database.clients.sidecar import Sidecar
 from pgbackup.database.cluster.replication import Server
 from pgbackup.errors import ConfigurationError, SuiteError, Unavailable
+from pgbackup.report.events import Events
 from pgbackup.report.log import EventLog
 from pgbackup.report.progress import Reporter
 from pgbackup.settings.config import Settings, Target
@@ -39,7 +40,7 @@ def opened(settings: Settings, target: Target) -> Iterator[tuple[Places, State] 
 
 def job_at(settings: Settings, target: Target, top: Folder, reporter: Reporter) -> Job:
     """What a command does about a database's archive, as a job in BACKUP_DIR."""
-    return Job(target, settings, top, identity(target, top), EventLog(top), reporter)
+    return Job(target, settings, top, identity(target, top), Events((EventLog(top).write, reporter.show)), reporter)
 
 
 def job_of(job: Job, places: Places, part: Folder) -> Job:

@@ -71,13 +71,12 @@ def back_up(job: Job, places: Places, every_days: int | None) -> str:
             return ""
         job.reporter.tell(f"{job.target.name}: base backup: {reason}")
         name, record = take(own, archive)
-        job.log.info(job.target.name, "base.published", base=name, bytes=record.bytes, parent=record.parent or "none")
+        job.info("base.published", base=name, bytes=record.bytes, parent=record.parent or "none")
         if not record.proven:
-            job.log.warning(job.target.name, "base.unproven", base=name, reason=_NO_ROOM)
-            job.reporter.warn(f"{job.target.name}: warning: base backup '{name}': {_NO_ROOM}")
+            job.warning("base.unproven", f"warning: base backup '{name}': {_NO_ROOM}", base=name, reason=_NO_ROOM)
         if record.missing:
-            job.log.warning(job.target.name, "base.libraries", base=name, missing=", ".join(record.missing))
-            job.reporter.warn(f"{job.target.name}: warning: {libraries.told(record.missing)}")
+            missing = ", ".join(record.missing)
+            job.warning("base.libraries", f"warning: {libraries.told(record.missing)}", base=name, missing=missing)
         _expire(own, _with_its_wal(own, places, name), datetime.now(timezone.utc))
         return name
 
@@ -166,8 +165,8 @@ def _incremental(job: Job, client: Sidecar, archive: Archive, place: Folder, par
             write_all(descriptor, text)
         return _stream(job, client, place, f"{INSIDE}/{_PARENT}", None)
     except (BackupBad, Unavailable) as error:
-        job.log.warning(job.target.name, "base.full", reason=error.message)
-        job.reporter.tell(f"{job.target.name}: no incremental base backup, so a full one: {error.message}")
+        said = f"no incremental base backup, so a full one: {error.message}"
+        job.warning("base.full", said, reason=error.message)
         (place.path / (MAIN + TAR)).unlink(missing_ok=True)
         return {}
     finally:
@@ -266,17 +265,15 @@ def _expire(job: Job, archive: Archive, now: datetime) -> None:
     if archive.wrong:
         # What cannot be read may be what the oldest WAL is needed for.
         reason = "; ".join(f"'{name}': {why}" for name, why in archive.wrong.items())
-        job.log.warning(job.target.name, "wal.kept", reason=f"nothing expires: {reason}")
-        job.reporter.warn(
-            f"{job.target.name}: warning: no WAL and no base backup expires: {reason}; mend it, or move it out of"
-            f" '{places.base.path}'"
-        )
+        remedy = f"mend it, or move it out of '{places.base.path}'"
+        said = f"warning: no WAL and no base backup expires: {reason}; {remedy}"
+        job.warning("wal.kept", said, reason=f"nothing expires: {reason}")
         return
     bases = list(archive.names.values())
     gone = window.expired(bases, job.settings.retention_days, now)
     for base in gone:
         base_backups.remove(places.base, base.name)
-        job.log.info(job.target.name, "base.expired", base=base.name, bytes=archive.bases[base.name][1].bytes)
+        job.info("base.expired", base=base.name, bytes=archive.bases[base.name][1].bytes)
     kept = [base for base in bases if base not in gone]
     removed = 0
     for segment in window.unneeded(list(archive.segments), kept):
@@ -285,11 +282,10 @@ def _expire(job: Job, archive: Archive, now: datetime) -> None:
                 places.wal.remove(wal.segment_name(segment, size_of) + ending)
                 removed += 1
     if removed:
-        job.log.info(job.target.name, "wal.expired", segments=removed)
+        job.info("wal.expired", segments=removed)
 
 
 def tell_failure(job: Job, error: Exception) -> None:
     """Log that a base backup has failed, and say it."""
     status = error.status if isinstance(error, SuiteError) else IoFailed.status
-    job.log.error(job.target.name, "base.failed", status=status, reason=str(error))
-    job.reporter.warn(f"{job.target.name}: no base backup: {error}")
+    job.error("base.failed", f"no base backup: {error}", status=status, reason=str(error))

@@ -63,10 +63,10 @@ def sweep(job: Job) -> bool:
     """
     files, left = workfiles.sweep(job.place, job.run.owner), []
     for name in files:
-        job.log.warning(job.target.name, "sweep.removed", file=name, reason="an earlier run was killed")
+        job.warning("sweep.removed", file=name, reason="an earlier run was killed")
     if job.target.client in ("auto", "sidecar"):
         left = sidecar.leftovers(job.run, job.settings.docker)
         sidecar.remove(left, job.settings.docker)
         for container_id in left:
-            job.log.warning(job.target.name, "sweep.removed", container=container_id[:12])
+            job.warning("sweep.removed", container=container_id[:12])
     return bool(files or left)

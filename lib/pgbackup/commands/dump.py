@@ -49,8 +49,7 @@ def make(job: Job, outcome: Outcome, opening: Callable[[], AbstractContextManage
         outcome.file_bytes = os.fstat(descriptor).st_size
         with outcome.timed("publish"):
             _publish(job, outcome, partial_name, started)
-    job.log.info(
-        job.target.name,
+    job.info(
         "backup.published",
         file=outcome.file,
         bytes=outcome.file_bytes,

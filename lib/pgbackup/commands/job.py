@@ -15,7 +15,7 @@ from pathlib import Path
 from pgbackup.database.clients import connect, container
 from pgbackup.database.clients.client import Client, Run
 from pgbackup.errors import SuiteError, Unavailable
-from pgbackup.report.log import EventLog
+from pgbackup.report.events import ERROR, INFO, WARNING, Event, Events
 from pgbackup.report.progress import Reporter, reporting
 from pgbackup.settings.config import Settings, Target
 from pgbackup.store import folder, workfiles
@@ -30,7 +30,7 @@ class Job:
     settings: Settings
     place: Folder
     run: Run
-    log: EventLog
+    events: Events
     reporter: Reporter
 
     @contextmanager
@@ -72,14 +72,27 @@ class Job:
         return container.blamed(error, client)
 
     def _fell_back(self, text: str) -> None:
-        self.log.info(self.target.name, "client.fallback", reason=text)
-        self.reporter.tell(f"{self.target.name}: {text}")
+        self.info("client.fallback", text, reason=text)
 
-    def warn(self, event: str, message: str, outcome: Outcome) -> None:
-        """Tell a warning everywhere: it does not change the exit status."""
+    def info(self, name: str, said: str = "", **facts: object) -> None:
+        """Emit an event of this database. said: for people, who see it unless they asked for quiet."""
+        self._emit(INFO, name, said, facts)
+
+    def warning(self, name: str, said: str = "", **facts: object) -> None:
+        """Emit an event that does not change the exit status. said: for people, who always see it."""
+        self._emit(WARNING, name, said, facts)
+
+    def error(self, name: str, said: str = "", **facts: object) -> None:
+        """Emit a failure. said: for people, who always see it."""
+        self._emit(ERROR, name, said, facts)
+
+    def _emit(self, level: str, name: str, said: str, facts: dict[str, object]) -> None:
+        self.events.emit(Event(level, self.target.name, name, facts, said and f"{self.target.name}: {said}"))
+
+    def warn(self, name: str, message: str, outcome: Outcome) -> None:
+        """Emit a warning that also belongs to what came of the database."""
         outcome.warnings.append(message)
-        self.log.warning(self.target.name, event, reason=message)
-        self.reporter.warn(f"{self.target.name}: warning: {message}")
+        self.warning(name, f"warning: {message}", reason=message)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 
 from pgbackup.report import redaction
+from pgbackup.report.events import Event
 from pgbackup.store.folder import Folder, lacks
 
 LOG_NAME = "backup.log"
@@ -30,7 +31,7 @@ def escaped(value: object) -> str:
     return '"' + text.replace('"', '\\"') + '"'
 
 
-def line(level: str, target: str, event: str, facts: dict[str, object], now: float) -> str:
+def line(event: Event, now: float) -> str:
     """Given an event, return its line with a final newline, without values of rows that a server has quoted.
 
     now: seconds since the epoch. Pure but for TZ.
@@ -38,10 +39,10 @@ def line(level: str, target: str, event: str, facts: dict[str, object], now: flo
     stamp = time.strftime("%Y-%m-%d %H:%M:%S%z", time.localtime(now))
     words = [
         stamp,
-        level,
-        target,
-        f"event={event}",
-        *(f"{key}={escaped(_plain(value))}" for key, value in facts.items()),
+        event.level,
+        event.target,
+        f"event={event.name}",
+        *(f"{key}={escaped(_plain(value))}" for key, value in event.facts.items()),
     ]
     return " ".join(words) + "\n"
 
@@ -57,18 +58,10 @@ class EventLog:
     folder: Folder
     failures: list[str] = field(default_factory=list)
 
-    def info(self, target: str, event: str, **facts: object) -> None:
-        self._write(line("INFO", target, event, facts, time.time()))
-
-    def warning(self, target: str, event: str, **facts: object) -> None:
-        self._write(line("WARNING", target, event, facts, time.time()))
-
-    def error(self, target: str, event: str, **facts: object) -> None:
-        self._write(line("ERROR", target, event, facts, time.time()))
-
-    def _write(self, text: str) -> None:
+    def write(self, event: Event) -> None:
+        """Append the event's line. Nothing is raised."""
         try:
-            self._append(text.encode("utf-8", "backslashreplace"))
+            self._append(line(event, time.time()).encode("utf-8", "backslashreplace"))
         except OSError as error:
             if not self.failures:
                 say(f"pgbackup: cannot write '{self.folder.path / LOG_NAME}': {error.strerror}")

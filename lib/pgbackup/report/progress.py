@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pgbackup.report.events import INFO, Event
 from pgbackup.report.log import say
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ class Reporter:
     warn: Callable[[str], None]
     _bars: Progress | None
     _showing: threading.Lock = field(default_factory=threading.Lock)
+
+    def show(self, event: Event) -> None:
+        """Tell people what an event says to them, if anything."""
+        if event.said:
+            (self.tell if event.level == INFO else self.warn)(event.said)
 
     @contextmanager
     def bar(self, label: str, total_bytes: int | None) -> Iterator[Callable[[int], None]]:

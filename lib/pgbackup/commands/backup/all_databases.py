@@ -13,6 +13,7 @@ from pgbackup.commands import archiving, base_backup
 from pgbackup.commands.backup.one_database import back_up
 from pgbackup.commands.job import Job, Outcome, identity, in_backup_dir
 from pgbackup.errors import IoFailed, LockHeld, SuiteError, overall_status, path_error
+from pgbackup.report.events import ERROR, INFO, Event, Events
 from pgbackup.report.log import EventLog
 from pgbackup.report.progress import Reporter
 from pgbackup.report.result import Result, document, instant, size, table
@@ -32,12 +33,14 @@ def run(settings: Settings, targets: Sequence[Target], *, quiet: bool) -> Result
     started = datetime.now(timezone.utc)
     with in_backup_dir(settings, create=True, quiet=quiet) as (top, reporter):
         log = EventLog(top)
-        log.info("-", "run.start", version=__version__, databases=" ".join(target.name for target in targets))
-        outcomes = _each(targets, settings, top, log, reporter)
+        events = Events((log.write, reporter.show))
+        names = " ".join(target.name for target in targets)
+        events.emit(Event(INFO, "-", "run.start", {"version": __version__, "databases": names}))
+        outcomes = _each(targets, settings, top, events, reporter)
         seconds = round((datetime.now(timezone.utc) - started).total_seconds(), 1)
         status = overall_status([outcome.status for outcome in outcomes])
         status = status or (IoFailed.status if log.failures else 0)
-        (log.error if status else log.info)("-", "run.finish", status=status, seconds=seconds)
+        events.emit(Event(ERROR if status else INFO, "-", "run.finish", {"status": status, "seconds": seconds}))
         status = status or (IoFailed.status if log.failures else 0)  # not even that line could be written
     databases = [
         {**asdict(outcome), "path": _path(settings, target, outcome)}
@@ -51,32 +54,24 @@ def run(settings: Settings, targets: Sequence[Target], *, quiet: bool) -> Result
 
 
 def _each(
-    targets: Sequence[Target],
-    settings: Settings,
-    top: Folder,
-    log: EventLog,
-    reporter: Reporter,
+    targets: Sequence[Target], settings: Settings, top: Folder, events: Events, reporter: Reporter
 ) -> list[Outcome]:
     def one(target: Target) -> Outcome:
         outcome = Outcome(target.name, target.database)
         try:
             interrupt.check()
             with folder.opened(top.path / target.directory, create=True) as place:
-                job = Job(target, settings, place, identity(target, place), log, reporter)
+                job = Job(target, settings, place, identity(target, place), events, reporter)
                 back_up(job, outcome)
                 _base_backup(job, outcome)
         except SuiteError as error:
-            _failed(outcome, log, reporter, error)
+            _failed(outcome, events, error)
         except OSError as error:
-            _failed(outcome, log, reporter, path_error(error, top.path / target.directory))
+            _failed(outcome, events, path_error(error, top.path / target.directory))
         except Exception as error:  # noqa: BLE001  one database's bug must not stop the other's backup
             traceback.print_exc()
-            _failed(
-                outcome,
-                log,
-                reporter,
-                SuiteError(f"internal error: {error!r}", "please report it with the lines above"),
-            )
+            bug = SuiteError(f"internal error: {error!r}", "please report it with the lines above")
+            _failed(outcome, events, bug)
         return outcome
 
     with ThreadPoolExecutor(settings.backup_jobs) as pool:
@@ -103,11 +98,12 @@ def _base_backup(job: Job, outcome: Outcome) -> None:
         raise error from None
 
 
-def _failed(outcome: Outcome, log: EventLog, reporter: Reporter, error: SuiteError) -> None:
+def _failed(outcome: Outcome, events: Events, error: SuiteError) -> None:
     """Tell a failure everywhere: result, log and stderr, there in one piece with its hint."""
     outcome.status, outcome.error, outcome.hint = error.status, error.message, error.hint
-    log.error(outcome.target, "backup.failed", status=error.status, reason=error.message)
-    reporter.warn(f"{_SCRIPT}: {outcome.target}: {error.message}" + (f"\nHint: {error.hint}" if error.hint else ""))
+    said = f"{_SCRIPT}: {outcome.target}: {error.message}" + (f"\nHint: {error.hint}" if error.hint else "")
+    facts = {"status": error.status, "reason": error.message}
+    events.emit(Event(ERROR, outcome.target, "backup.failed", facts, said))
 
 
 def _path(settings: Settings, target: Target, outcome: Outcome) -> str:

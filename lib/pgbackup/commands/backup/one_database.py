@@ -51,5 +51,5 @@ def _expire(job: Job, outcome: Outcome) -> None:
         if not decision.keep:
             publish.remove(job.place, decision.name)
             outcome.expired.append(decision.name)
-            job.log.info(job.target.name, "backup.expired", file=decision.name, reason=decision.reason)
-            job.reporter.tell(f"{job.target.name}: expired '{decision.name}': {decision.reason}")
+            said = f"expired '{decision.name}': {decision.reason}"
+            job.info("backup.expired", said, file=decision.name, reason=decision.reason)

@@ -114,8 +114,7 @@ def _restored(job: Job, client: Client, entry: journal.Entry) -> None:
         if wrong:
             told = f"'{job.target.database}' is brought back, and not all is as it was: {'; '.join(wrong[:5])}"
             told += f"; all that was in it stays in '{entry.safety}'"
-            job.log.warning(job.target.name, "restore.brought-back", reason=told)
-            job.reporter.warn(f"{job.target.name}: warning: {told}")
+            job.warning("restore.brought-back", f"warning: {told}", reason=told)
         swap.swap(client, entry.scratch, None)
     except BaseException:
         with interrupt.shielded(), suppress(SuiteError):

@@ -55,7 +55,7 @@ def settle(job: Job, ask: Callable[[], AbstractContextManager[Client]]) -> Suite
     try:
         entry = journal.read(job.place, job.run.owner)
     except Unreadable as error:
-        job.log.warning(job.target.name, "restore.unsettled", reason=error.message)
+        job.warning("restore.unsettled", reason=error.message)
         return error
     if entry is None:
         journal.close(job.place, job.run.owner)
@@ -75,7 +75,7 @@ def settle(job: Job, ask: Callable[[], AbstractContextManager[Client]]) -> Suite
                 f"what the killed restore of '{entry.file}' left, the database '{entry.scratch}', is still there,"
                 f" and each next run tries again: {problem.message}"
             )
-        job.log.warning(job.target.name, "restore.unsettled", reason=problem.message)
+        job.warning("restore.unsettled", reason=problem.message)
         return problem
     journal.close(job.place, job.run.owner)
     done = (
@@ -87,6 +87,5 @@ def settle(job: Job, ask: Callable[[], AbstractContextManager[Client]]) -> Suite
         done += f"; services that did not start: {', '.join(failed)}"
     elif entry.stopped:
         done += f"; services started: {', '.join(reversed(entry.stopped))}"
-    job.log.warning(job.target.name, "restore.settled", reason=done)
-    job.reporter.warn(f"{job.target.name}: {done}")
+    job.warning("restore.settled", done, reason=done)
     return None

@@ -138,8 +138,8 @@ def _first_that_gets_there(job: Job, tries: list[Attempt], descriptor: int) -> s
         except BaseBad as bad:
             if number == len(tries):
                 raise
-            job.log.error(job.target.name, "recovery.base-bad", base=attempt.base.name, reason=bad.message)
-            job.reporter.warn(f"{job.target.name}: warning: {bad.message}; an older one is taken")
+            said = f"warning: {bad.message}; an older one is taken"
+            job.error("recovery.base-bad", said, base=attempt.base.name, reason=bad.message)
     aim, archive = tries[0].aim, tries[0].archive
     unknown = {"name": "restore point", "xid": "transaction"}.get(aim.kind)
     what = f"there is no {unknown} '{aim.text}' in" if unknown else f"--to-{aim} is after the end of"
@@ -169,8 +169,7 @@ def _dumped_at(job: Job, attempt: Attempt, stop: Stop, descriptor: int) -> str:
         stopping.check(stop, aim, reached)
         last = stop.last or reached.time
         where = f"last commit {_commit(last)}, LSN {wal.format_lsn(reached.lsn)}"
-        job.reporter.tell(f"{job.target.name}: reached: {where}")
-        job.log.info(job.target.name, "recovery.reached", aim=aim, base=attempt.base.name, reached=where)
+        job.info("recovery.reached", f"reached: {where}", aim=aim, base=attempt.base.name, reached=where)
         _require_database(job, container, where, None if aim.moment else last)
         shown = aim.moment or last or attempt.base.ended
         dump.write(job, container, Outcome(job.target.name, job.target.database), descriptor, shown, None)

@@ -9,11 +9,11 @@ from pgbackup.commands.job import Job, identity, in_backup_dir, looking
 from pgbackup.commands.loading.record import Record
 from pgbackup.errors import NoBackup, SuiteError, Unavailable, path_error
 from pgbackup.report import history
+from pgbackup.report.events import ERROR, INFO, Event, Events
 from pgbackup.report.log import EventLog, say
 from pgbackup.report.result import Result, document
 from pgbackup.settings.config import Settings, Target
 from pgbackup.store import folder
-from pgbackup.store.folder import Folder
 
 _SCRIPT = "restore-postgres.sh"
 
@@ -27,11 +27,11 @@ def run(
     """
     record = Record(target.name, target.database, action)
     with in_backup_dir(settings, create=True, quiet=quiet) as (top, reporter):
-        log = EventLog(top)
+        events = Events((EventLog(top).write, reporter.show, history.writer(top, record.warnings)))
         try:
             with folder.opened(top.path / target.directory, create=True) as place:
                 called = looking() if dry else identity(target, place)
-                work(Job(target, settings, place, called, log, reporter), record)
+                work(Job(target, settings, place, called, events, reporter), record)
             record.outcome = "dry run" if dry else "done"
         except (SuiteError, OSError) as raised:
             error = raised if isinstance(raised, SuiteError) else path_error(raised, top.path / target.directory)
@@ -43,10 +43,8 @@ def run(
                 record.hint = lost_settings.hint(others)
             if record.swapped and not record.unwell:
                 record.outcome += f"; '{record.into or record.database}' is the restored one already"
-        if record.began:
-            _tell(log, top, record)
-        elif record.status:
-            log.error(target.name, f"{action}.refused", status=record.status, reason=record.outcome)
+        if record.began or record.status:
+            events.emit(_end(record))
     for warning in record.warnings + ([] if record.swapped else record.unwell):
         say(f"{_SCRIPT}: warning: {warning}")
     if record.status:
@@ -54,14 +52,14 @@ def run(
     return Result(record.status, _lines(record, dry), document(action, **record.document()))
 
 
-def _tell(log: EventLog, top: Folder, record: Record) -> None:
-    write = log.error if record.status else log.info
-    event = f"{record.action}.{'failed' if record.status else 'done'}"
-    write(record.target, event, status=record.status, file=record.file, rows=record.rows, reason=record.outcome)
-    try:
-        history.append(top, record.line())
-    except OSError as error:
-        record.warnings.append(f"'{top.path / history.NAME}' could not be written: {error.strerror}")
+def _end(record: Record) -> Event:
+    """The event that the record ends with; only what has changed something belongs into the history. Pure."""
+    facts: dict[str, object] = {"status": record.status, "reason": record.outcome}
+    if not record.began:
+        return Event(ERROR, record.target, f"{record.action}.refused", facts)
+    facts = {"status": record.status, "file": record.file, "rows": record.rows, "reason": record.outcome}
+    level, how = (ERROR, "failed") if record.status else (INFO, "done")
+    return Event(level, record.target, f"{record.action}.{how}", facts, record=record.line())
 
 
 def _lines(record: Record, dry: bool) -> list[str]:

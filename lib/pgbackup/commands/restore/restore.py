@@ -182,7 +182,7 @@ def _carry_out(work: Work) -> None:
     roomless = replaces_in_place and not work.situation.fits
     work.record.began = True
     journal.write(job.place, job.run.owner, entry)
-    job.log.info(job.target.name, "restore.start", file=work.source.name, into=options.into or job.target.database)
+    job.info("restore.start", file=work.source.name, into=options.into or job.target.database)
     with ExitStack() as stack:
         stack.enter_context(undo.undone(work))
         filling = Filling(

@@ -119,7 +119,7 @@ def _set_up_on(ask: Client, job: Job, root: Path, options: Options, told: Told) 
             if state is None or not state.active:
                 wal_agreement.give_up(job, places)
             raise
-        job.log.info(target.name, "wal.set-up", archive=path, slot=replication.slot_name(target.name))
+        job.info("wal.set-up", archive=path, slot=replication.slot_name(target.name))
         _await_well(job, places, confirmed)
         archive = recoverable.look(places)
     told.warnings += [f"{target.name}: {loss}" for loss in recoverable.lost(archive)]
@@ -224,7 +224,7 @@ def _take_down(job: Job, root: Path, options: Options, told: Told) -> None:
     told.done.append(f"the WAL of '{target.name}' is {now} archived; what was, stays in '{path}'")
     try:
         told.warnings += wal_agreement.take_back(job, state)
-        job.log.info(target.name, "wal.taken-down", archive=path)
+        job.info("wal.taken-down", archive=path)
     except SuiteError as error:
         told.status = error.status
         told.warnings.append(

@@ -115,7 +115,7 @@ def _is_on(attendance: Attendance) -> bool:
     except Newer:
         raise
     except Unreadable as error:
-        attendance.job.log.warning(attendance.job.target.name, "wal.state-damaged", reason=error.message)
+        attendance.job.warning("wal.state-damaged", reason=error.message)
         state = attendance.state
         with suppress(OSError):
             archive.write_state(places, state)
@@ -125,8 +125,7 @@ def _is_on(attendance: Attendance) -> bool:
 def _tell(attendance: Attendance, trouble: str) -> None:
     """Once for each trouble: it may last for days."""
     if trouble != attendance.told:
-        attendance.job.log.warning(attendance.job.target.name, "wal.waiting", reason=trouble)
-        attendance.job.reporter.warn(f"{attendance.job.target.name}: {trouble}")
+        attendance.job.warning("wal.waiting", trouble, reason=trouble)
     attendance.told = trouble
     with suppress(OSError):  # the trouble may be a full disk, and this file is on it
         attendance.note(trouble=trouble)
@@ -143,8 +142,8 @@ def _session(attendance: Attendance, client: Sidecar) -> None:
     wanted = archive.wanted(places, state.segment_bytes)
     argv = replication.receive(client, state.owner, INSIDE, synchronous=job.target.wal_sync)
     with proc.Program(client.command(argv)) as program:
-        job.log.info(job.target.name, "wal.receiving", lsn=wal.format_lsn(server.lsn))
-        job.reporter.tell(f"{job.target.name}: receiving WAL from {wal.format_lsn(server.lsn)}")
+        lsn = wal.format_lsn(server.lsn)
+        job.info("wal.receiving", f"receiving WAL from {lsn}", lsn=lsn)
         try:
             _attend(attendance, client, program)
         finally:
@@ -247,8 +246,7 @@ def _finish(attendance: Attendance, making: Future[str]) -> None:
 def _begin_anew(attendance: Attendance, client: Sidecar, reason: str) -> None:
     """After a gap: keep what there is, and go on from where the server is now."""
     job = attendance.job
-    job.log.error(job.target.name, "wal.gap", reason=reason)
-    job.reporter.warn(f"{job.target.name}: WAL is lost from here to the next base backup: {reason}")
+    job.error("wal.gap", f"WAL is lost from here to the next base backup: {reason}", reason=reason)
     archive.put_away(attendance.places, attendance.state, all_of_them=True)
     replication.drop_slot(client, attendance.state.owner)
     replication.create_slot(client, attendance.state.owner)
