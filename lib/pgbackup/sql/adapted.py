@@ -5,6 +5,9 @@ a database of its own, connects to it, and says what belongs to the database its
 that each new database has. All this stands in fixed places and in a fixed form (pg_backup_archiver.c, RestoreArchive;
 pg_dump.c, dumpDatabase and dumpNamespace), and only in that it is left out or changed, and only in what says at its
 beginning that pg_dump wrote it.
+
+A pg_dump that is older than its server takes `pg_attver`, a mark of the server's own, for an option of a column, which
+a server without that mark refuses. It is left out, too.
 """
 
 from __future__ import annotations
@@ -25,6 +28,17 @@ _OF_DATABASE = re.compile(
     rb"|ALTER ROLE " + _NAME + rb" IN DATABASE ) ?(" + _NAME + rb")[ ;]"
 )
 _CONNECT = re.compile(rb"\\connect (?:(" + _NAME + rb')|-reuse-previous=on "dbname=\'((?:[^"\r\n]|"")*)\'")\r?')
+_MARKED = re.compile(
+    rb"(ALTER (?:FOREIGN )?TABLE ONLY "
+    + _NAME
+    + rb"\."
+    + _NAME
+    + rb" ALTER COLUMN "
+    + _NAME
+    + rb" SET \()([a-z0-9_=., +-]*)\);"
+)
+_OF_COLUMN = (b"ALTER TABLE ONLY ", b"ALTER FOREIGN TABLE ONLY ")
+_MARK = re.compile(rb"pg_attver=[0-9]+")
 _SETTINGS = (b"set", b"reset")
 _OF_OWN = (b"alter", b"comment", b"security", b"grant", b"revoke")
 _SCHEMA_PUBLIC = b"CREATE SCHEMA public;"
@@ -45,7 +59,7 @@ class Adapter:
             starts = ([], [b"database"]) if self._is_head else ([],)
             makes_view = self._is_head and words[1:4] == [b"or", b"replace", b"view"][: len(words) - 1]
             return words[1:2] in starts or makes_view or _SCHEMA_PUBLIC.startswith(text)
-        if self._own and verb in _OF_OWN:
+        if (self._own and verb in _OF_OWN) or any(start.startswith(text[: len(start)]) for start in _OF_COLUMN):
             return True
         return self._is_head and verb in (b"drop", b"alter", b"select")
 
@@ -63,7 +77,17 @@ class Adapter:
         if text == _SCHEMA_PUBLIC:
             self._note("--schema=public: its CREATE SCHEMA public is left out, a new database has that schema")
             return _SCHEMA_PUBLIC.replace(b"SCHEMA", b"SCHEMA IF NOT EXISTS")
-        return None
+        return self._unmarked(text)
+
+    def _unmarked(self, text: bytes) -> bytes | None:
+        found = _MARKED.fullmatch(text) if b"pg_attver=" in text else None
+        if not found:
+            return None
+        options = found[2].split(b", ")
+        kept = [option for option in options if not _MARK.fullmatch(option)]
+        if kept == options:
+            return None
+        return found[1] + b", ".join(kept) + b");" if kept else b""
 
     def _is_of_own_database(self, text: bytes) -> bool:
         found = _OF_DATABASE.match(text)
