@@ -107,9 +107,10 @@ def _head(keys: Sequence[tuple[str, str]], lines: Sequence[str], known: int) -> 
         "# Public schemas\n\n"
         f"{len(same)} schemas of public projects were loaded with psql, backed up, verified, restored and compared"
         f" (`tests/public/run.py`);\n{_equal(same)}. "
-        + (f"{len(newer)} were restored into a newer PostgreSQL as well; {_equal(newer)}. " if newer else "")
-        + f"The list (`tests/public/schemas.toml`) has {known};\n{len({name for name, _ in keys})} of them were tried. "
-        "The seconds are those of a busy machine of two cores: they say nothing about speed.\n\n"
+        + (f"{len(newer)} were restored into a newer PostgreSQL, too; {_equal(newer)}.\n" if newer else "")
+        + f"The list (`tests/public/schemas.toml`) has {known}; {len({name for name, _ in keys})} of them were tried.\n"
+        "Each line is of the last run of its schema. The seconds are those of a busy machine of two cores:"
+        " they say nothing about speed.\n\n"
         f"“{LIKE_PSQLS[0].upper()}{LIKE_PSQLS[1:]}”: not every text of the source comes back, but what does is what"
         " `pg_dump` and `psql` alone make of it,\nfor PostgreSQL spells some expressions anew. A database of another"
         " major version is compared with that one, and its rows with the source's.\n\n"

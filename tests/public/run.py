@@ -198,7 +198,7 @@ def _round_trip(outcome: Outcome, source: Place, copy: Place, client: str) -> No
                 _run(outcome, place, (copy[0], database), client, "restore-postgres.sh", *words, "--keep-going")
                 outcome.wrong = equality.differences(source, copy)
             except NotDone as left:
-                lost = re.findall(r"not as it was: (.*)", str(left))
+                lost = re.findall(r"not as it was:\s+(.*)", str(left))
                 if not lost:
                     raise
                 outcome.wrong = [*equality.other_rows(source, copy), f"all rows by --keep-going, but no {lost[0]}"]
