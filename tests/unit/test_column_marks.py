@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from pgbackup.archive.guard import guarded
-from pgbackup.archive.sqldump import DumpScanner
+from pgbackup.sql.guard import guarded
+from pgbackup.sql.scanner import DumpScanner
 
 HEAD = b"--\n-- PostgreSQL database dump\n--\n\n-- Dumped by pg_dump version 16.14\n\n"
 ALTER = b'ALTER TABLE ONLY public."a b" ALTER COLUMN c SET (%b);\n'
