@@ -99,8 +99,8 @@ def _restored(job: Job, client: Client, entry: journal.Entry) -> None:
     try:
         contents = dumpfile.check(opened.descriptor)
         server = opened.manifest.raw["server"] if opened.manifest else {}
-        major = preflight.look(client, [])["major"]
-        filling = Filling(opened, contents, server, major, restricts=preflight.psql_restricts(client))
+        found = preflight.look(client, [])
+        filling = Filling(opened, contents, server, found["major"], found["restricts"])
         swap.drop(client, job.target.database)
         swap.drop(client, entry.scratch)
         wrong = _loaded(job, client, filling, entry.scratch)

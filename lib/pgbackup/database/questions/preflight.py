@@ -81,11 +81,6 @@ _VERSION = ";\n\\echo :VERSION_NUM\n"
 _RESTRICTS_FROM = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
 
 
-def psql_restricts(client: Client) -> bool:
-    r"""Whether the psql next to the database knows `\restrict`. Raise what the failure means."""
-    return restricts(client.query(_VERSION))
-
-
 def restricts(version: str) -> bool:
     r"""Whether a psql of this number, `150014`, knows `\restrict` (minor releases of August 2025). Pure.
 
