@@ -15,7 +15,6 @@ import signal
 import struct
 import termios
 import time
-from types import TracebackType
 
 from tests.host.host import Host
 
@@ -82,9 +81,7 @@ class Terminal:
     def __enter__(self) -> Terminal:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         os.close(self._fd)
         os.kill(self._pid, signal.SIGTERM)
         os.waitpid(self._pid, 0)

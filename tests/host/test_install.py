@@ -70,7 +70,7 @@ class Stage:
         assert done.returncode == 0, done.stderr
 
     def works(self) -> bool:
-        argv = [self.place / "scripts/backup-postgres.sh", "--version"]
+        argv = [str(self.place / "scripts/backup-postgres.sh"), "--version"]
         done = subprocess.run(argv, env={"PATH": os.defpath}, capture_output=True, check=False)
         return done.returncode == 0
 
@@ -271,7 +271,7 @@ def test_a_env_that_cannot_be_read_is_told_when_all_else_is_done(stage: Stage) -
 def test_two_at_once_are_one_after_the_other_or_told(stage: Stage) -> None:
     (stage.place / ".venv/.recipe").unlink()  # so that it takes some time
     words = [f"DESTDIR={stage.stage}", f"WHEELHOUSE={stage.wheels}", f"PYTHON={sys.executable}"]
-    argv = ["make", "-C", stage.checkout, "install", *words]
+    argv = ["make", "-C", str(stage.checkout), "install", *words]
     both = [subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=120)[1] for process in both]
     failed = [text for process, text in zip(both, said, strict=True) if process.returncode]

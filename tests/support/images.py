@@ -22,11 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-if __package__:
-    from tests.support import elf, engine
-else:  # run as a file
-    import elf  # type: ignore[no-redef]
-    import engine  # type: ignore[no-redef]
+from tests.support import elf, engine
 
 MAJORS = (15, 16, 18)
 PULL_SECONDS = 120

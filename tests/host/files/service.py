@@ -10,7 +10,9 @@ import json
 import signal
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import psycopg2
 
@@ -22,10 +24,12 @@ _LIST = "SELECT id::text FROM payments ORDER BY created_at DESC LIMIT 20"
 class Database:
     """One session, opened anew when it was lost. One query at a time."""
 
-    def __init__(self, connection):
-        self.connection, self.session, self.alone = connection, None, threading.Lock()
+    def __init__(self, connection: str) -> None:
+        self.connection = connection
+        self.session: psycopg2.extensions.connection | None = None
+        self.alone = threading.Lock()
 
-    def ask(self, query, values=()):
+    def ask(self, query: str, values: Sequence[str] = ()) -> list[tuple[Any, ...]]:
         """Return the rows. A session that turns out to have been ended since the last query is replaced once."""
         with self.alone:
             try:
@@ -34,17 +38,26 @@ class Database:
                 self.session = None
                 return self.once(query, values)
 
-    def once(self, query, values):
+    def once(self, query: str, values: Sequence[str]) -> list[tuple[Any, ...]]:
         if self.session is None or self.session.closed:
             self.session = psycopg2.connect(self.connection)
             self.session.autocommit = True
         with self.session.cursor() as cursor:
             cursor.execute(query, values)
-            return cursor.fetchall()
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            return rows
+
+
+class Server(ThreadingHTTPServer):
+    def __init__(self, connection: str) -> None:
+        super().__init__(("0.0.0.0", 8080), Handler)  # noqa: S104  the container's own network
+        self.database = Database(connection)
 
 
 class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
+    server: Server
+
+    def do_GET(self) -> None:
         if self.path in ("/auth/health", "/payments/health/check"):
             self.answer(200, lambda: {"status": "healthy", "database": self.server.database.ask("SELECT 1")[0][0] == 1})
         elif self.path == "/payments":
@@ -52,18 +65,18 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.answer(404, lambda: {"error": "no such path"})
 
-    def do_POST(self):
+    def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path != "/auth/register":
             self.answer(404, lambda: {"error": "no such path"})
             return
         self.answer(201, lambda: {"id": self.register(json.loads(body))})
 
-    def register(self, user):
+    def register(self, user: dict[str, str]) -> str:
         secret = hashlib.sha256(user["password"].encode()).hexdigest()
-        return self.server.database.ask(_ADD, (user["phone_number"], user["email"], secret))[0][0]
+        return str(self.server.database.ask(_ADD, (user["phone_number"], user["email"], secret))[0][0])
 
-    def answer(self, status, make):
+    def answer(self, status: int, make: Callable[[], object]) -> None:
         try:
             document = make()
         except psycopg2.IntegrityError as error:
@@ -80,11 +93,9 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
-def main():
+def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # PID 1 has no default action
-    server = ThreadingHTTPServer(("0.0.0.0", 8080), Handler)  # noqa: S104  the container's own network
-    server.daemon_threads = True
-    server.database = Database(sys.argv[1])
+    server = Server(sys.argv[1])
     print("listening", flush=True)
     server.serve_forever()
 
