@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import hypothesis
 import pytest
@@ -91,7 +91,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "teardown":
         for kind, noted in report.user_properties:
             if kind in (_TRIED, _SURVIVED):
-                row, fault, count = noted
+                row, fault, count = cast(tuple[int, str, int], noted)
                 tally = _TALLY.setdefault((row, fault), {_TRIED: 0, _SURVIVED: 0})
                 tally[kind] += count
 
@@ -119,9 +119,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep a file's tests together, which share servers, and the files that share a whole host, in their order."""
     from xdist.scheduler import LoadFileScheduling
 
-    class ByServer(LoadFileScheduling):
+    class ByServer(LoadFileScheduling):  # type: ignore[misc] # xdist has no annotations
         def _split_scope(self, nodeid: str) -> str:
-            file = super()._split_scope(nodeid)
+            file: str = super()._split_scope(nodeid)
             return "host" if file.endswith(ONE_HOST) else file
 
     return ByServer(config, log)

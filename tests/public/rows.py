@@ -39,6 +39,7 @@ WHERE contype = 'f' AND conrelid = %s
 _VIEWS = """
 SELECT c.oid::regclass::text FROM pg_class AS c WHERE relkind = 'm' AND relispopulated ORDER BY c.oid
 """
+_Column = tuple[str, bool, str, str, str, int, str, str | None]  # as _COLUMNS selects it
 # Type -> an expression in which %(n)s is the number of the row.
 _VALUES = {
     "bool": "%(n)s % 2 = 0",
@@ -99,7 +100,7 @@ def _rows_of(session: psycopg.Connection, oid: int, name: sql.Identifier) -> int
     return taken
 
 
-def _done(session: psycopg.Connection, statement: sql.Composable) -> bool:
+def _done(session: psycopg.Connection, statement: sql.SQL | sql.Composed) -> bool:
     try:
         session.execute(statement)
     except psycopg.Error:
@@ -108,8 +109,8 @@ def _done(session: psycopg.Connection, statement: sql.Composable) -> bool:
 
 
 def _insert(
-    name: sql.Identifier, columns: list[tuple], references: dict[str, tuple[str, str]], number: int
-) -> sql.Composable:
+    name: sql.Identifier, columns: list[_Column], references: dict[str, tuple[str, str]], number: int
+) -> sql.Composed:
     if not columns:
         return sql.SQL("INSERT INTO {} DEFAULT VALUES").format(name)
     names = sql.SQL(", ").join(sql.Identifier(of[0]) for of in columns)
@@ -117,7 +118,7 @@ def _insert(
     return sql.SQL("INSERT INTO {} ({}) SELECT {}").format(name, names, values)
 
 
-def _values(columns: list[tuple], references: dict[str, tuple[str, str]], number: int) -> Iterator[str]:
+def _values(columns: list[_Column], references: dict[str, tuple[str, str]], number: int) -> Iterator[str]:
     for column, _, type_name, kind, category, modifier, full, label in columns:
         if column in references:
             table, key = references[column]

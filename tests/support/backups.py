@@ -111,15 +111,9 @@ class Place:
         spent = time.monotonic() - begun
         return Ended(process.returncode, out.decode(), err.decode(errors="replace"), spent, self.log()[before:])
 
-    def run(
-        self,
-        *arguments: str,
-        seconds: float = LIMIT_SECONDS,
-        prefix: Sequence[str] = (),
-        **environment: str,
-    ) -> Ended:
+    def run(self, *arguments: str, prefix: Sequence[str] = (), **environment: str) -> Ended:
         before = len(self.log())
-        return self.end(self.start(*arguments, prefix=prefix, **environment), seconds, before)
+        return self.end(self.start(*arguments, prefix=prefix, **environment), before=before)
 
     def plant(self, source: Source, ages: Sequence[float] = (40.0, 39.0, 38.0), *, by_hand: bool = False) -> None:
         """Put good backups of these ages in days there. by_hand: without a manifest, as the guide makes them."""

@@ -11,7 +11,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -113,7 +113,7 @@ def damages(kind: str, original: bytes, seed: int, gzip_bytes: int) -> Iterator[
     return (one for one in found if one.length is not None or not original.startswith(one.data, one.offset))
 
 
-def missed(original: bytes, told: Iterable[Damage], check) -> tuple[int, list[str]]:  # type: ignore[no-untyped-def]
+def missed(original: bytes, told: Iterable[Damage], check: Callable[[int], object]) -> tuple[int, list[str]]:
     """Return how many damages were tried, and which of them check(descriptor) did not answer with BackupBad."""
     from pgbackup.errors import BackupBad
 

@@ -93,7 +93,10 @@ def back_up(place: Path, targets: Mapping[str, Mapping[str, str]], path: str | N
 def manifest(file: Path) -> dict[str, Any]:
     """The JSON in the comment lines at the end of a backup, found as a person would."""
     tail = "gunzip -c \"$1\" | sed -n '/^-- pgbackup manifest:/,$p' | sed '1d;$d;s/^-- //'"
-    return json.loads(subprocess.run(["sh", "-c", tail, "sh", file], capture_output=True, check=True).stdout)
+    found: dict[str, Any] = json.loads(
+        subprocess.run(["sh", "-c", tail, "sh", file], capture_output=True, check=True).stdout
+    )
+    return found
 
 
 def guide(command: str, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:

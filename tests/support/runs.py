@@ -89,12 +89,12 @@ def opened(
 
 
 @contextmanager
-def direct(server: Server, major: int | None = None, **options: str) -> Iterator[Work]:
+def direct(server: Server, major: int | None = None, *, database: str | None = None) -> Iterator[Work]:
     """Open the direct client on a server, with programs of `major` (16 or 18, default the newest) on this host."""
     path = f"{images.wheel_tree(major or 18) / 'bin'}:{os.environ['PATH']}"
     with passfile(server) as file, set_to("PATH", path):
         url = f"postgresql://{server.user}@{server.address}:5432/"
-        with opened(server, "direct", LAB_URL=url, LAB_PASSFILE=file, **options) as work:
+        with opened(server, "direct", database=database, LAB_URL=url, LAB_PASSFILE=file) as work:
             yield work
 
 
@@ -121,9 +121,9 @@ def docker_host(place: str) -> AbstractContextManager[None]:
     return set_to("DOCKER_HOST", place)
 
 
-def of_kind(server: Server, kind: str, **options: str):
+def of_kind(server: Server, kind: str, *, database: str | None = None) -> AbstractContextManager[Work]:
     """`opened`, or `direct` for that kind."""
-    return direct(server, **options) if kind == "direct" else opened(server, kind, **options)
+    return direct(server, database=database) if kind == "direct" else opened(server, kind, database=database)
 
 
 def soon(condition: Callable[[], bool], seconds: float = GUARD_SECONDS) -> bool:

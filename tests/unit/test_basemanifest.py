@@ -76,14 +76,14 @@ def test_what_no_manifest_lists_may_be_there() -> None:
 
 
 # What the server's own test of pg_verifybackup does to a backup, as far as an archive can suffer it.
-_MUTILATIONS: dict[str, tuple[Callable[[dict[str, bytes]], None], str]] = {
+_MUTILATIONS: dict[str, tuple[Callable[[dict[str, bytes]], object], str]] = {
     "extra file": (lambda files: files.update({"extra_file": b"x"}), "does not list"),
     "extra file in a tablespace": (lambda files: files.update({"pg_tblspc/16400/PG_15/5/1": b"x"}), "does not list"),
-    "missing file": (lambda files: files.pop("pg_xact/0000") and None, "lacks 'pg_xact/0000'"),
+    "missing file": (lambda files: files.pop("pg_xact/0000"), "lacks 'pg_xact/0000'"),
     "appended file": (lambda files: files.update({"PG_VERSION": b"15\nmore"}), "changed 'PG_VERSION'"),
     "truncated file": (lambda files: files.update({"base/5/1259": b""}), "changed 'base/5/1259'"),
     "replaced file": (lambda files: files.update({"PG_VERSION": b"16\n"}), "changed 'PG_VERSION'"),
-    "system files gone": (lambda files: files.pop("global/pg_control") and None, "lacks 'global/pg_control'"),
+    "system files gone": (lambda files: files.pop("global/pg_control"), "lacks 'global/pg_control'"),
     "file outside": (lambda files: files.update({"../evil": b"x"}), "outside"),
 }
 

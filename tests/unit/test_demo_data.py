@@ -58,7 +58,7 @@ def test_two_loads_hold_the_same_rows_on_every_version(server: servers.Server, f
 def _dump(server: servers.Server, database: str, file: Path) -> str:
     server.load(database, file, 150)
     program = server.installation.programs / "pg_dump"
-    command = [program, "--data-only", "--dbname", server.url(database)]
+    command = [str(program), "--data-only", "--dbname", server.url(database)]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return "".join(re.findall(r"^COPY .*?^\\\.\n", text, re.DOTALL | re.MULTILINE))
 

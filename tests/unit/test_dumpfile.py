@@ -89,7 +89,7 @@ def test_a_short_write_is_followed_by_the_rest() -> None:
 
 
 def test_progress_is_told_in_bytes_of_the_file() -> None:
-    data, told = contents(dump()), []
+    data, told = contents(dump()), list[int]()
     with memory_file(data) as descriptor:
         found = dumpfile.check(descriptor, told.append)
     assert found.manifest is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from pgbackup.database.clients import failures
@@ -10,7 +11,7 @@ from pgbackup.database.loading import load
 from pgbackup.errors import BackupBad, IoFailed, PermissionDenied, Unavailable
 from pgbackup.settings import config
 
-TARGET = config.load({}, config.Path("/nonexistent/.env"), {}).targets[0]  # the guide's auth
+TARGET = config.load({}, Path("/nonexistent/.env"), {}).targets[0]  # the guide's auth
 LOOPBACK = 'psql: error: connection to server at "127.0.0.1", port 5432 failed: '
 
 # What was said (PostgreSQL 15 to 18, Docker 20 to 29), the exception, words of the message, words of the hint.

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,13 +70,14 @@ def test_a_lock_file_without_its_process_is_free_whatever_stands_in_it(place: Fo
 def test_something_else_under_that_name_is_refused_and_left_alone(place: Folder, what: str) -> None:
     path, victim = place.path / ".app.lock", place.path / "victim"
     victim.write_text("precious")
-    {
+    plant: dict[str, Callable[[], None]] = {
         "link": lambda: path.symlink_to(victim),
         "dangling link": lambda: path.symlink_to("nothing"),
         "hard link": lambda: path.hardlink_to(victim),
         "FIFO": lambda: os.mkfifo(path),
         "directory": path.mkdir,
-    }[what]()
+    }
+    plant[what]()
     with pytest.raises(CannotCreate, match=r"\.app\.lock"), lock.held(place, "app"):
         pass
     assert victim.read_text() == "precious"

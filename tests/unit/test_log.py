@@ -7,7 +7,7 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -113,12 +113,13 @@ def test_a_log_that_is_something_else_is_told_once_and_remembered(
 ) -> None:
     path, victim = place.path / log.LOG_NAME, place.path / "victim"
     victim.write_text("precious")
-    {
+    plant: dict[str, Callable[[], None]] = {
         "link": lambda: path.symlink_to(victim),
         "hard link": lambda: path.hardlink_to(victim),
         "FIFO": lambda: os.mkfifo(path),
         "directory": path.mkdir,
-    }[what]()
+    }
+    plant[what]()
     events = EventLog(place)
     events.write(Event("INFO", "auth", "one"))
     events.write(Event("INFO", "auth", "two"))

@@ -11,10 +11,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "demo"))
+from demo import recording
 
-import recording  # noqa: E402  found by the line above
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def texts(svg: str) -> list[str]:

@@ -20,7 +20,8 @@ from pgbackup.store.wal.archive import Receiver, State
 from pgbackup.store.wal.base_backups import BaseBackupRecord
 
 NOW = datetime(2026, 1, 15, 2, tzinfo=timezone.utc).isoformat()
-HELD = [
+Held = State | Receiver | BaseBackupRecord | Entry
+HELD: list[Held] = [
     State("payment", 7123, "sha256:1", 15, 16 << 20, keep_was_set=True, active=True),
     Receiver(NOW, NOW, "0/3018BE8", "away"),
     Receiver("", "", ""),
@@ -41,11 +42,11 @@ def place(tmp_path: Path) -> Iterator[Folder]:
 
 
 @pytest.mark.parametrize("held", HELD, ids=lambda held: type(held).__name__)
-def test_what_was_written_is_read_also_without_a_version(place: Folder, held: object) -> None:
+def test_what_was_written_is_read_also_without_a_version(place: Folder, held: Held) -> None:
     statefile.write(place, "x.json", held)
     assert statefile.read(place, "x.json", type(held)) == held
     assert json.loads((place.path / "x.json").read_bytes())["version"] == statefile.VERSION
-    (place.path / "x.json").write_text(json.dumps(asdict(held)))  # type: ignore[call-overload]
+    (place.path / "x.json").write_text(json.dumps(asdict(held)))
     assert statefile.read(place, "x.json", type(held)) == held
     assert statefile.read(place, "absent.json", type(held)) is None
 
@@ -84,7 +85,7 @@ def test_a_link_and_a_fifo_are_not_followed(place: Folder) -> None:
 
 @pytest.mark.fault(88, "state files of any content")
 @given(st.binary(max_size=60) | anything.map(lambda value: json.dumps(value).encode()), st.sampled_from(HELD))
-def test_nothing_but_a_reason_comes_out_of_any_file(text: bytes, held: object) -> None:
+def test_nothing_but_a_reason_comes_out_of_any_file(text: bytes, held: Held) -> None:
     try:
         statefile.parsed(text, type(held))
     except ValueError as error:
@@ -92,8 +93,8 @@ def test_nothing_but_a_reason_comes_out_of_any_file(text: bytes, held: object) -
 
 
 @given(st.sampled_from(HELD), st.data())
-def test_one_field_changed_to_anything_is_taken_or_refused(held: object, data: st.DataObject) -> None:
-    raw = asdict(held)  # type: ignore[call-overload]
+def test_one_field_changed_to_anything_is_taken_or_refused(held: Held, data: st.DataObject) -> None:
+    raw = asdict(held)
     raw[data.draw(st.sampled_from(sorted(raw)))] = data.draw(anything)
     try:
         made = statefile.parsed(json.dumps(raw).encode(), type(held))

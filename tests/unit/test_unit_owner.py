@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pgbackup.host.scheduling import unit_owner, units
+from pgbackup.host.scheduling import installed, unit_owner, units
 
 from tests.unit.test_units import ALL, GUIDE, TEMPLATES
 
@@ -81,7 +81,7 @@ def test_what_a_removal_has_left_half_done_is_finished(tmp_path: Path, monkeypat
 def test_a_set_up_that_takes_units_over_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units, "DIRECTORY", tmp_path)
     before, after = rendered(units.SERVICE, "/opt/x"), rendered(units.SERVICE, "/srv/y")
-    change = units.Change(tmp_path / units.SERVICE, before, after)
+    change = installed.Change(tmp_path / units.SERVICE, before, after)
     (said,) = units.taken_over([change], Path("/srv/y"))
     assert "it starts /opt/x/scripts/backup-postgres.sh" in said
     assert units.taken_over([replace(change, after=before), replace(change, before=None)], Path("/srv/y")) == []

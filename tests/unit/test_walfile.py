@@ -34,6 +34,10 @@ def _content(
     return head + random.Random(1).randbytes(_SIZE // 2) + bytes(_SIZE // 2 - len(head))
 
 
+def _giving(*pieces: bytes) -> Callable[[], tuple[bytes, ...]]:
+    return lambda: pieces
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Folder]:
     tmp_path.chmod(0o700)
@@ -154,8 +158,8 @@ def test_of_two_unfinished_ones_the_one_that_holds_more_stays(place: Folder) -> 
     less, more = whole[:5000] + bytes(len(whole) - 5000), whole
     partial = _NAME + ".partial"
     for first, second in ((less, more), (more, less), (more, more)):
-        assert segments.store(place, partial, lambda content=first: [content]) == partial + ".gz"
-        segments.store(place, partial, lambda content=second: [content[:7], content[7:]])
+        assert segments.store(place, partial, _giving(first)) == partial + ".gz"
+        segments.store(place, partial, _giving(second[:7], second[7:]))
         assert segments.read(place, partial + ".gz") == more
         (place.path / (partial + ".gz")).unlink()
     segments.store(place, partial, lambda: [more])
