@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ PLACES = {"guide": (7, -3), "ours_sidecar": (7, 1), "floor": (-14, -9)}
 def draw(tables: Mapping[str, Table], about: Mapping[str, Any], path: Path) -> None:
     """Write one picture of everything in `tables`; a part that was not measured is not there."""
     growth = [table for key, table in tables.items() if key.startswith("growth_")]
-    parts = [
+    parts: list[tuple[float, Callable[[Axes], None], bool]] = [
         (2.2, lambda axes: _bars(axes, tables["backup"]), "backup" in tables),
         (1.0, lambda axes: _bars(axes, tables["demo"]), "demo" in tables),
         (1.0, lambda axes: _bars(axes, tables["verify"]), "verify" in tables),

@@ -73,8 +73,8 @@ def _fill(lab: archives.Lab, table: Table, rounds: int, rate: int = 0) -> None:
         told = ", ".join(f"{row.key} {row.runs[-1]['tps']:,.0f}" for row in rows)
         lost = f"{rows[1].runs[-1]['percent']:.1f} % and {rows[2].runs[-1]['percent']:.1f} % lost"
         print(f"  {number + 1}/{rounds}  transactions/s: {told}: {lost}", flush=True)
-    lost = [run["percent"] for run in rows[2].runs]
-    table.facts |= {"percent_lost": round(median(lost), 2), "lowest": min(lost), "highest": max(lost)}
+    percent = [run["percent"] for run in rows[2].runs]
+    table.facts |= {"percent_lost": round(median(percent), 2), "lowest": min(percent), "highest": max(percent)}
 
 
 def _run(lab: archives.Lab, key: str, rate: int) -> Run:

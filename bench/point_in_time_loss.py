@@ -22,7 +22,7 @@ LOAD_SECONDS = (2.0, 6.0)  # the shortest and the longest load before the kill
 RECEIVER = f"pgbackup_wal_{archives.NAME}"
 IS_RECEIVER = f"application_name = '{RECEIVER}'"  # in pg_stat_replication
 # So that a client whose server is gone without a word notices it soon.
-_IMPATIENT = {"keepalives_idle": 1, "keepalives_interval": 1, "keepalives_count": 2, "tcp_user_timeout": 3000}
+_IMPATIENT = "keepalives_idle=1 keepalives_interval=1 keepalives_count=2 tcp_user_timeout=3000"
 COLUMNS = [
     Column("acknowledged", "acknowledged", 1, 0),
     Column("of them recovered", "recovered", 1, 0),
@@ -45,7 +45,7 @@ class Client:
 
     def write(self, dsn: str) -> None:
         """Commit one row after the other until the server is gone."""
-        with suppress(psycopg.Error), psycopg.connect(dsn, autocommit=True, **_IMPATIENT) as session:
+        with suppress(psycopg.Error), psycopg.connect(f"{dsn} {_IMPATIENT}", autocommit=True) as session:
             for row in range(10**9):
                 session.execute("INSERT INTO ledger VALUES (%s, %s)", (self.number, row))
                 self.acknowledged.append((row, time.monotonic()))

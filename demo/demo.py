@@ -245,7 +245,7 @@ def complain(message: str, status: int) -> int:
 
 def main() -> int:
     """Set up what concerns the whole process, then play."""
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  a terminal without UTF-8 gets question marks
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # a terminal without UTF-8 gets question marks
     story.note_signals()
     status = attempt()
     if story.noted():

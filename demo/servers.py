@@ -192,7 +192,7 @@ class Server:
     def psql(self, database: str, *arguments: str) -> str:
         """Run psql with these arguments and return what it printed, without heading and alignment."""
         command = [
-            self.installation.programs / "psql",
+            str(self.installation.programs / "psql"),
             "-XqAt",
             "-v",
             "ON_ERROR_STOP=1",
@@ -217,7 +217,6 @@ class Server:
     def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a program of the server's. In its own session: Ctrl-C is for us, and we stop it in order."""
         account = self.installation.account
-        identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
         with self._log.open("ab") as log:
             return subprocess.Popen(
                 [self.installation.server_programs / program, *arguments],
@@ -228,7 +227,9 @@ class Server:
                 stderr=log,
                 start_new_session=True,
                 preexec_fn=dying_with_parent(signal.SIGQUIT),
-                **identity,
+                user=account.pw_uid if account else None,
+                group=account.pw_gid if account else None,
+                extra_groups=[] if account else None,
             )
 
     def _ready(self) -> bool:
