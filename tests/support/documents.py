@@ -11,7 +11,14 @@ from typing import Any
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "json.md"
 EVERY = "Every document"
 _ROW = re.compile(r"^\| `([^`]+)` \| ([^|]+) \| (.+) \|$", re.MULTILINE)
-_PLAIN = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "object": dict, "map": dict}
+_PLAIN: dict[str, type | tuple[type, ...]] = {
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "object": dict,
+    "map": dict,
+}
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def of_the_server(lab: Lab) -> Told:
 
 
 def _verified(lab: Lab) -> str:
-    script = [ROOT / "scripts" / "verify-backups.sh", "--json"]
+    script = [str(ROOT / "scripts" / "verify-backups.sh"), "--json"]
     done = subprocess.run(script, env=lab.place.environment, capture_output=True, text=True, check=False)
     assert done.returncode == 65, done.stderr
     return done.stdout
