@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -118,7 +118,7 @@ def test_after_kill_9_the_sidecar_goes_by_itself_and_the_next_run_ends_the_rest(
     assert soon(lambda: not left_behind(lab, run)), left_behind(lab, run)
 
 
-def test_the_check_for_a_crash_of_the_server_sees_one(server) -> None:
+def test_the_check_for_a_crash_of_the_server_sees_one(server: Callable[..., Server]) -> None:
     made = server(15, durable=True)
     with made.connect() as session:
         made.exec(["sh", "-c", f"kill -9 {session.info.backend_pid}"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -150,7 +150,7 @@ def test_what_docker_refuses_is_told_apart(lab: Server, tmp_path: Path) -> None:
         assert "usermod -aG docker" in (refused.value.hint or "")
 
 
-def test_a_container_that_was_stopped_or_replaced_is_told(server) -> None:
+def test_a_container_that_was_stopped_or_replaced_is_told(server: Callable[..., Server]) -> None:
     made = server(15, name="pgbackup-test-replaced-")
     with opened(made) as work:
         with work.client.reading(work.pg_dump()) as stream:

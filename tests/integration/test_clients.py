@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pgbackup.database.clients import container, sidecar
+from pgbackup.database.clients.client import Run
 from pgbackup.errors import ConfigurationError, PermissionDenied, Unavailable
 
 from tests.support import runs, servers
@@ -195,7 +196,7 @@ def test_a_password_on_the_loopback_comes_from_the_passfile_or_makes_auto_fall_b
                 assert seen_with("PGPASSFILE", work.run), "the checker looked at nothing"
 
 
-def seen_with(secret: str, run: runs.Run) -> list[str]:
+def seen_with(secret: str, run: Run) -> list[str]:
     """Where a word can be read: arguments and environments of all processes, `docker inspect` of the sidecar."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
@@ -248,19 +249,19 @@ def test_where_no_sidecar_can_be_it_is_exec(lab: Server, reason: str) -> None:
     refusing = (
         """sh -c 'if [ "$1" = run ]; then echo "docker: not allowed here" >&2; exit 126; fi; exec docker "$@"' -"""
     )
-    options, said = {
-        "no FIFO": ({"pipes": Path("/proc/self")}, "FIFO"),
-        "no docker run": ({"DOCKER": refusing}, "not allowed here"),
-        "users are remapped": ({"DOCKER": REMAPPING}, "Permission denied"),
+    pipes, client, said = {
+        "no FIFO": (Path("/proc/self"), "docker", "FIFO"),
+        "no docker run": (None, refusing, "not allowed here"),
+        "users are remapped": (None, REMAPPING, "Permission denied"),
     }[reason]
-    with opened(lab, **options) as work:
+    with opened(lab, pipes=pipes, DOCKER=client) as work:
         assert work.client.kind == "exec"
         (told,) = work.told
         assert said in told, "once, and at once: it does not wait for what never comes"
         assert b"dump complete" in work.dump()[-200:]
 
 
-def test_16_without_network_on_another_port_has_a_sidecar(server) -> None:
+def test_16_without_network_on_another_port_has_a_sidecar(server: Callable[..., Server]) -> None:
     made = server(16, network_mode="none", environment={"PGPORT": "5544"}, wait=False)
     with opened(made, "sidecar") as work:
         found = work.gather()  # it was just starting: this waited for it
@@ -270,7 +271,7 @@ def test_16_without_network_on_another_port_has_a_sidecar(server) -> None:
         assert work.client.kind == "sidecar"
 
 
-def test_a_server_that_listens_on_its_socket_only_means_exec(server) -> None:
+def test_a_server_that_listens_on_its_socket_only_means_exec(server: Callable[..., Server]) -> None:
     made = server(15, settings={"listen_addresses": ""}, environment={"PGPORT": "5545"}, wait=False)
     with opened(made) as work:
         assert work.client.kind == "exec"

@@ -6,10 +6,11 @@ import gzip
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
-from tests.support import embedded, restores
+from tests.support import backups, embedded, restores
 from tests.support.restores import Lab
 
 FILE = "auth_db_manual_20240101_000000.sql.gz"
@@ -64,11 +65,11 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 def dumped(lab: Lab, *options: str, database: str = "") -> bytes:
     programs = Path(lab.source.values["PROGRAMS"])
-    command = [programs / "pg_dump", *options, "--dbname", lab.dsn(database or lab.database)]
+    command = [str(programs / "pg_dump"), *options, "--dbname", lab.dsn(database or lab.database)]
     return subprocess.run(command, capture_output=True, check=True).stdout
 
 
-def restored(lab: Lab, text: bytes) -> restores.Ended:
+def restored(lab: Lab, text: bytes) -> backups.Ended:
     lab.directory.joinpath(FILE).write_bytes(gzip.compress(text))
     return lab.restore("--yes", "--into", "looked_at", FILE)
 
@@ -132,7 +133,7 @@ def test_a_dump_of_a_database_with_a_strange_name_connects_to_it_and_is_restored
     name = "a b'\"c\\d=é"
     lab.sql(f"CREATE DATABASE {restores.quoted(name)} TEMPLATE alone")
     programs = Path(lab.source.values["PROGRAMS"])
-    dsn = lab.dsn("x").replace("/x", "/" + restores.quote(name, safe=""))
+    dsn = lab.dsn("x").replace("/x", "/" + quote(name, safe=""))
     text = subprocess.run([programs / "pg_dump", "-C", "-d", dsn], capture_output=True, check=True).stdout
     assert b"\\connect -reuse" in text
     ended = restored(lab, text)

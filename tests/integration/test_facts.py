@@ -6,7 +6,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import psycopg
@@ -172,7 +172,7 @@ def full(server: Server) -> Iterator[list[psycopg.Connection]]:
             session.close()
 
 
-def test_a_server_that_starts_is_waited_for(server) -> None:
+def test_a_server_that_starts_is_waited_for(server: Callable[..., Server]) -> None:
     made = server(15)
     made.kill()
     docker("start", made.id)

@@ -67,7 +67,7 @@ def started(request: pytest.FixtureRequest) -> Iterator[servers.Server]:
 
 @pytest.fixture(scope="module")
 def embedded_psql(started: servers.Server) -> Psql:
-    program, url = started.installation.programs / "psql", started.url("postgres")
+    program, url = str(started.installation.programs / "psql"), started.url("postgres")
     markers = started.directory / "data"
 
     def run(dump: bytes, *, stop: bool = True) -> bytes:
@@ -352,7 +352,7 @@ def obeyed(psql: Psql, texts: list[bytes]) -> list[bool]:
     Where COPY begins its data and SET its effect is the server's word, so there psql stops at the first error, as in
     a restore. All others go on, for how they are read does not depend on it.
     """
-    found = {}
+    found: dict[bytes, bytes] = {}
     for stop in (True, False):
         chosen = [text for text in texts if stop == (_UP_TO_THE_SERVER.search(text) is not None)]
         found |= dict(zip(chosen, each(psql, chosen, stop=stop), strict=True))
@@ -415,7 +415,7 @@ def comes_through(dump: bytes, sizes: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_a_real_dump_comes_through_to_the_byte(started: servers.Server, options: tuple[str, ...]) -> None:
-    command = [started.installation.programs / "pg_dump", *options, "--dbname", started.url("odd")]
+    command = [str(started.installation.programs / "pg_dump"), *options, "--dbname", started.url("odd")]
     dump = subprocess.run(command, capture_output=True, check=True).stdout
     comes_through(dump, (1000,) if options else (100, 1000, 1 << 20))
 
@@ -432,7 +432,7 @@ def test_a_real_dump_of_postgresql_15_comes_through_to_the_byte(postgres_a: Serv
 
 def test_a_dump_that_makes_its_database_comes_through_without_what_would_drop_it(started: servers.Server) -> None:
     """pg_dump --clean --create begins with DROP DATABASE, long before its \\connect."""
-    command = [started.installation.programs / "pg_dump", "--clean", "--create", "--dbname", started.url("odd")]
+    command = [str(started.installation.programs / "pg_dump"), "--clean", "--create", "--dbname", started.url("odd")]
     dump = subprocess.run(command, capture_output=True, check=True).stdout
     plain = subprocess.run([*command[:1], *command[3:]], capture_output=True, check=True).stdout
     rows = re.compile(rb"^COPY .*?^\\\.$", re.MULTILINE | re.DOTALL)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -47,7 +48,7 @@ def sidecar(made: Server) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         client.wait(10)
 
 
-def soon(condition, seconds: float = 60) -> bool:
+def soon(condition: Callable[[], bool], seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
@@ -126,7 +127,7 @@ def test_a_sidecar_ends_when_its_client_is_killed(made: Server, sidecar: tuple[s
     assert soon(lambda: not exists(name)), "the sidecar outlived its client"
 
 
-def test_15_has_contrib_locales_and_icu(server) -> None:
+def test_15_has_contrib_locales_and_icu(server: Callable[..., Server]) -> None:
     made = server(15)
     if not made.image.startswith("pgbackup-test/"):
         pytest.skip(f"'{made.image}' is an official image, which has the locales of its own choice")
@@ -137,7 +138,7 @@ def test_15_has_contrib_locales_and_icu(server) -> None:
     made.sql("CREATE DATABASE icu TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de'")
 
 
-def test_scripts_run_once_at_set_up(server, tmp_path) -> None:
+def test_scripts_run_once_at_set_up(server: Callable[..., Server], tmp_path: Path) -> None:
     (tmp_path / "1.sql").write_text("CREATE TABLE seen (what text); INSERT INTO seen VALUES ('sql');")
     (tmp_path / "2.sh").write_text('psql -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "INSERT INTO seen VALUES (\'sh\')"\n')
     tmp_path.chmod(0o755)  # read by the account of the server, as in the official image
@@ -147,13 +148,13 @@ def test_scripts_run_once_at_set_up(server, tmp_path) -> None:
     assert made.sql("SELECT what FROM seen") == [("sql",), ("sh",)]
 
 
-def test_without_a_password_the_set_up_is_refused(image) -> None:
+def test_without_a_password_the_set_up_is_refused(image: Callable[[int], str]) -> None:
     refused = docker("run", "--rm", image(15), check=False)
     assert refused.returncode == 1
     assert "superuser password is not specified" in refused.stderr
 
 
-def test_a_server_that_is_killed_comes_back(server) -> None:
+def test_a_server_that_is_killed_comes_back(server: Callable[..., Server]) -> None:
     made = server(15, durable=True)
     made.sql("CREATE TABLE t AS SELECT 1 AS x")
     made.kill()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import restores, servers
+from tests.support import backups, restores, servers
 from tests.support.restores import Lab
 
 ROWS = "CREATE TABLE n (id int, path ltree); INSERT INTO n SELECT i, i::text::ltree FROM generate_series(1, 70) AS i;"
@@ -102,7 +103,7 @@ def lab(shop: Lab) -> Lab:
     return shop
 
 
-def value_is_told_and_not_written(lab: Lab, ended: restores.Ended, value: str) -> None:
+def value_is_told_and_not_written(lab: Lab, ended: backups.Ended, value: str) -> None:
     assert value in ended.stderr
     assert not any(value in line for line in lab.place.log())
 
@@ -183,7 +184,7 @@ def test_all_that_fails_in_one_dump_is_passed_over_and_the_rest_is_there(lab: La
     head = "SET xmloption = content;"
     assert head in text
     file.write_text((text[:at] + lost + text[at:]).replace(head, f"SET no_such_setting = 1;\n{head}"))
-    restores.subprocess.run(["gzip", "-f", file], check=True)
+    subprocess.run(["gzip", "-f", file], check=True)
     ended = lab.restore("--yes", "--keep-going", "--into", "copy", f"{file.name}.gz")
     assert ended.status == 65, ended.stderr
     for words in (

@@ -29,7 +29,7 @@ def made(lab: Lab, sql: str) -> None:
 
 def dumped(lab: Lab, database: str, *options: str) -> bytes:
     programs = Path(lab.source.values["PROGRAMS"])
-    command = [programs / "pg_dump", *options, "--dbname", lab.dsn(database)]
+    command = [str(programs / "pg_dump"), *options, "--dbname", lab.dsn(database)]
     return restores.plain(subprocess.run(command, capture_output=True, check=True).stdout)
 
 

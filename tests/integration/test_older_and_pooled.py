@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
 import tempfile
@@ -43,14 +44,14 @@ def test_a_newer_pg_dumps_backup_goes_into_the_older_server(server: Server, tmp_
     with direct(server, tmp_path) as lab:
         file, new, _ = lab.reset(20)
         lab.sql("CREATE TABLE told AS SELECT 'SET transaction_timeout = 0;' AS it", "shop")
-        assert b"SET transaction_timeout = 0;" in restores.plain(restores.backups.gzip.decompress(file.read_bytes()))
+        assert b"SET transaction_timeout = 0;" in restores.plain(gzip.decompress(file.read_bytes()))
         ended = lab.restore("--yes", file.name)
         assert ended.status == 0, ended.stderr
         assert lab.content() == new
         assert lab.restore("--yes", "--drop-old").status == 0
         by_hand = lab.directory / "shop_manual_20240101_000000.sql.gz"
-        text = restores.plain(restores.backups.gzip.decompress(file.read_bytes()))
-        by_hand.write_bytes(restores.backups.gzip.compress(text))
+        text = restores.plain(gzip.decompress(file.read_bytes()))
+        by_hand.write_bytes(gzip.compress(text))
         within = restores.in_container(server, tmp_path, "sidecar")
         ended = within.restore("--yes", "--into", "copy", str(by_hand))
         assert ended.status == 0, ended.stderr
@@ -69,9 +70,9 @@ def pooler(server: Server, mode: str, *settings: str) -> Iterator[None]:
         lines += ["[pgbouncer]", "listen_addr = 127.0.0.1", f"listen_port = {PORT}", "unix_socket_dir ="]
         lines += ["auth_type = any", f"pool_mode = {mode}", *settings]
         (path / "pgbouncer.ini").write_text("\n".join(lines) + "\n")
-        account = {"user": "nobody"} if os.geteuid() == 0 else {}
+        account = "nobody" if os.geteuid() == 0 else None
         with subprocess.Popen(
-            ["pgbouncer", "-q", path / "pgbouncer.ini"], stderr=subprocess.PIPE, **account
+            ["pgbouncer", "-q", path / "pgbouncer.ini"], stderr=subprocess.PIPE, user=account
         ) as running:
             try:
                 ready = ["psql", "-h", "127.0.0.1", "-p", str(PORT), "-U", "shop", "-d", "shop", "-c", "SELECT 1"]

@@ -47,7 +47,11 @@ def _binary(server: Server, *program: str) -> bytes:
 
 @pytest.fixture(scope="module", params=[15, 18])
 def origin(engine: str, request: pytest.FixtureRequest) -> Iterator[Origin]:
-    settings = {"wal_keep_size": "1GB", "track_commit_timestamp": "on", "max_prepared_transactions": 5}
+    settings: dict[str, str | int] = {
+        "wal_keep_size": "1GB",
+        "track_commit_timestamp": "on",
+        "max_prepared_transactions": 5,
+    }
     with servers.running(request.param, database="payment_db", user="payment_user", settings=settings) as server:
         server.sql("CREATE TABLE payments (id int PRIMARY KEY)")
         checksums = f"--manifest-checksums={backup_manifest.CHECKSUMS}"

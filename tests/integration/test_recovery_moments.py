@@ -136,8 +136,14 @@ def life(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life
     for path in (house, house / "house.so"):
         path.chmod(0o755)
     settings = {"dynamic_library_path": "/opt/house:$libdir", "shared_preload_libraries": "house, auto_explain"}
-    options = {"settings": settings, "mounts": {house: "/opt/house"}, "environment": {"LANG": "tr_TR.utf8"}}
-    with archives.archived(15, tmp_path_factory.mktemp("pitr"), durable=False, **options) as lab:
+    with archives.archived(
+        15,
+        tmp_path_factory.mktemp("pitr"),
+        durable=False,
+        settings=settings,
+        mounts={house: "/opt/house"},
+        environment={"LANG": "tr_TR.utf8"},
+    ) as lab:
         yield _live(lab)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
 import json
 import re
 import shutil
+import subprocess
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ import psycopg
 import pytest
 
 from demo import servers as demo_servers
-from tests.support import restores, round_trip, servers
+from tests.support import backups, restores, round_trip, servers
 from tests.support.restores import Lab
 from tests.support.servers import Server
 
@@ -41,7 +43,7 @@ def lab(embedded: demo_servers.Server, tmp_path: Path) -> Lab:
     return restores.direct(embedded, tmp_path)
 
 
-def good(lab: Lab, ended: restores.Ended) -> None:
+def good(lab: Lab, ended: backups.Ended) -> None:
     assert ended.status == 0, ended.stderr
     assert restores.leftovers(lab) == []
 
@@ -97,7 +99,7 @@ def test_a_dump_made_by_hand_as_in_the_guide_is_restored_and_said_to_have_no_man
     by_hand = lab.directory / f"{lab.database}_manual_20240115_143000.sql.gz"
     guide = 'docker exec "$1" pg_dump -U "$2" "$3" | gzip > "$4"'
     words = [server.name, server.user, lab.database, str(by_hand)]
-    restores.subprocess.run(["sh", "-c", guide, "sh", *words], check=True)
+    subprocess.run(["sh", "-c", guide, "sh", *words], check=True)
     assert new != old
     lab.sql("DELETE FROM orders", lab.database)
     ended = lab.restore("--yes", by_hand.name)
@@ -320,8 +322,9 @@ def test_create_roles_makes_missing_ones_without_password_and_without_power(lab:
         lab.sql("DROP ROLE IF EXISTS gone; DROP ROLE IF EXISTS boss")
 
 
-def documents(ended: restores.Ended) -> dict[str, Any]:
-    return json.loads(ended.stdout)  # which refuses a second one
+def documents(ended: backups.Ended) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(ended.stdout)  # which refuses a second one
+    return document
 
 
 def test_json_is_one_document_for_success_and_failure(lab: Lab) -> None:
@@ -370,9 +373,9 @@ def test_history_tells_who_what_how_long_and_the_outcome_newest_first(lab: Lab) 
 def test_keep_failed_keeps_what_was_loaded_for_inspection(lab: Lab) -> None:
     _, _, old = lab.reset()
     bad = lab.directory / f"{lab.database}_manual_20240101_000000.sql.gz"
-    text = restores.backups.gzip.decompress(max(lab.files()).read_bytes())
+    text = gzip.decompress(max(lab.files()).read_bytes())
     plain = restores.plain(text).replace(b"COPY public.orders", b"COPY public.no_such_table", 1)
-    bad.write_bytes(restores.backups.gzip.compress(plain))
+    bad.write_bytes(gzip.compress(plain))
     ended = lab.restore("--yes", "--keep-failed", bad.name)
     assert ended.status == 65, ended.stderr
     (scratch,) = lab.scratch()

@@ -33,9 +33,10 @@ def server_with_content(engine: str) -> Iterator[Callable[[int], Server]]:
 
         def of(major: int) -> Server:
             if major not in started:
-                options = {"name": f"pgbackup-test-restore{major}-", "database": "content", "user": "content_user"}
+                name = f"pgbackup-test-restore{major}-"
                 settings = {"wal_level": "logical", "max_wal_size": "4GB"}
-                started[major] = stack.enter_context(servers.running(major, settings=settings, **options))
+                running = servers.running(major, name=name, database="content", user="content_user", settings=settings)
+                started[major] = stack.enter_context(running)
                 round_trip.fill(started[major])
             return started[major]
 
@@ -47,7 +48,7 @@ def restore(place: Path, name: str, settings: Mapping[str, str], root: Path = RO
     environment = {key: os.environ[key] for key in ("HOME", "PATH", "DOCKER_HOST") if key in os.environ}
     environment |= {f"{name.upper()}_{key}": value for key, value in settings.items()}
     environment |= {"BACKUP_DIR": str(place), "DATABASES": name}
-    command = [root / "scripts/restore-postgres.sh", name, "--yes", f"{settings['DATABASE']}_LATEST.sql.gz"]
+    command = [str(root / "scripts/restore-postgres.sh"), name, "--yes", f"{settings['DATABASE']}_LATEST.sql.gz"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -66,7 +67,7 @@ def by_hand(lab: Lab, *options: str) -> str:
     lab.directory.mkdir(exist_ok=True)
     file.unlink(missing_ok=True)
     words = [lab.server.name, "pg_dump", "-U", "shop", *options, "shop"]
-    restores.subprocess.run(["sh", "-c", f'docker exec "$@" | gzip > "{file}"', "sh", *words], check=True)
+    subprocess.run(["sh", "-c", f'docker exec "$@" | gzip > "{file}"', "sh", *words], check=True)
     return file.name
 
 

@@ -181,7 +181,7 @@ def test_a_row_that_cannot_be_loaded_is_in_no_log_history_or_document(dumped: Du
     file.unlink()
 
 
-REMEDIES = {
+REMEDIES: dict[str, Callable[[Dumped], bytes]] = {
     "a cluster": lambda of: gzip.compress(of.dump("all")),
     "custom format": lambda of: of.dump("-Fc"),
     "custom format, compressed": lambda of: gzip.compress(of.dump("-Fc")),

@@ -32,8 +32,8 @@ def server_of(engine: str) -> Iterator[Callable[[int], servers.Server]]:
         def of(major: int) -> servers.Server:
             if major not in started:
                 name = f"pgbackup-test-around{major}-"
-                options = {"database": "shop", "user": "shop", "tmpfs": {"/fast": "30m"}}
-                started[major] = stack.enter_context(servers.running(major, name=name, **options))
+                running = servers.running(major, name=name, database="shop", user="shop", tmpfs={"/fast": "30m"})
+                started[major] = stack.enter_context(running)
                 started[major].exec(
                     ["sh", "-c", "chown $(stat -c %u:%g $(psql -XAtU shop -c 'SHOW data_directory')) /fast"]
                 )

@@ -24,9 +24,10 @@ def server_with_content(engine: str) -> Iterator[Callable[[int], Server]]:
 
         def of(major: int) -> Server:
             if major not in started:
+                name = f"pgbackup-test-content{major}-"
                 settings = {"wal_level": "logical", "max_wal_size": "4GB"}
-                options = {"name": f"pgbackup-test-content{major}-", "database": "content", "user": "content_user"}
-                started[major] = stack.enter_context(servers.running(major, settings=settings, **options))
+                running = servers.running(major, name=name, database="content", user="content_user", settings=settings)
+                started[major] = stack.enter_context(running)
                 round_trip.fill(started[major])
             return started[major]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import restores, runs, servers
+from tests.support import backups, restores, runs, servers
 from tests.support.restores import Lab
 from tests.support.runs import soon
 from tests.support.servers import Server
@@ -20,7 +20,7 @@ def server(engine: str) -> Iterator[Server]:
         yield started
 
 
-def done(lab: Lab, *arguments: str, **environment: str) -> restores.Ended:
+def done(lab: Lab, *arguments: str, **environment: str) -> backups.Ended:
     ended = lab.restore(*arguments, **environment)
     assert ended.status == 0, ended.stderr
     return ended
