@@ -45,7 +45,9 @@ def place(sources: list[Source], tmp_path: Path) -> Place:
     return backups.place(tmp_path / "backups", sources)
 
 
-def lacking(place: Place, calls: str, error: str, verb: str = "backup", *arguments: str) -> subprocess.CompletedProcess:
+def lacking(
+    place: Place, calls: str, error: str, verb: str = "backup", *arguments: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command on a file system on which these calls fail, all of them, each time."""
     program = [str(place.root / ".venv/bin/python"), "-I", str(place.root / "lib/pgbackup"), verb, *arguments]
     strace = ["strace", "-f", "-b", "execve", "-o", "/dev/null", "-e", f"inject={calls}:error={error}"]

@@ -13,6 +13,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -121,7 +122,7 @@ def test_a_kill_beside_a_container_leaves_nothing_behind_in_it(
     for how in (kill_process, kill_everything) if FULL else (kill_everything,):
         fault, count = f"kill -9 of the {how.__name__.removeprefix('kill_')}, {kind}", tries(1, 40)
         expected(1, fault, count)
-        killed_at_random(place, how, count, lambda fault=fault: survived(1, fault))
+        killed_at_random(place, how, count, partial(survived, 1, fault))
 
 
 def test_a_kill_in_mid_dump_ends_the_servers_session_at_the_next_run(
@@ -432,9 +433,9 @@ def test_killing_what_works_for_a_run_fails_it_and_publishes_nothing(
                 assert contained[0].sql(f"{ending} 'pgbackup-%'"), "pg_dump has no session"
             else:
                 victims = {
-                    "docker client": lambda process=process: programs_of(process, "exec", "pg_dump"),
-                    "sidecar's client": lambda process=process: programs_of(process, "run", "--rm"),
-                    "pg_dump": lambda: dumping(promises.owner(place, contained[0])),
+                    "docker client": partial(programs_of, process, "exec", "pg_dump"),
+                    "sidecar's client": partial(programs_of, process, "run", "--rm"),
+                    "pg_dump": partial(dumping, promises.owner(place, contained[0])),
                 }[what]()
                 assert victims, f"there is no {what} to kill"
                 for victim in victims:

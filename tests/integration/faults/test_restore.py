@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -113,7 +115,7 @@ def by_hand(lab: Lab, text: bytes, name: str = "") -> Path:
     """A dump that somebody wrote, with pg_dump's own first and last lines."""
     file = lab.directory / (name or f"{lab.database}_manual_20240101_000000.sql.gz")
     begin, end = b"--\n-- PostgreSQL database dump\n--\n\n", b"\n--\n-- PostgreSQL database dump complete\n--\n\n"
-    file.write_bytes(backups.gzip.compress(begin + text + end))
+    file.write_bytes(gzip.compress(begin + text + end))
     return file
 
 
@@ -151,7 +153,7 @@ def test_a_dump_that_fails_or_is_not_equal_is_not_swapped_in(
 
 @pytest.fixture(scope="module")
 def server(engine: str) -> Iterator[servers.Server]:
-    settings = {"max_prepared_transactions": 5, "wal_level": "logical"}
+    settings: dict[str, str | int] = {"max_prepared_transactions": 5, "wal_level": "logical"}
     with servers.running(
         15, name="pgbackup-test-restore-", database="auth_db", user="auth_user", settings=settings
     ) as started:
@@ -207,20 +209,22 @@ def test_what_hangs_on_the_live_database_is_named_before_anything_changes(
 # ------------------------------------------------------------------------------------------------- row 36
 
 
-def forged(lab: Lab, file: Path, **changes: object) -> Path:
+def forged(lab: Lab, file: Path, **changes: Any) -> Path:
     """The same backup with another manifest. changes: of its top level; `server` is changed key by key."""
     other = lab.directory / f"{lab.database}_20240102_000000.sql.gz"
     shutil.copy(file, other)
     with other.open("r+b", buffering=0) as opened:
-        facts = dumpfile.check(opened.fileno()).manifest.raw
-        server = {**facts["server"], **changes.pop("server", {})}  # type: ignore[dict-item]
+        manifest = dumpfile.check(opened.fileno()).manifest
+        assert manifest is not None
+        facts = manifest.raw
+        server = {**facts["server"], **changes.pop("server", {})}
         opened.truncate(facts["gzip_bytes"])
         opened.seek(0, os.SEEK_END)
         dumpfile.append_manifest(opened.fileno(), {**facts, **changes, "server": server})
     return other
 
 
-LACKING = {
+LACKING: dict[str, tuple[dict[str, Any], str]] = {
     "a role": ({"server": {"roles": {"no_such_role": "CREATE ROLE no_such_role WITH LOGIN;"}}}, "no_such_role"),
     "the owner": ({"server": {"owner": "no_such_owner"}}, "no_such_owner"),
     "an extension": ({"server": {"extensions": {"plpgsql": "1.0", "no_such_extension": "1"}}}, "no_such_extension"),

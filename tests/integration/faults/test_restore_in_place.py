@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import signal
 import subprocess
@@ -120,10 +121,10 @@ def test_a_live_database_that_breaks_its_own_rules_is_brought_back_with_all_its_
 def with_a_bad_row(lab: Lab, file: Path) -> Path:
     """The same dump with a row at its end that cannot be loaded."""
     bad = lab.directory / f"{lab.database}_manual_20240101_000000.sql.gz"
-    text = restores.plain(backups.gzip.decompress(file.read_bytes()))
+    text = restores.plain(gzip.decompress(file.read_bytes()))
     end = text.rindex(b"\n--\n-- PostgreSQL database dump complete")
     row = b"\nCOPY public.orders (id) FROM stdin;\nx\n\\.\n"
-    bad.write_bytes(backups.gzip.compress(text[:end] + row + text[end:]))
+    bad.write_bytes(gzip.compress(text[:end] + row + text[end:]))
     return bad
 
 

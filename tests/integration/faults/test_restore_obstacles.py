@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.support import backups, restores, servers
+from tests.support import restores, servers
 from tests.support.restores import Lab
 from tests.support.runs import soon
 
@@ -23,7 +24,7 @@ WITH (connect = false, slot_name = 'of_the_publisher')
 
 @pytest.fixture(scope="module")
 def server(engine: str) -> Iterator[servers.Server]:
-    settings = {"max_prepared_transactions": 5, "wal_level": "logical"}
+    settings: dict[str, str | int] = {"max_prepared_transactions": 5, "wal_level": "logical"}
     with servers.running(
         15, name="pgbackup-test-restore-", database="auth_db", user="auth_user", settings=settings
     ) as started:
@@ -50,7 +51,7 @@ def with_a_subscription(lab: Lab, tail: bytes = b"") -> Path:
     file = lab.directory / f"{lab.database}_manual_20240101_000000.sql.gz"
     begin, end = b"--\n-- PostgreSQL database dump\n--\n\n", b"\n--\n-- PostgreSQL database dump complete\n--\n\n"
     body = b"CREATE TABLE t (id int);\n" + " ".join(SUBSCRIBED.split()).encode() + b";\n" + tail
-    file.write_bytes(backups.gzip.compress(begin + body + end))
+    file.write_bytes(gzip.compress(begin + body + end))
     return file
 
 
@@ -97,14 +98,16 @@ def subscription(lab: Lab, name: str) -> Iterator[None]:
 
 @pytest.mark.fault(106, "restore: killed; a subscription, a slot, a prepared transaction in what it left")
 @pytest.mark.parametrize("how", [prepared, slot, subscription])
-def test_what_hangs_on_a_scratch_database_goes_with_it(lab: Lab, how: object) -> None:
+def test_what_hangs_on_a_scratch_database_goes_with_it(
+    lab: Lab, how: Callable[[Lab, str], AbstractContextManager[None]]
+) -> None:
     file, _, old = lab.reset(20)
     process = lab.start("--yes", file.name)
     assert soon(lambda: bool(lab.scratch()) or process.poll() is not None, 60)
     process.kill()
     process.communicate()
     (name,) = lab.scratch()
-    with how(lab, name):  # type: ignore[operator]
+    with how(lab, name):
         assert not restores.after(lab, old, old)
     assert lab.sql("SELECT 1 FROM pg_replication_slots") == []
 

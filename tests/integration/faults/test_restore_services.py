@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from demo import servers as demo_servers
@@ -100,7 +102,7 @@ def unloadable(lab: Lab) -> Path:
     end = b"--\n-- PostgreSQL database dump complete\n--\n\n"
     rows = b"CREATE TABLE b (id int);\nCOPY b (id) FROM stdin;\n\\.\n"
     text = b"--\n-- PostgreSQL database dump\n--\n\n" + rows + b"CREATE TABLE a (id no_such_type);\n\n" + end
-    file.write_bytes(backups.gzip.compress(text))
+    file.write_bytes(gzip.compress(text))
     return file
 
 
@@ -128,7 +130,7 @@ def test_a_service_that_does_not_start_again_is_a_failure_although_the_restore_i
 # ------------------------------------------------------------------------------------------------- signals
 
 
-def interrupted_well(lab: Lab, ended: restores.Ended, number: int, old: restores.Content) -> list[str]:
+def interrupted_well(lab: Lab, ended: backups.Ended, number: int, old: restores.Content) -> list[str]:
     found = restores.failed(lab, ended, 128 + number, old)
     if ended.seconds > STOP_SECONDS:
         found.append(f"H: it took {ended.seconds:.1f} s to stop")
@@ -150,7 +152,7 @@ def test_a_signal_in_any_phase_stops_it_and_starts_the_services_again(
         assert soon(lambda: bool(lab.scratch()), 60)
     else:
         query = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'ALTER DATABASE%RENAME TO%'"
-        with restores.psycopg.connect(lab.dsn(lab.database)):
+        with psycopg.connect(lab.dsn(lab.database)):
             assert soon(lambda: bool(lab.sql(query)) or bool(lab.kept()), 60)
     process.send_signal(number)
     ended = lab.place.end(process)
@@ -165,7 +167,7 @@ def test_a_signal_in_any_phase_stops_it_and_starts_the_services_again(
     survived(31, fault)
 
 
-def interrupted_at_a_stubborn_service(lab: Lab, name: str) -> restores.Ended:
+def interrupted_at_a_stubborn_service(lab: Lab, name: str) -> backups.Ended:
     """Send SIGINT while Docker waits four seconds for a service that ignores SIGTERM."""
     file, _, _ = lab.reset()
     process = lab.start("--yes", file.name, AUTH_SERVICES=name)
@@ -202,7 +204,7 @@ def health(tmp_path: Path) -> Iterator[health_server.Health]:
         yield running
 
 
-def restored(lab: Lab, health: health_server.Health, **environment: str) -> restores.Ended:
+def restored(lab: Lab, health: health_server.Health, **environment: str) -> backups.Ended:
     file, new, _ = lab.reset()
     ended = lab.restore("--yes", file.name, AUTH_HEALTH_URL=health.url, HEALTH_SECONDS="2", **environment)
     assert lab.content() == new

@@ -90,9 +90,14 @@ def _zeros(path: Path) -> None:
         file.write(bytes((16 << 20) - 40))
 
 
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink()
+
+
 CUTS: dict[str, Callable[[Lab], object]] = {
     "unfinished segment missing": lambda lab: segments(lab)[-1].unlink(),
-    "last two segments missing": lambda lab: [path.unlink() for path in segments(lab)[-2:]],
+    "last two segments missing": lambda lab: _remove(segments(lab)[-2:]),
     "unfinished segment cut": lambda lab: _cut(segments(lab)[-1]),
     "unfinished segment zeroed": lambda lab: _zeros(segments(lab)[-1]),
 }

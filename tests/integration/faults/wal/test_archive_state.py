@@ -20,8 +20,8 @@ SLOT = "pgbackup_payment"
 @pytest.fixture(scope="module")
 def lab(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     where = tmp_path_factory.mktemp("pitr")
-    options = {"started": False, "durable": False, "settings": {"max_wal_size": "64MB"}}
-    with archives.archived(15, where, **options) as made:
+    settings = {"max_wal_size": "64MB"}
+    with archives.archived(15, where, started=False, durable=False, settings=settings) as made:
         languages.speak(made.server)
         with pytest.raises(Exception, match="existiert nicht"):
             made.server.sql("SELECT pg_drop_replication_slot('none')")

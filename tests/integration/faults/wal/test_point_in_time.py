@@ -59,7 +59,8 @@ def rows(lab: Lab, *to: str) -> int:
     assert done.returncode == 0, done.stderr
     try:
         with lab.server.connect(database="beside") as session:
-            return int(session.execute("SELECT count(*) FROM payments").fetchone()[0])  # type: ignore[index]
+            ((count,),) = session.execute("SELECT count(*) FROM payments").fetchall()
+            return int(count)
     finally:
         lab.server.sql("DROP DATABASE beside")
 
@@ -145,9 +146,14 @@ def test_a_missing_segment_is_a_gap_that_everybody_tells(copy: Lab, expected: No
 # --- base backups: as in the test of PostgreSQL's own pg_verifybackup
 
 
+def _bytes_of(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member) if member.isreg() else None
+    return file.read() if file else b""
+
+
 def _members(base: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
     with tarfile.open(fileobj=io.BytesIO(gzip.decompress((base / "base.tar.gz").read_bytes()))) as tar:
-        return [(member, tar.extractfile(member).read() if member.isreg() else b"") for member in tar]  # type: ignore[union-attr]
+        return [(member, _bytes_of(tar, member)) for member in tar]
 
 
 def _rebuild(base: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
@@ -403,20 +409,27 @@ def test_a_container_made_anew_goes_on_with_the_same_data_and_is_refused_with_ot
     data = tmp_path / "data"
     data.mkdir()
     data.chmod(0o777)
-    options = {"name": f"pgbackup-test-anew-{os.getpid()}", "environment": {"PGDATA": "/kept/pgdata"}, "password": "x"}
-    with archives.archived(15, tmp_path / "a", mounts={data: "/kept"}, **options) as lab:
+    name, inside, kept = f"pgbackup-test-anew-{os.getpid()}", {"PGDATA": "/kept/pgdata"}, {data: "/kept"}
+    with archives.archived(15, tmp_path / "a", name=name, password="x", environment=inside, mounts=kept) as lab:
         lab.server.sql("CREATE TABLE payments AS SELECT generate_series(1, 10) AS id")
         lab.await_confirmed()
         docker("stop", lab.server.id)
         docker("rm", lab.server.id)
         with servers.running(
-            15, database="payment_db", user="payment_user", mounts={data: "/kept"}, durable=True, **options
+            15,
+            name=name,
+            database="payment_db",
+            user="payment_user",
+            password="x",
+            environment=inside,
+            mounts=kept,
+            durable=True,
         ) as again:
             lab.server = again
             again.sql("INSERT INTO payments VALUES (11)")
             lab.await_received()
             survived(69, "container made anew")
-        with servers.running(15, database="payment_db", user="payment_user", name=options["name"]) as other:
+        with servers.running(15, database="payment_db", user="payment_user", name=name) as other:
             lab.server = other
             assert lab.receivers.pop().wait(60) == 78
             assert "is another one than the archive's" in lab.said()
