@@ -12,6 +12,7 @@ from pgbackup.database.clients import container, failures
 from pgbackup.database.loading import load
 from pgbackup.errors import PermissionDenied, Unavailable
 from pgbackup.report import log
+from pgbackup.report.events import Event
 
 from tests.support import runs, servers
 from tests.support.runs import opened
@@ -225,7 +226,7 @@ def test_no_value_of_a_row_is_written_down(major: int, lab: Server, newest: Serv
             assert "ERROR:  " in stderr, f"it has not failed: {statement}"
             for error in (failures.explained(stderr, 3, "psql", target), load.explained(stderr, 3, target)):
                 shown += SECRET in error.message
-                written = log.line("ERROR", "shop", "restore.failed", {"reason": error.message}, 0.0)
+                written = log.line(Event("ERROR", "shop", "restore.failed", {"reason": error.message}), 0.0)
                 assert SECRET.lower() not in written.lower(), written
                 assert "ERROR:  " in written, "what kind of failure it was is told"
         assert shown > len(_FAILING), "the checker is broken: the server does not quote what it should"

@@ -11,6 +11,7 @@ import pytest
 from pgbackup.database.clients import failures
 from pgbackup.database.loading import load
 from pgbackup.report import history, log, redaction
+from pgbackup.report.events import Event
 from pgbackup.report.result import document
 from pgbackup.settings import config
 from pgbackup.store import folder
@@ -92,7 +93,7 @@ def everywhere(message: str, place: Path) -> list[str]:
         document("backup", 69, error=message),
         document("verify", 65, archives=[{"problem": message}]),
     ]
-    line = log.line("ERROR", "auth", "backup.failed", {"status": 69, "reason": message}, time.time())
+    line = log.line(Event("ERROR", "auth", "backup.failed", {"status": 69, "reason": message}), time.time())
     return [*told, line, *(json.dumps(one, ensure_ascii=False) for one in documents)]
 
 
