@@ -125,6 +125,12 @@ class Place:
             make_backup(path, source, taken, by_hand=by_hand)
             self.planted[path] = digest(path)
 
+    def again(self) -> None:
+        """The state before a try: only old backups."""
+        self.reset()
+        for source in self.sources:
+            self.plant(source)
+
     def reset(self) -> None:
         """Remove all but the planted backups; what expired is not brought back: call plant() again."""
         for path in self.path.iterdir():
@@ -236,3 +242,22 @@ def place(path: Path, sources: Sequence[Source], **environment: str) -> Place:
     for one in sources:
         given |= {f"{one.name.upper()}_{key}": value for key, value in one.values.items() if key != "PROGRAMS"}
     return Place(path, sources, {**given, **environment})
+
+
+def prepared(path: Path, sources: Sequence[Source], **environment: str) -> Place:
+    """The same, below `path`, with old backups of each source."""
+    made = place(path / "backups", sources, **environment)
+    made.again()
+    return made
+
+
+def run_at(place: Place, clock: datetime | str, **environment: str) -> Ended:
+    """Run at an instant, at which time stands still, or with a clock that is off by, say, "+366d".
+
+    What the file system says of times stays as it is: libfaketime would get half of it wrong.
+    """
+    needs(faketime="faketime")
+    text = clock if isinstance(clock, str) else f"{clock.timestamp():.0f}"
+    form = {} if isinstance(clock, str) else {"FAKETIME_FMT": "%s"}
+    prefix = ["faketime", "-f", text]
+    return place.run("-q", prefix=prefix, **environment, **form, NO_FAKE_STAT="1", FAKE_UTIME="0")

@@ -232,6 +232,20 @@ def settled(lab: Lab, old: Content, new: Content, seconds: float = 5.0) -> list[
     return found
 
 
+def answers(lab: Lab) -> bool:
+    with suppress(psycopg.Error):
+        return lab.sql("SELECT 1") == [(1,)]
+    return False
+
+
+def wholly(lab: Lab, old: Content, new: Content, seconds: float = 15.0) -> list[str]:
+    """problems(), giving a swap that goes on in the server without its client the time to end."""
+    deadline = time.monotonic() + seconds
+    while (found := problems(lab, old, new)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
 def after(lab: Lab, old: Content, new: Content) -> list[str]:
     """Run the next command: it must succeed by itself (I) and clean up (E)."""
     ended = lab.place.run("-q", lab.source.name)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import FULL
-from tests.support import embedded
+from tests.support import backups, databases, embedded, servers
 from tests.support.backup_files import MARKER
+from tests.support.backups import Place, Source
 
 LARGE_ROWS = 800_000 if FULL else 40_000
 
@@ -48,3 +50,31 @@ def dumps() -> Iterator[Dumps]:
             return subprocess.run([program, *options, server.url(database)], capture_output=True, check=True).stdout
 
         yield Dumps(dumped("small"), dumped("marked"), dumped("marked", "--inserts"), dumped("large"))
+
+
+@pytest.fixture(scope="session")
+def small() -> Iterator[list[Source]]:
+    """Two databases of half a megabyte, for the direct client."""
+    with databases.embedded_sources() as sources:
+        yield sources
+
+
+@pytest.fixture(scope="session")
+def large() -> Iterator[list[Source]]:
+    """The same with 25 MB in auth_db, so that a dump takes a while."""
+    with databases.embedded_sources(bulk=databases.BULK_ROWS) as sources:
+        yield sources
+
+
+@pytest.fixture(scope="module", params=["sidecar", "exec"])
+def contained(request: pytest.FixtureRequest, postgres_a: servers.Server) -> Iterator[list[Source]]:
+    """auth_db with 25 MB more in a container, for each client that works through Docker."""
+    yield [databases.container_source(postgres_a, "auth", bulk=databases.BULK_ROWS, kind=request.param)]
+
+
+@pytest.fixture
+def place(small: list[Source], tmp_path: Path) -> Place:
+    """auth alone, with three old backups."""
+    made = backups.place(tmp_path / "backups", small[:1])
+    made.plant(small[0])
+    return made

@@ -14,7 +14,6 @@ import pytest
 from pgbackup.formats import names
 
 from demo import servers as demo_servers
-from tests.integration.faults.test_restore_kill import answers
 from tests.support import backups, restores, servers
 from tests.support.restores import Lab, Writers
 from tests.support.runs import soon
@@ -229,7 +228,7 @@ def test_a_container_that_restarts_ends_with_a_database(server: servers.Server, 
     process.send_signal(signal.SIGCONT)
     ended = lab.place.end(process)
     assert ended.status in (0, 69), ended.stderr
-    assert soon(lambda: answers(lab), 60)
+    assert soon(lambda: restores.answers(lab), 60)
     assert not restores.problems(lab, old, new), "it waited for the server"
     assert not restores.after(lab, new if not ended.status else old, old)
 

@@ -12,8 +12,7 @@ import psycopg
 import pytest
 
 from demo import servers as demo_servers
-from tests.integration.faults.test_kill import kill_everything
-from tests.support import restores
+from tests.support import killing, restores
 from tests.support.restores import Lab
 from tests.support.runs import soon
 
@@ -93,7 +92,7 @@ def test_a_drop_of_the_live_database_that_was_killed_is_brought_back(lab: Lab) -
     with no_checkpoint(lab):
         process.send_signal(signal.SIGCONT)
         assert soon(lambda: dropping(lab), 60)
-        kill_everything(process.pid)
+        killing.kill_everything(process.pid)
         process.communicate()
         lab.sql(f"SELECT pg_terminate_backend(pid) FROM ({_DROPPING.replace('{seconds}', '0')}) AS it")
         assert soon(lambda: not dropping(lab), 20)
