@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -150,9 +151,9 @@ def test_killing_what_works_for_a_run_fails_it_and_publishes_nothing(
                 assert contained[0].sql(f"{ending} 'pgbackup-%'"), "pg_dump has no session"
             else:
                 victims = {
-                    "docker client": lambda process=process: killing.programs_of(process, "exec", "pg_dump"),
-                    "sidecar's client": lambda process=process: killing.programs_of(process, "run", "--rm"),
-                    "pg_dump": lambda: killing.dumping(promises.owner(place, contained[0])),
+                    "docker client": partial(killing.programs_of, process, "exec", "pg_dump"),
+                    "sidecar's client": partial(killing.programs_of, process, "run", "--rm"),
+                    "pg_dump": partial(killing.dumping, promises.owner(place, contained[0])),
                 }[what]()
                 assert victims, f"there is no {what} to kill"
                 for victim in victims:

@@ -165,7 +165,7 @@ def test_an_odd_file_in_a_place_of_ours_is_refused_or_passed_over(
         expected(16, fault, 1)
         before = len(place.fresh())
         plant_odd(path, kind, victim)
-        ended = place.run(seconds=30)
+        ended = place.end(place.start(), 30)
         assert ended.status in statuses, f"{fault}: {ended.status} {ended.stderr}"
         assert untouched(victim), fault
         assert len([one for one in place.fresh() if one != path]) - before == published, fault

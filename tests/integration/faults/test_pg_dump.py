@@ -82,7 +82,7 @@ BUGS = {
         ("store/retention.py", "elif good >= policy.minimum:", "elif True:"),
     ],
     "failures not logged": [
-        ("commands/backup/all_databases.py", "    log.error(outcome.target, ", "    (outcome.target, ")
+        ("commands/backup/all_databases.py", "    events.emit(Event(ERROR, outcome", "    (Event(ERROR, outcome")
     ],
     "status 0 after a failure": [
         (
