@@ -19,7 +19,7 @@ from pgbackup.errors import BackupBad, SuiteError
 from pgbackup.formats import timelines
 from pgbackup.report import history
 from pgbackup.store.wal import archive as walarchive
-from pgbackup.store.wal import base_backups, recoverable, segments
+from pgbackup.store.wal import base_backups, receiving, recoverable, segments
 from pgbackup.store.wal.archive import Places, Receiver, State
 from pgbackup.store.wal.base_backups import BaseBackupRecord
 
@@ -137,16 +137,16 @@ def test_a_damaged_history_is_named_and_a_whole_one_beside_it_is_used(places: Pl
     (places.receiving.path / SECOND).write_bytes(SAID)
     assert walarchive.histories(places) == {2: timelines.parse_history(SAID.decode())}
     assert walarchive.hand_out(places, STATE, SECOND) == SAID
-    walarchive.put_away(places, STATE)
+    receiving.put_away(places, STATE)
     assert gzip.decompress(archived.read_bytes()) == SAID
 
 
 def test_a_damaged_history_with_the_receiver_is_fetched_anew_and_spoils_no_other(places: Places) -> None:
     segments.store(places.wal, SECOND, lambda: [SAID])
     (places.receiving.path / SECOND).write_bytes(b"")
-    walarchive.put_away(places, STATE)
+    receiving.put_away(places, STATE)
     assert walarchive.hand_out(places, STATE, SECOND) == SAID
-    walarchive.drop_blank(places, STATE.segment_bytes)
+    receiving.drop_blank(places, STATE.segment_bytes)
     assert list(places.receiving.path.iterdir()) == []
 
 

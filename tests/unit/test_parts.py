@@ -9,20 +9,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pgbackup.errors import BackupBad
 from pgbackup.sql import guard
-from pgbackup.sql.guard import Part
+from pgbackup.sql.parts import INDEX, SETTING, Part
 from pgbackup.sql.scanner import DumpScanner
 
 from tests.unit.test_guard import COPY, SIZES, cut, passed, restricted
 
 PARTS = [
-    (guard.SETTING, b"SET client_encoding = 'UTF8';"),
-    (guard.SETTING, b"SELECT pg_catalog.set_config('search_path', '', false);"),
+    (SETTING, b"SET client_encoding = 'UTF8';"),
+    (SETTING, b"SELECT pg_catalog.set_config('search_path', '', false);"),
     ("", b"CREATE TABLE public.t (a int);"),
-    (guard.SETTING, b"SET default_tablespace = 'x';"),
+    (SETTING, b"SET default_tablespace = 'x';"),
     ("", COPY + b"SELECT pg_catalog.setval('public.s', 3, true);"),
     ("", b"ALTER TABLE ONLY public.t ADD CONSTRAINT t_pkey PRIMARY KEY (a);"),
-    (guard.INDEX, b"CREATE INDEX one ON public.t USING btree (a) WHERE (b = ';');"),
-    (guard.INDEX, b'CREATE UNIQUE INDEX "two;" ON public.t USING btree (a);'),
+    (INDEX, b"CREATE INDEX one ON public.t USING btree (a) WHERE (b = ';');"),
+    (INDEX, b'CREATE UNIQUE INDEX "two;" ON public.t USING btree (a);'),
     ("", b"COMMENT ON INDEX one IS 'CREATE INDEX three';"),
     ("", b"CREATE FUNCTION public.index() RETURNS int LANGUAGE sql AS $$ CREATE INDEX four; $$;"),
 ]
@@ -33,7 +33,7 @@ def test_settings_and_indexes_are_whole_parts_and_nothing_is_lost(size: int) -> 
     text = b"\n\n--\n-- Name: x; Type: INDEX\n--\n\n".join(statement for _, statement in PARTS) + b"\n\n-- end\n"
     parts = list(guard.parted(cut(restricted(text), size), DumpScanner(), apart=True))
     assert b"".join(part.text for part in parts) == passed([restricted(text)])[0]
-    for kind in (guard.SETTING, guard.INDEX):
+    for kind in (SETTING, INDEX):
         found = [re.sub(rb"^--.*\n", b"", part.text, flags=re.M).strip() for part in parts if part.kind == kind]
         assert found == [statement for of_kind, statement in PARTS if of_kind == kind]
 
@@ -65,8 +65,8 @@ STATEMENTS = [
     ("", b"COPY public.t (a) FROM stdin;\r\n1\r\n\\.\r\n"),
     ("", b"INSERT INTO t VALUES ('CREATE INDEX five;');"),
     ("", b"CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; END;"),
-    (guard.INDEX, b"CREATE INDEX \"in six\" ON ONLY public.t USING gin (a) WITH (fastupdate='off');"),
-    (guard.SETTING, b"SET default_table_access_method = heap;"),
+    (INDEX, b"CREATE INDEX \"in six\" ON ONLY public.t USING gin (a) WITH (fastupdate='off');"),
+    (SETTING, b"SET default_table_access_method = heap;"),
 ]
 GAPS = [b"\n", b"\n\n--\n-- Name: x; Type: TABLE DATA\n--\n\n", b" /* between */ ", b"\n\n\n"]
 
@@ -112,7 +112,7 @@ def starts(parts: list[Part]) -> set[int]:
     """Where in the dump a part begins that another session may take, or that follows one: only between statements."""
     found, at = set(), 0
     for part in parts:
-        found |= {at, at + len(part.text)} if part.kind == guard.INDEX else set()
+        found |= {at, at + len(part.text)} if part.kind == INDEX else set()
         at += len(part.text)
     return found
 
@@ -125,7 +125,7 @@ def test_every_cut_of_rows_with_an_index_behind_them() -> None:
     for at in range(len(text)):
         parts = list(guard.parted([text[:at], text[at:]], DumpScanner(), apart=True))
         assert b"".join(part.text for part in parts) == text
-        assert [bare(part) for part in parts if part.kind == guard.INDEX] == [index], at
+        assert [bare(part) for part in parts if part.kind == INDEX] == [index], at
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_what_psql_reads_differently_up_to_the_end_of_the_line_is_no_part_of_its
     for size in SIZES:
         parts = list(guard.parted(cut(line, size), DumpScanner(), apart=True))
         assert b"".join(part.text for part in parts) == line
-        assert [part for part in parts if part.kind == guard.INDEX] == []
+        assert [part for part in parts if part.kind == INDEX] == []
 
 
 @pytest.mark.parametrize("setting", [b"SET standard_conforming_strings = on;", b"SET client_encoding = 'LATIN1';"])

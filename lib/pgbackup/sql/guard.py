@@ -20,10 +20,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from pgbackup.errors import BackupBad
 from pgbackup.sql.adapted import Adapter
+from pgbackup.sql.parts import EVENT_TRIGGER, INDEX, SETTING, Part, kind_of
 from pgbackup.sql.refusals import UNDECIDED, refusal
 from pgbackup.sql.scanner import BYTE_ORDER_MARK, DumpScanner
 from pgbackup.sql.tokens import TEXT_BYTES
@@ -35,30 +35,6 @@ _BEGIN = b"begin"
 # What decides how a statement is read; see refusals.py for what of it is let through.
 _READING = ([b"standard_conforming_strings"], [b"client_encoding"])
 _HINT = "pg_dump writes no such thing; look at the file before you trust it"
-
-INDEX, SETTING = "index", "setting"
-EVENT_TRIGGER, CONFIGURATION = "event trigger", "text search configuration"
-_KINDS = {
-    (b"create", b"index"): INDEX,
-    (b"create", b"unique", b"index"): INDEX,
-    (b"create", b"event", b"trigger"): EVENT_TRIGGER,
-    (b"alter", b"event", b"trigger"): EVENT_TRIGGER,
-    (b"comment", b"on", b"event", b"trigger"): EVENT_TRIGGER,
-    (b"create", b"text", b"search", b"configuration"): CONFIGURATION,
-    (b"create", b"extension"): CONFIGURATION,
-}
-
-
-@dataclass(frozen=True)
-class Part:
-    """Text for psql.
-
-    kind: INDEX for one CREATE INDEX statement, SETTING for one SET or set_config, EVENT_TRIGGER for one that makes or
-    changes such a trigger, CONFIGURATION for one that may make a text search configuration, else "".
-    """
-
-    text: bytes
-    kind: str
 
 
 def guarded(pieces: Iterable[bytes], scanner: DumpScanner) -> Iterator[bytes]:
@@ -285,19 +261,6 @@ class Guard:
     def _refused(self, position: int, what: str) -> BackupBad:
         line = 1 + self._lines + self._waiting.count(b"\n", 0, position - self._begin)
         return BackupBad(f"refused at line {line:,} of the dump: {what}; neither it nor what follows was run", _HINT)
-
-
-def kind_of(words: list[bytes], text: bytes) -> str:
-    """Given a statement's first words and bytes as the lexer notes them, return the kind of its part. Pure.
-
-    `undecided` when more has to be seen.
-    """
-    for beginning, kind in _KINDS.items():
-        if tuple(words[: len(beginning)]) == beginning:
-            return kind
-    if words[:1] in ([b"set"], [b"reset"]) or text.startswith(b"SELECT pg_catalog.set_config("):
-        return SETTING
-    return UNDECIDED if any(beginning[: len(words)] == tuple(words) for beginning in _KINDS) else ""
 
 
 def _shown(text: bytes) -> str:

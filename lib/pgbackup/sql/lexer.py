@@ -11,23 +11,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from pgbackup.sql.surroundings import Surroundings, opened_string
 from pgbackup.sql.tokens import (
-    ATOMIC,
     BEGINNINGS,
-    COMMENT,
     END_OF,
     EXPONENT,
-    GLUED,
     IN_BODIES,
     LETTERS,
     LONGEST_TAG,
     LOOKAHEAD_BYTES,
-    NAMES_AND_DOT,
-    NUMBER,
     READ_THROUGH,
     ROUTINES,
     SETTER,
-    STRING,
     TEXT_BYTES,
     TOKEN,
     TOKEN_OR_MANY,
@@ -71,8 +66,8 @@ class Lexer:
         self._comments = 0
         self._tag = b""
         self._before = b""  # what goes before the text that is to come, at most LOOKAHEAD_BYTES
-        self._before_data = b""
-        self._text = b""
+        self._around = Surroundings()
+        self.text = b""
         self._text_from = -1  # where in the present piece the text goes on, -1 for nowhere
         self._parentheses = 0
         self._blocks = 0
@@ -89,11 +84,6 @@ class Lexer:
             return "statement" if self.words or self._parentheses else ""
         return self._inside
 
-    @property
-    def text(self) -> bytes:
-        """The first bytes of the statement or command that a mark is the end of."""
-        return self._text
-
     def walk(self, data: bytes, position: int, end: int, final: bool) -> int:
         """Go over data[position:end] and return how far the text was decided; the rest is to be given again.
 
@@ -103,7 +93,7 @@ class Lexer:
         limit = end if final else max(position, end - LOOKAHEAD_BYTES)
         begin = position
         if not begin:
-            self._before_data = self._before
+            self._around = Surroundings(self._before)
         self._text_from = position if self.words or self._inside == "psql command" else -1
         while position < limit and not self.stopped:
             if self._inside:
@@ -112,7 +102,7 @@ class Lexer:
                 position = self._at_top(data, position, limit, end)
         self._keep_text(data, position)
         if position > begin:
-            self._before = self._previous(data, position, LOOKAHEAD_BYTES)
+            self._before = self._around.previous(data, position, LOOKAHEAD_BYTES)
         return position
 
     def _at_top(self, data: bytes, position: int, limit: int, end: int) -> int:
@@ -130,7 +120,7 @@ class Lexer:
             elif first == 0x27 and not self.escapes:
                 position = self._skip(b"'", "string", data, position, limit)
             elif first == 0x22:
-                self.names_setter |= self._reads_through and self._is_setter(data, at, end)
+                self.names_setter |= self._reads_through and self._around.is_setter(data, at, end)
                 position = self._skip(b'"', "quoted name", data, position, limit)
             elif first == 0x28:  # (
                 if not self._parentheses:
@@ -162,12 +152,6 @@ class Lexer:
             return limit
         return at + 1
 
-    def _is_setter(self, data: bytes, at: int, end: int) -> bool:
-        """Whether the quoted name that begins there may be set_config: by code points it may be any."""
-        last = at + 1 + len(SETTER)
-        before, name = self._previous(data, at), data[at + 1 : min(last + 1, end)]
-        return (name.lower() == SETTER + b'"' and before[-1:] != b'"') or before.lower() == b"u&"
-
     def _words(self, found: re.Match[bytes], data: bytes, end: int, matter: bool) -> int:
         """Take one word, or several that do not matter, and the quote that the last one is a prefix of."""
         start, position = found.span()
@@ -175,7 +159,8 @@ class Lexer:
         cut = position == end and last > start  # the last one may go on in the next piece
         checked = last if cut else position
         if data.find(b"$", start, checked) >= 0 or checked - start > LONGEST_TAG:
-            self._find_glued(data, start, checked)
+            for dollar in self._around.glued_dollars(data, start, checked):
+                self._odd(data, dollar, dollar + 1)
         if cut:
             return last
         if data[last] == 0x27:
@@ -187,10 +172,10 @@ class Lexer:
             self._word(data, start, position)
         if position == end and end - last > LOOKAHEAD_BYTES:
             self._inside = "word"
-        elif data.startswith((b"'", b"&'"), position) and self._is_glued(data, last):
+        elif data.startswith((b"'", b"&'"), position) and self._around.is_glued(data, last):
             self._odd(data, last, position)
         elif position - last == 1 and data[position : position + 1] in (b"'", b"&"):
-            return self._prefixed(data, last, position)
+            self._inside, position = opened_string(data, last, position)
         return position
 
     def _open(self, data: bytes, at: int, end: int) -> None:
@@ -204,7 +189,7 @@ class Lexer:
             self._inside, self._comments = "block comment", 1
         elif token == b"\\":
             self._inside = "psql command"
-            self._text, self._text_from = b"", at
+            self.text, self._text_from = b"", at
             self.on_mark("command", data, at, end)
         elif not token.endswith(b"$"):
             self._odd(data, at, end)
@@ -251,24 +236,13 @@ class Lexer:
         self._counting = word == b"values"
         self.names_setter |= self._reads_through and word == SETTER
         if self._routine:
-            if self._is_glued(data, at) and not EXPONENT.fullmatch(word):
+            if self._around.is_glued(data, at) and not EXPONENT.fullmatch(word):
                 self._odd(data, at, end)
             self._count_blocks(data, at, end, word)
         self._note(word, data, at, end)
 
-    def _prefixed(self, data: bytes, at: int, end: int) -> int:
-        """Open the string whose prefix the word is, if it is one."""
-        word = data[at:end].lower()
-        quote = end + 1 if word == b"u" and data[end] == 0x26 else end
-        if data[quote : quote + 1] != b"'" or word not in (b"e", b"b", b"x", b"u"):
-            return end
-        if word == b"u" and quote == end:
-            return end
-        self._inside = {b"e": "escape string", b"u": "string"}.get(word, "bit string")
-        return quote + 1
-
     def _count_blocks(self, data: bytes, at: int, end: int, word: bytes) -> None:
-        if word == b"begin" and self._is_name(data, at, end):
+        if word == b"begin" and self._around.is_name(data, at, end):
             self._keep_text(data, at)
             self.on_mark("name", data, at, end)
         elif word == b"begin" or (word == b"case" and self._blocks):
@@ -278,15 +252,6 @@ class Lexer:
         if self._behind_inner_semicolon and word not in IN_BODIES:
             self._odd(data, at, end)
         self._behind_inner_semicolon = False
-
-    def _is_name(self, data: bytes, at: int, end: int) -> bool:
-        """Whether this `begin` is a name, in such a place that it still is one in double quotes and nothing else.
-
-        PostgreSQL spells names that it need not quote in lower case, and BEGIN in upper case.
-        """
-        before, behind = self._previous(data, at)[-1:], data[end : end + 1]
-        alone = data[at:end] == b"begin" and before not in b"\"'&$:" and behind not in b"\"'&$"
-        return alone and not COMMENT.match(data, end) and (before == b"." or not ATOMIC.match(data, end))
 
     def _semicolon(self, data: bytes, at: int) -> None:
         if self._parentheses or self._blocks:
@@ -302,7 +267,7 @@ class Lexer:
         self._wanted = 1
         self._counting = self._routine = self._reads_through = self._behind_inner_semicolon = False
         self.names_setter = False
-        self._text, self._text_from = b"", -1
+        self.text, self._text_from = b"", -1
 
     def _note(self, word: bytes, data: bytes, at: int, end: int = 0) -> None:
         """Remember a word of the statement, and with the first one where the statement begins.
@@ -313,10 +278,10 @@ class Lexer:
             return
         if len(self.words) < 4 and tuple(self.words) in BEGINNINGS:
             is_prefix = end == at + 1 and data.startswith((b"'", b"&"), end)
-            if not end or is_prefix or self._is_glued(data, at):
+            if not end or is_prefix or self._around.is_glued(data, at):
                 self._odd(data, at, at + 1)
         if not self.words:
-            self._text, self._text_from = b"", at
+            self.text, self._text_from = b"", at
             self._reads_through = word in READ_THROUGH
         elif word in (b'"', b"'") and self.words[-1] == word:
             return  # most likely a doubled quote inside of it
@@ -330,24 +295,5 @@ class Lexer:
 
     def _keep_text(self, data: bytes, until: int) -> None:
         if self._text_from >= 0:
-            self._text += data[self._text_from : min(until, self._text_from + TEXT_BYTES - len(self._text))]
+            self.text += data[self._text_from : min(until, self._text_from + TEXT_BYTES - len(self.text))]
             self._text_from = until
-
-    def _find_glued(self, data: bytes, start: int, end: int) -> None:
-        before = self._previous(data, start)
-        text = before + STRING.sub(lambda string: b"'" * len(string[0]), data[start:end])
-        for found in GLUED.finditer(text):
-            digits, dollar = found.start(), start + found.end() - 1 - len(before)
-            in_word = digits - 2 >= len(before) and text[digits - 1] == 0x24 and text[digits - 2] in LETTERS
-            if not in_word:
-                self._odd(data, dollar, dollar + 1)
-
-    def _is_glued(self, data: bytes, at: int) -> bool:
-        """Whether a number ends where the word begins; before a dot it may be the end of a name."""
-        if NUMBER.search(self._previous(data, at)) is None:
-            return False
-        return NAMES_AND_DOT.search(self._previous(data, at, LOOKAHEAD_BYTES)) is None
-
-    def _previous(self, data: bytes, at: int, length: int = 2) -> bytes:
-        """The bytes before, which may lie in the piece before."""
-        return data[at - length : at] if at >= length else (self._before_data + data[:at])[-length:]

@@ -18,7 +18,7 @@ from pgbackup.errors import BackupBad, Unavailable
 from pgbackup.formats import dumpfile
 from pgbackup.formats.dumpfile import Contents
 from pgbackup.sql import guard, locate
-from pgbackup.sql.guard import Part
+from pgbackup.sql.parts import Part
 from pgbackup.store.source import Source
 
 _LARGE_BYTES = 64 << 20

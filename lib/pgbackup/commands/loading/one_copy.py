@@ -24,8 +24,8 @@ from pgbackup.database.questions import facts, preflight
 from pgbackup.errors import BackupBad, ConfigurationError, Interrupted, PermissionDenied, SuiteError, Unavailable
 from pgbackup.formats import dumpfile
 from pgbackup.sql import guard
-from pgbackup.sql.guard import Part
 from pgbackup.sql.naming import identifier
+from pgbackup.sql.parts import Part
 from pgbackup.sql.rowless import without_rows
 from pgbackup.sql.scanner import DumpScanner
 from pgbackup.store import journal, source

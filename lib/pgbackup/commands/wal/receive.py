@@ -20,7 +20,7 @@ from pgbackup.report.result import Result, document
 from pgbackup.settings.config import Settings, Target
 from pgbackup.store import lock
 from pgbackup.store.statefile import Newer, Unreadable
-from pgbackup.store.wal import archive, recoverable
+from pgbackup.store.wal import archive, receiving, recoverable
 from pgbackup.store.wal.archive import Places, Receiver, State
 from pgbackup.wal import Segment
 
@@ -138,7 +138,7 @@ def _session(attendance: Attendance, client: Sidecar) -> None:
     archiving.require_same_cluster(job, server, state, archive.read_confirmed(places))
     if server.slot is None or server.slot == "lost":
         _begin_anew(attendance, client, "its replication slot was dropped, or has run into max_slot_wal_keep_size")
-    archive.drop_blank(places, state.segment_bytes)
+    receiving.drop_blank(places, state.segment_bytes)
     wanted = archive.wanted(places, state.segment_bytes)
     argv = replication.receive(client, state.owner, INSIDE, synchronous=job.target.wal_sync)
     with proc.Program(client.command(argv)) as program:
@@ -147,7 +147,7 @@ def _session(attendance: Attendance, client: Sidecar) -> None:
         try:
             _attend(attendance, client, program)
         finally:
-            archive.put_away(places, state)
+            receiving.put_away(places, state)
         if program.status is None:
             return  # switched off
         if wanted and _is_gone(attendance, client, wanted):
@@ -177,7 +177,7 @@ def _attend(attendance: Attendance, client: Sidecar, program: proc.Program) -> N
     pending: tuple[datetime, int] | None = None
     while program.status is None and _is_on(attendance):
         interrupt.check()
-        archive.put_away(places, state)
+        receiving.put_away(places, state)
         if time.monotonic() >= ask_at:
             try:
                 server = replication.look(client, state.owner)
@@ -247,7 +247,7 @@ def _begin_anew(attendance: Attendance, client: Sidecar, reason: str) -> None:
     """After a gap: keep what there is, and go on from where the server is now."""
     job = attendance.job
     job.error("wal.gap", f"WAL is lost from here to the next base backup: {reason}", reason=reason)
-    archive.put_away(attendance.places, attendance.state, all_of_them=True)
+    receiving.put_away(attendance.places, attendance.state, all_of_them=True)
     replication.drop_slot(client, attendance.state.owner)
     replication.create_slot(client, attendance.state.owner)
 

@@ -18,9 +18,9 @@ from pgbackup.database.clients.client import Client
 from pgbackup.database.loading import load
 from pgbackup.database.loading.load import StatementFailed
 from pgbackup.errors import BackupBad
-from pgbackup.sql.guard import EVENT_TRIGGER, SETTING, Part
 from pgbackup.sql.locate import Unit
 from pgbackup.sql.naming import identifier, literal
+from pgbackup.sql.parts import EVENT_TRIGGER, SETTING, Part
 
 _MOST = 500
 _CHECK = "23514"  # check_violation (manual, appendix A)

@@ -16,8 +16,8 @@ from pgbackup.database.clients.streams import Sink
 from pgbackup.database.loading.tape import Tape, failed_line
 from pgbackup.errors import BackupBad, IoFailed, PermissionDenied, SuiteError, Unavailable
 from pgbackup.settings.config import Target
-from pgbackup.sql.guard import CONFIGURATION, EVENT_TRIGGER, INDEX, SETTING, Part
 from pgbackup.sql.naming import literal
+from pgbackup.sql.parts import CONFIGURATION, EVENT_TRIGGER, INDEX, SETTING, Part
 
 # For a database that nobody uses yet and that is thrown away after a crash.
 _SESSION = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from pgbackup.sql.guard import Part
+from pgbackup.sql.parts import Part
 
 _HEAD_BYTES = 4096
 # As pg_dump writes it since 17, behind a line that it has always written (pg_backup_archiver.c).
