@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from pgbackup import interrupt
-from pgbackup.cli.stdout import StdoutFailed, show
 from pgbackup.errors import SuiteError, UsageError
 from pgbackup.report.log import say
 from pgbackup.report.result import Result, document
+from pgbackup.report.stdout import StdoutFailed, show
 
 VERBS = ("backup", "verify", "restore", "setup-cron", "setup-systemd", "setup-wal", "receive-wal", "prepare")
 

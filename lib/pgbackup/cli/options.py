@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from pgbackup import __version__
-from pgbackup.cli.stdout import show
 from pgbackup.errors import EXIT_STATUSES, UsageError
 from pgbackup.report.result import Result
+from pgbackup.report.stdout import show
 
 if TYPE_CHECKING:
     from pgbackup.settings.config import Settings
