@@ -78,8 +78,8 @@ lint: $(STAMPS)/runtime $(STAMPS)/test $(STAMPS)/lint ## ruff, mypy, import rule
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	MYPYPATH=lib:.:bench $(BIN)/mypy bench/*.py
-	MYPYPATH=lib:demo $(BIN)/mypy demo/*.py
+	MYPYPATH=lib:.:bench $(BIN)/mypy bench
+	MYPYPATH=lib:demo $(BIN)/mypy demo
 	PYTHONPATH=lib $(BIN)/lint-imports --no-cache
 	$(BIN)/shellcheck $(SHELL_SCRIPTS)
 	$(BIN)/shfmt -d $(SHELL_SCRIPTS)

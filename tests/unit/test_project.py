@@ -36,8 +36,13 @@ def test_all_speak_of_the_same_oldest_python() -> None:
 
 def linters(makefile: str) -> list[str]:
     """The commands of `make lint`, with their programs where they lie."""
-    commands = re.findall(r"^\t\$\(BIN\)/(.+)$", makefile.partition("\nlint:")[2].partition("\n\n")[0], re.MULTILINE)
-    return [f".venv/bin/{command.removesuffix(' $(SHELL_SCRIPTS)')}" for command in commands]
+    recipe = makefile.partition("\nlint:")[2].partition("\n\n")[0]
+    commands = re.findall(r"^\t(\w+=\S+ )?\$\(BIN\)/(.+)$", recipe, re.MULTILINE)
+    assert len(commands) == recipe.count("\n\t"), "a line that is no program of .venv"
+    return [
+        f"{'env ' + given if given else ''}.venv/bin/{rest.removesuffix(' $(SHELL_SCRIPTS)')}"
+        for given, rest in commands
+    ]
 
 
 def entries(hooks: str) -> list[str]:
