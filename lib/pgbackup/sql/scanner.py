@@ -51,7 +51,6 @@ class DumpScanner:
     sql_bytes: bytes fed. server_version, pg_dump_version: from pg_dump's header, "" without one.
     complete: after finish(): the text ends between statements with pg_dump's own last lines to the byte, and
         every `\restrict KEY` was followed by its `\unrestrict KEY`.
-    restricted: there is a `\restrict KEY`.
     misread: functions and procedures, as they are spelled, that psql by itself takes for longer than they are: they
         have the word `begin` for a name, see the lexer's mark `name`.
     on_mark: what to call, if anything, with each mark of the lexer (see there): its kind, the position of its
@@ -72,7 +71,6 @@ class DumpScanner:
         self.complete = False
         self.server_version = ""
         self.pg_dump_version = ""
-        self.restricted = False
         self.misread: list[str] = []
         self.on_mark: Callable[[str, int, bytes], None] | None = None
         self.on_rows: Callable[[str, memoryview | None], None] | None = None
@@ -219,7 +217,6 @@ class DumpScanner:
             ends, key = found.groups()
             self._commands_match = self._commands_match and self._restricted == (key if ends else b"")
             self._restricted = b"" if ends else key
-            self.restricted = True
         if self.on_mark:
             self.on_mark(kind, self._base + start, data[start : start + _EXCERPT_BYTES])
 
