@@ -70,8 +70,9 @@ class Stage:
         assert done.returncode == 0, done.stderr
 
     def works(self) -> bool:
-        argv = [str(self.place / "scripts/backup-postgres.sh"), "--version"]
-        done = subprocess.run(argv, env={"PATH": os.defpath}, capture_output=True, check=False)
+        libraries = ".venv/bin/python -I -c 'import dotenv, rich, sh'"
+        argv = ["sh", "-c", f"{libraries} && scripts/backup-postgres.sh --version"]
+        done = subprocess.run(argv, cwd=self.place, env={"PATH": os.defpath}, capture_output=True, check=False)
         return done.returncode == 0
 
 
