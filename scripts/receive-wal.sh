@@ -1,5 +1,5 @@
 #!/bin/sh
-# Receive the WAL of a database's cluster until it is stopped. setup-wal-archiving.sh lets it run.
+# Receive the WAL of a database's cluster until it is stopped. setup-wal-archiving.sh sets this up.
 # Usage: receive-wal.sh --help
 set -eu
 here=$(dirname -- "$(readlink -f -- "$0")")

@@ -156,15 +156,15 @@ def test_an_unknown_restore_point_or_transaction_is_told(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--to-time", "tomorrow"], "is no time"),
-        (["--to-lsn", "x"], "is no position"),
-        (["--to-xid", "-1"], "is no transaction's number"),
-        (["--to-name", ""], "is no restore point's name"),
+        (["--to-time", "tomorrow"], "is not a time"),
+        (["--to-lsn", "x"], "is not a position"),
+        (["--to-xid", "-1"], "is not a transaction number"),
+        (["--to-name", ""], "is not the name of a restore point"),
         (["--latest", "--to-time", "2024-01-15"], "name one FILE"),
         (["--latest", "file.sql.gz"], "name one FILE"),
-        (["--window", "--into", "x"], "go with what is to be restored"),
+        (["--window", "--into", "x"], "need something to restore"),
         (["--archive", "x"], "name one FILE"),
-        (["--archive", "../x", "--latest"], "is no name of a directory"),
+        (["--archive", "../x", "--latest"], "is not the name of a directory"),
         (["--latest"], "there is no terminal"),
     ],
 )

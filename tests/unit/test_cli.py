@@ -52,9 +52,9 @@ def test_what_is_restored_is_a_file_or_a_moment() -> None:
         (["file", "--into", "x", "--online"], "exclude each other"),
         (["--rollback", "--in-place"], "exclude each other"),
         (["file", "--archive", "old"], "--archive goes with"),
-        (["--latest", "--archive", "../old"], "is no name of a directory"),
-        (["--to-time", "yesterday"], "is no time"),
-        (["--to-lsn", "yesterday"], "is no position"),
+        (["--latest", "--archive", "../old"], "is not the name of a directory"),
+        (["--to-time", "yesterday"], "is not a time"),
+        (["--to-lsn", "yesterday"], "is not a position"),
     ],
 )
 def test_a_restore_that_cannot_be_is_refused(words: list[str], said: str) -> None:

@@ -22,9 +22,9 @@ def aim(kind: str, text: str) -> Aim:
     if kind == "lsn":
         return Aim(kind, text, position=position(text))
     if kind == "xid" and not re.fullmatch(r"[0-9]{1,10}", text):
-        raise UsageError(f"--to-xid {text!r} is no transaction's number", "for example --to-xid 734")
+        raise UsageError(f"--to-xid {text!r} is not a transaction number", "for example --to-xid 734")
     if kind == "name" and not (text and text.isprintable() and len(text.encode()) < 64):
-        raise UsageError(f"--to-name {text!r} is no restore point's name", "it has at most 63 bytes")
+        raise UsageError(f"--to-name {text!r} is not the name of a restore point", "it has at most 63 bytes")
     return Aim(kind, text)
 
 
@@ -42,14 +42,16 @@ def moment(text: str) -> datetime:
         found = datetime.fromisoformat(spelled)
         first, second = sorted(found.replace(fold=fold).astimezone() for fold in (0, 1))
     except (ValueError, OverflowError):
-        raise UsageError(f"--to-time {text!r} is no time", "for example --to-time '2024-01-15 13:37:00+03'") from None
+        raise UsageError(
+            f"--to-time {text!r} is not a time", "for example --to-time '2024-01-15 13:37:00+03'"
+        ) from None
     if first == second:
         return first.astimezone(timezone.utc)
     before, after = f"{first:%z}", f"{second:%z}"
-    often = "there was twice" if first.replace(tzinfo=None) == found else "there never was"
+    often = "occurred twice" if first.replace(tzinfo=None) == found else "never existed"
     raise UsageError(
         f"--to-time {text!r} {often}: the clocks of this host went from {before} to {after}",
-        f"say which is meant: --to-time '{text.strip()}{before}' or --to-time '{text.strip()}{after}'",
+        f"say which you mean: --to-time '{text.strip()}{before}' or --to-time '{text.strip()}{after}'",
     )
 
 
@@ -58,4 +60,4 @@ def position(text: str) -> int:
     try:
         return wal.parse_lsn(text)
     except ValueError:
-        raise UsageError(f"--to-lsn {text!r} is no position in WAL", "for example --to-lsn 0/3018BE8") from None
+        raise UsageError(f"--to-lsn {text!r} is not a position in WAL", "for example --to-lsn 0/3018BE8") from None

@@ -13,14 +13,14 @@ SCRIPT = "receive-wal.sh"
 def parser() -> Parser:
     parser = Parser(
         SCRIPT,
-        "Receive WAL until it is stopped, whatever happens to the database. setup-wal-archiving.sh lets it run.",
+        "Receive WAL until it is stopped, whatever happens to the database. setup-wal-archiving.sh sets this up.",
         [
             ("receive-wal.sh payment", "as postgres-wal@payment.service does it"),
-            ("receive-wal.sh -q --watchdog payment", "as cron does it each minute: nothing where one runs"),
+            ("receive-wal.sh -q --watchdog payment", "as cron does it every minute; does nothing if one runs already"),
         ],
     )
     parser.add_argument("target", metavar="NAME", help="the database by its name in DATABASES")
-    parser.add_argument("--watchdog", action="store_true", help="do nothing where one runs already: for cron")
+    parser.add_argument("--watchdog", action="store_true", help="do nothing if one runs already; for cron")
     return parser
 
 

@@ -39,8 +39,8 @@ class Request:
 def parser() -> Parser:
     parser = Parser(
         SCRIPT,
-        "Restore one database: check the file, load it beside the live database, count every table, then let them\n"
-        "change places in one transaction. Until then nothing is touched; the old database is kept.",
+        "Restore one database: check the file, load it beside the live database, count every table, then swap\n"
+        "the two in one transaction. Until then nothing is touched; the old database is kept.",
         [
             ("sudo restore-postgres.sh auth --list", "which backups there are, each read through"),
             (
@@ -59,18 +59,18 @@ def parser() -> Parser:
     what = parser.add_argument_group("instead of FILE")
     _asked(what, "list", "show what can be restored: age, size, rows, verified")
     _asked(what, "history", "show the restores so far and how long they took")
-    _asked(what, "rollback", "swap the database that the last restore kept back in")
+    _asked(what, "rollback", "bring back the database that the last restore kept")
     _asked(what, "drop-old", "drop the databases that restores have kept")
     point = parser.add_argument_group("instead of FILE, with WAL archiving")
     _asked(point, "window", "show which moments can be recovered")
     point.add_argument("--to-time", metavar="TIME", help="as it was then: '2024-01-15 13:37:00+03'")
     point.add_argument("--to-lsn", metavar="LSN", help="up to a position in WAL")
-    point.add_argument("--to-xid", metavar="XID", help="up to a transaction, and with it")
+    point.add_argument("--to-xid", metavar="XID", help="up to a transaction, and including it")
     point.add_argument("--to-name", metavar="NAME", help="up to a restore point (pg_create_restore_point)")
     point.add_argument(
         "--latest", action="store_const", const="", dest="to_latest", help="up to the last commit that was archived"
     )
-    point.add_argument("--archive", metavar="NAME", help="another directory in BACKUP_DIR/pitr than the database's own")
+    point.add_argument("--archive", metavar="NAME", help="a directory in BACKUP_DIR/pitr other than the database's own")
     how = parser.add_argument_group("how")
     how.add_argument("--yes", action="store_true", help="do not ask; needed where there is no terminal")
     how.add_argument(
@@ -78,11 +78,11 @@ def parser() -> Parser:
     )
     how.add_argument("--into", metavar="NAME", default="", help="restore into a new database NAME and swap nothing")
     how.add_argument("--online", action="store_true", help="stop the services only for the swap, not for the load")
-    how.add_argument("--in-place", action="store_true", help="drop the live database first, where two do not fit")
-    how.add_argument("--create-roles", action="store_true", help="make roles that are missing, without passwords")
-    how.add_argument("--keep-failed", action="store_true", help="keep what was loaded when it is not what it should be")
+    how.add_argument("--in-place", action="store_true", help="drop the live database first, if two do not fit")
+    how.add_argument("--create-roles", action="store_true", help="create missing roles, without passwords")
+    how.add_argument("--keep-failed", action="store_true", help="keep what was loaded even if the restore fails")
     how.add_argument(
-        "--keep-going", action="store_true", help="pass over statements that fail, try them again last, list the rest"
+        "--keep-going", action="store_true", help="skip statements that fail, retry them last, list what still fails"
     )
     how.add_argument("--client", metavar="KIND", help="auto, sidecar, exec or direct, instead of <NAME>_CLIENT")
     return parser
@@ -105,7 +105,7 @@ def request(options: Namespace) -> Request:
     ways = [word for word in ("into", "online", "in_place") if getattr(options, word)]
     if len(ways) > 1 or (ways and action != "restore"):
         raise UsageError(
-            "--into, --online and --in-place exclude each other and go with what is to be restored",
+            "--into, --online and --in-place exclude each other, and need something to restore",
             f"for example: restore-postgres.sh {options.target} FILE --into NAME",
         )
     if options.archive is not None:
@@ -113,7 +113,8 @@ def request(options: Namespace) -> Request:
             raise UsageError("--archive goes with --window, --latest and --to-…")
         if "/" in options.archive or options.archive.startswith("."):
             raise UsageError(
-                f"--archive {options.archive!r} is no name of a directory in BACKUP_DIR/pitr", "see: ls BACKUP_DIR/pitr"
+                f"--archive {options.archive!r} is not the name of a directory in BACKUP_DIR/pitr",
+                "see: ls BACKUP_DIR/pitr",
             )
     source = moments.aim(*aims[0]) if aims else options.file or ""
     how = {field.name: getattr(options, field.name) for field in fields(Options)}

@@ -17,7 +17,7 @@ def parser() -> Parser:
         "Let systemd make the backups and verify them weekly: units, timers, and the rotation of backup.log.\n"
         "Lines with Environment= and OnCalendar= are kept, and a unit with other changes by hand is kept whole.",
         [
-            ("sudo setup-backup-systemd.sh", "every night at 2, made up for when the host was down"),
+            ("sudo setup-backup-systemd.sh", "every night at 2; if the host was down then, as soon as it is up"),
             ("sudo setup-backup-systemd.sh --schedule every-6h", "four times a day"),
         ],
         "that of the unit, else deployer",

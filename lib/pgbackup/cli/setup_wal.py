@@ -18,8 +18,8 @@ def parser() -> Parser:
         "Archive the WAL of a database's cluster, so that it can be recovered to any moment: check the server, make a\n"
         "replication slot, let systemd (else cron) run the receiver, and wait for the first base backup.",
         [
-            ("sudo setup-wal-archiving.sh payment", "once; again to see that all is as it should be"),
-            ("sudo setup-wal-archiving.sh payment --uninstall", "take it back; what was archived stays"),
+            ("sudo setup-wal-archiving.sh payment", "once; again to check that all is well"),
+            ("sudo setup-wal-archiving.sh payment --uninstall", "undo it; what was archived stays"),
         ],
     )
     parser.add_argument(

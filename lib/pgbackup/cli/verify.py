@@ -16,10 +16,13 @@ def parser() -> Parser:
     parser = Parser(
         SCRIPT,
         "Read every backup from its first to its last byte and compare it with its manifest.\n"
-        "Checks files, changes nothing. It cannot tell what only a restore can.",
+        "It changes nothing. Some damage shows only in a restore.",
         [
             ("verify-backups.sh", "every backup of every database, as a table"),
-            ("verify-backups.sh --max-age 26 --json payment", "for monitoring: fails without a good one from 26 hours"),
+            (
+                "verify-backups.sh --max-age 26 --json payment",
+                "for monitoring: fails without a good backup from the last 26 hours",
+            ),
         ],
     )
     add_names(parser)
