@@ -51,7 +51,7 @@ def test_another_cluster_may_not_use_a_directory_that_is_in_use(lab: Lab) -> Non
     before = state.read_text()
     state.write_text(json.dumps({**json.loads(before), "owner": "auth", "system": 1}))
     try:
-        with pytest.raises(ConfigurationError, match="holds the archive of 'auth', whose cluster is another one"):
+        with pytest.raises(ConfigurationError, match="holds the archive of 'auth', which is another cluster"):
             lab.agree()
     finally:
         state.write_text(before)

@@ -77,7 +77,7 @@ def image(job: Job, told: str, major: int) -> str:
         found, present = "", None
     if present != major:
         raise Unavailable(
-            f"the image of PostgreSQL {major} that the archive was made with is no more here ({told})",
+            f"the image of PostgreSQL {major} that the archive was made with is no longer on this host ({told})",
             f"docker pull postgres:{major}, and start '{job.target.container}' with it",
         )
     return found
@@ -89,7 +89,7 @@ def another_cluster(server: Server, state: State, confirmed: Confirmed | None) -
     It is another cluster than the archive's, or the same one set back to an older state.
     """
     if server.system != state.system:
-        return f"is another one than the archive's (system identifier {server.system}, not {state.system})"
+        return f"is not the archive's (system identifier {server.system}, not {state.system})"
     if confirmed and server.lsn < confirmed.lsn:
         return "has been set back: it has less WAL than the archive"
     return ""

@@ -49,7 +49,7 @@ def is_due(archive: Archive, every_days: int | None, now: datetime) -> str:
         return ""
     newest = recoverable.newest_by(archive, now)
     if newest is None:
-        return "those that are there are dated later than now"
+        return "the existing ones are dated later than now"
     # A quarter of an hour less: a nightly run begins at the same minute, and not always in the same second.
     if now - newest.ended >= timedelta(days=every_days) - timedelta(minutes=15):
         return f"the newest is from {recoverable.local(newest.ended)}"
@@ -95,9 +95,7 @@ def _with_its_wal(job: Job, places: Places, name: str) -> Archive:
     return archive
 
 
-_NO_ROOM = (
-    "Docker's disk has no room to unpack it for pg_verifybackup; it was read and compared with its manifest, no more"
-)
+_NO_ROOM = "Docker's disk has no room to unpack it for pg_verifybackup; it was only read and compared with its manifest"
 
 
 def take(job: Job, archive: Archive) -> tuple[str, BaseBackupRecord]:
@@ -265,7 +263,7 @@ def _expire(job: Job, archive: Archive, now: datetime) -> None:
     if archive.wrong:
         # What cannot be read may be what the oldest WAL is needed for.
         reason = "; ".join(f"'{name}': {why}" for name, why in archive.wrong.items())
-        remedy = f"mend it, or move it out of '{places.base.path}'"
+        remedy = f"repair it, or move it out of '{places.base.path}'"
         said = f"warning: no WAL and no base backup expires: {reason}; {remedy}"
         job.warning("wal.kept", said, reason=f"nothing expires: {reason}")
         return

@@ -160,14 +160,14 @@ def _require_whole(job: Job, written: Written, facts: Facts) -> None:
     scanner = written.scanner
     if not scanner.complete:
         raise BackupBad(
-            f"pg_dump of '{job.target.database}' ended well, and what it wrote is not whole:"
+            f"pg_dump of '{job.target.database}' ended with status 0, but its output is incomplete:"
             f" after {size(scanner.sql_bytes)} it ends {scanner.state} without its last lines",
-            "run it again; if it stays so, try --client exec",
+            "run it again; if it fails again, try --client exec",
         )
     if facts.tables and not scanner.tables:
         raise BackupBad(
-            f"the dump of '{job.target.database}' holds no table, and the database has {facts.tables}",
-            "run it again; look at what its role may see",
+            f"the dump of '{job.target.database}' holds no table, but the database has {facts.tables}",
+            "run it again; check what its role may see",
         )
 
 

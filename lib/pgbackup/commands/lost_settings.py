@@ -64,7 +64,7 @@ def hint(some: Sequence[Unclaimed]) -> str:
     names = " ".join(dict.fromkeys(one.target for one in some[:_MOST_TOLD] if _tells(one)))
     if not lines:
         return "was .env lost? bring it back, or name these databases in it: docs/configuration.md"
-    return "was .env lost? bring it back, or write into it what the backups say of themselves:\n  " + "\n  ".join(
+    return "was .env lost? bring it back, or write into it what the backups record:\n  " + "\n  ".join(
         [f'DATABASES="{names}"', *lines, "and the role: <NAME>_USER"]
     )
 

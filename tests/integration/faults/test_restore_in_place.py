@@ -112,7 +112,7 @@ def test_a_live_database_that_breaks_its_own_rules_is_brought_back_with_all_its_
     ended = lab.restore("--yes", "--in-place", "--keep-failed", file.name)
     assert not restores.failed(lab, ended, 65, old)
     assert f"bringing '{lab.database}' back from" in ended.stderr
-    assert ("is brought back, and not all is as it was" in ended.stderr) == ("index" in how)
+    assert ("is back, but not everything is as it was" in ended.stderr) == ("index" in how)
     assert "is kept in the database" not in ended.stderr
     assert latest.readlink().name == file.name, "the safety backup holds the bad state"
 
@@ -141,7 +141,7 @@ def lost(lab: Lab, ended: backups.Ended) -> str:
     """The safety backup's path, of a command that has found or left no database and says so at its end."""
     assert ended.status, ended.stderr
     assert lab.database not in lab.databases()
-    told = rf"THERE IS NO DATABASE '{lab.database}' NOW; all that was in it is in '(.*?)'"
+    told = rf"THERE IS NO DATABASE '{lab.database}' NOW; everything that was in it is in '(.*?)'"
     found = re.search(told, ended.stderr)
     assert found, ended.stderr
     return found[1]

@@ -160,7 +160,7 @@ def test_a_signal_in_any_phase_stops_it_and_starts_the_services_again(
         assert not restores.settled(lab, old, new)
         assert ended.status in (0, 128 + number)
         if ended.status and lab.content() == new:
-            assert "is the restored one already" in ended.stderr
+            assert "is already the restored one" in ended.stderr
     else:
         assert not interrupted_well(lab, ended, number, old)
     assert up(names) == [True, True]
@@ -267,7 +267,7 @@ def test_a_signal_while_health_is_waited_for_ends_the_waiting_and_says_that_the_
     ended = lab.place.end(process)
     assert ended.status == 128 + number
     assert ended.seconds < STOP_SECONDS
-    assert "is the restored one already" in ended.stderr
+    assert "is already the restored one" in ended.stderr
     assert lab.content() == new
     assert not restores.settled(lab, old, new)
     assert up(names) == [True, True]

@@ -99,7 +99,7 @@ def test_a_restore_killed_in_its_swap_is_undone_by_the_next_command(
     if statement == 2:  # the row lock would hold up the DROP as well
         assert not restores.wholly(lab, old, new)
         assert not restores.after(lab, old, new)
-    assert "was killed" in "\n".join(lab.place.log())
+    assert "the killed restore of" in "\n".join(lab.place.log())
     survived(32, fault)
 
 
@@ -194,7 +194,7 @@ def test_a_swap_whose_answer_was_lost_is_told_as_done(lab: Lab, expected: Note, 
     finally:
         committing("")
     assert lab.content() == new
-    assert "is the restored one already" in ended.stderr, ended.stderr
+    assert "is already the restored one" in ended.stderr, ended.stderr
     assert not restores.settled(lab, old, new)
     survived(32, fault)
 

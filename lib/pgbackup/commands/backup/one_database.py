@@ -29,7 +29,7 @@ def _point_latest(job: Job, outcome: Outcome) -> None:
     if not publish.point_latest(job.place, job.target.database, outcome.file, link):
         latest = names.latest(job.target.database)
         message = (
-            f"there is no '{latest}', for the file system of '{job.place.path}' has no symbolic links;"
+            f"there is no '{latest}': the file system of '{job.place.path}' has no symbolic links;"
             f" a restore of '{latest}' takes the newest good backup"
         )
         job.warn("latest.missing", message, outcome)
@@ -44,7 +44,7 @@ def _expire(job: Job, outcome: Outcome) -> None:
     known = catalog.listing(job.place, job.target.database)
     now = datetime.now(timezone.utc)
     if known and now < known[0].taken:
-        job.warn("clock.behind", f"the clock stands before the backup '{known[0].name}': nothing expires", outcome)
+        job.warn("clock.behind", f"the clock is behind the backup '{known[0].name}': nothing expires", outcome)
     policy = retention.Policy(job.settings.retention_days, job.settings.min_backups)
     is_good = expiry.proof(job.place, known, bad, proven=outcome.file)
     for decision in retention.decide(known, policy, now, is_good):

@@ -47,13 +47,13 @@ class Lost(Unavailable):
 def prove(job: Job, ask: Client, filling: Filling, name: str) -> None:
     """Load the file and the live database into `name`, one after the other, without rows. Raise unless both load."""
     reader = dumpfile.Reader(filling.source.descriptor)
-    job.reporter.tell(f"{job.target.name}: trying out all of '{filling.source.name}' but its rows")
+    job.reporter.tell(f"{job.target.name}: trying out everything in '{filling.source.name}' except its rows")
     try:
         _tried(job, ask, filling, name, without_rows(reader.pieces(), reader.scanner))
     except (BackupBad, PermissionDenied) as error:
         message = f"--in-place is refused: '{filling.source.name}' cannot be loaded beside the live database"
         raise BackupBad(f"{message}: {error.message}", _ROOM) from None
-    job.reporter.tell(f"{job.target.name}: trying out all of the live database but its rows")
+    job.reporter.tell(f"{job.target.name}: trying out everything in the live database except its rows")
     live = facts.gather(ask).details
     program = [*pg_dump.arguments(ask, live["encoding"]), "--schema-only"]
     try:
@@ -112,8 +112,8 @@ def _restored(job: Job, client: Client, entry: journal.Entry) -> None:
             except SuiteError as error:
                 wrong.append(error.message)
         if wrong:
-            told = f"'{job.target.database}' is brought back, and not all is as it was: {'; '.join(wrong[:5])}"
-            told += f"; all that was in it stays in '{entry.safety}'"
+            told = f"'{job.target.database}' is back, but not everything is as it was: {'; '.join(wrong[:5])}"
+            told += f"; everything that was in it stays in '{entry.safety}'"
             job.warning("restore.brought-back", f"warning: {told}", reason=told)
         swap.swap(client, entry.scratch, None)
     except BaseException:
@@ -143,10 +143,10 @@ def _lost(job: Job, client: Client, entry: journal.Entry, reason: str) -> Lost:
         path = job.place.path / entry.safety
         held, commands = f"is in '{path}'", by_hand(job, client, "", path)
     return Lost(
-        f"THERE IS NO DATABASE '{live}' NOW; all that was in it {held}; it could not be brought back: {reason}",
+        f"THERE IS NO DATABASE '{live}' NOW; everything that was in it {held}; it could not be brought back: {reason}",
         "\n".join(
             [
-                "each next backup, restore or rollback tries again; by hand, past the errors that it shows:",
+                "the next backup, restore or rollback tries again; to do it by hand, ignoring the errors it shows:",
                 *(f"  {command}" for command in commands),
             ]
         ),

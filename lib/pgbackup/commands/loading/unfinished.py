@@ -72,16 +72,16 @@ def settle(job: Job, ask: Callable[[], AbstractContextManager[Client]]) -> Suite
     if problem:
         if not isinstance(problem, one_copy.Lost):
             problem.message = (
-                f"what the killed restore of '{entry.file}' left, the database '{entry.scratch}', is still there,"
-                f" and each next run tries again: {problem.message}"
+                f"the database '{entry.scratch}', left by the killed restore of '{entry.file}', is still there,"
+                f" and the next run tries again: {problem.message}"
             )
         job.warning("restore.unsettled", reason=problem.message)
         return problem
     journal.close(job.place, job.run.owner)
     done = (
-        f"the restore of '{entry.file}' that was killed had been loaded completely and is in place"
+        f"the killed restore of '{entry.file}' had loaded everything, and the restored database is in place"
         if replaced
-        else f"the restore of '{entry.file}' that was killed was undone: '{job.target.database}' is as it was"
+        else f"the killed restore of '{entry.file}' was undone: '{job.target.database}' is as it was"
     )
     if failed:
         done += f"; services that did not start: {', '.join(failed)}"

@@ -72,7 +72,7 @@ def _require_latest(archive: Archive) -> None:
 
 
 def _up_to_the_gap(within: Window) -> str:
-    return f"all that is there before WAL is missing: --to-lsn {wal.format_lsn(within.lsn)}"
+    return f"everything up to where WAL is missing: --to-lsn {wal.format_lsn(within.lsn)}"
 
 
 def _and_older(found: tuple[Window, BaseBackup] | None) -> list[tuple[Window, BaseBackup]]:
@@ -94,7 +94,7 @@ def _where(archive: Archive, aim: Aim) -> str:
     else:
         return f"--to-{aim} cannot be recovered" if aim.text else "nothing can be recovered"
     side = "is before the first base backup was finished" if before else "is after the last WAL" if after else ""
-    return f"--to-{aim} {side or 'is in a gap, of which there is no WAL'}"
+    return f"--to-{aim} {side or 'is in a gap, for which there is no WAL'}"
 
 
 def check_early(job: Job, *, yes: bool, into: str) -> None:
@@ -138,13 +138,13 @@ def _first_that_gets_there(job: Job, tries: list[Attempt], descriptor: int) -> s
         except BaseBad as bad:
             if number == len(tries):
                 raise
-            said = f"warning: {bad.message}; an older one is taken"
+            said = f"warning: {bad.message}; using an older one"
             job.error("recovery.base-bad", said, base=attempt.base.name, reason=bad.message)
     aim, archive = tries[0].aim, tries[0].archive
     unknown = {"name": "restore point", "xid": "transaction"}.get(aim.kind)
     what = f"there is no {unknown} '{aim.text}' in" if unknown else f"--to-{aim} is after the end of"
     within = tries[0].window
-    hint = "look at its spelling" if unknown or within.current else _up_to_the_gap(within)
+    hint = "check the spelling" if unknown or within.current else _up_to_the_gap(within)
     raise NoBackup("\n".join([f"{what} what can be recovered:", *described(archive.windows)]), hint)
 
 

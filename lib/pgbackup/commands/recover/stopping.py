@@ -55,7 +55,7 @@ def _behind(found: Cut, within: Window, base: BaseBackup) -> Stop:
         raise TargetNotReached("the archived WAL ends before the recovery target")
     if not found.passed and found.end < within.lsn:
         raise BackupBad(
-            f"WAL can be read up to {wal.format_lsn(found.end)}, and the archive reaches to"
+            f"WAL can be read up to {wal.format_lsn(found.end)}, but the archive reaches to"
             f" {wal.format_lsn(within.lsn)}: it is damaged",
             "see which: verify-backups.sh",
         )
@@ -76,7 +76,7 @@ def _cut(archive: Archive, within: Window, base: BaseBackup, until: datetime) ->
         name = wal.segment_name(segment, size)
         content = walarchive.hand_out(archive.places, archive.state, name)
         if content is None:
-            raise BackupBad(f"the segment '{name}' is not there any more", "run it again")
+            raise BackupBad(f"the segment '{name}' has disappeared", "run it again")
         return content
 
     return wal_records.cut(path, size, read, until, near)
@@ -91,6 +91,6 @@ def check(stop: Stop, aim: Aim, reached: Reached) -> None:
         if stop.settings:
             raise BackupBad(f"{where}, before {wal.format_lsn(stop.least)}")
         raise BackupBad(
-            f"{where}, and the archive reaches to {wal.format_lsn(stop.least)}: WAL is damaged",
+            f"{where}, but the archive reaches to {wal.format_lsn(stop.least)}: WAL is damaged",
             "see which: verify-backups.sh",
         )

@@ -26,7 +26,7 @@ def show(settings: Settings, target: Target, directory: str) -> Result:
     problems = recoverable.complaints(archive, target.base_every_days, datetime.now(timezone.utc))
     receiver = archive.receiver
     confirmed = archive.confirmed
-    state = "off" if not archive.state.active else "on" if not problems else "on, and not well"
+    state = "off" if not archive.state.active else "on" if not problems else "on, but not well"
     lines = [f"{target.name}: '{places.top.path}', PostgreSQL {archive.state.major}, archiving is {state}"]
     lines += recoverable.described(archive.windows)
     if confirmed:

@@ -124,8 +124,8 @@ def _require_restorable(
 def _foreign(job: Job, source: Source, into: str) -> list[str]:
     if into or source.database == job.target.database:
         return []
-    whose = f"of '{source.database}'" if source.database else "of an unknown database (no manifest, no telling name)"
-    return [f"'{source.path.name}' is a backup {whose}, not of '{job.target.database}' (--into NAME insists)"]
+    whose = f"of '{source.database}'" if source.database else "of an unknown database (no manifest, unclear name)"
+    return [f"'{source.path.name}' is a backup {whose}, not of '{job.target.database}' (--into NAME allows it)"]
 
 
 def _directory(found: dict[str, Any], server: dict[str, Any]) -> str | None:

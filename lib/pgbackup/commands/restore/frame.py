@@ -42,7 +42,7 @@ def run(
                 record.outcome = "; ".join([error.message, *lost_settings.told(top, others)])
                 record.hint = lost_settings.hint(others)
             if record.swapped and not record.unwell:
-                record.outcome += f"; '{record.into or record.database}' is the restored one already"
+                record.outcome += f"; '{record.into or record.database}' is already the restored one"
         if record.began or record.status:
             events.emit(_end(record))
     for warning in record.warnings + ([] if record.swapped else record.unwell):

@@ -69,7 +69,7 @@ def restore(job: Job, opening: Callable[[], AbstractContextManager[Source]], opt
             _carry_out(work)
     if record.unreplayed:
         raise BackupBad(
-            f"the restore is done, but {len(record.unreplayed)} things are not as they were, and told above",
+            f"the restore is done, but {len(record.unreplayed)} things are not as they were, as listed above",
             "docs/restore.md, When a dump cannot be replayed",
         )
     if record.unwell:
@@ -91,7 +91,7 @@ def _prepared(job: Job, ask: Client, opened: Source, options: Options, record: R
         *(f"service '{name}' does not exist" for name in situation.absent),
     ]
     record.compared = [asdict(each) for each in situation.tables or []]
-    when = "only while the databases change places" if options.online else "until the restore is over"
+    when = "only while the databases are swapped" if options.online else "until the restore is over"
     say("\n".join(checks.lines(job, opened, contents, situation, into=options.into, when=when)))
     now = datetime.now().astimezone()
 
@@ -149,7 +149,7 @@ def _verified(job: Job, opened: Source, into: str) -> Contents:
     if refused:
         raise BackupBad(f"'{opened.name}' cannot be restored: {refused.message}", refused.hint)
     if not into and (lacking := loadable.rowless(contents)):
-        raise BackupBad(f"'{opened.name}' would empty the database: {lacking}", "--into NAME insists")
+        raise BackupBad(f"'{opened.name}' would empty the database: {lacking}", "--into NAME allows it")
     return contents
 
 
@@ -241,8 +241,8 @@ def _filled(work: Work, filling: Filling, entry: journal.Entry) -> bool:
     except BackupBad as error:
         if work.situation.exists or work.options.into or work.options.keep_failed:
             raise
-        told = f"it cannot be loaded under another name than '{live}', which is free: {error.message}"
-        job.reporter.warn(f"{job.target.name}: {told}; loading it under that")
+        told = f"it can be loaded only under the name '{live}', which is free: {error.message}"
+        job.reporter.warn(f"{job.target.name}: {told}; loading it under that name")
     swap.drop(work.ask, entry.scratch)
     journal.write(job.place, job.run.owner, replace(entry, scratch=live))
     fill(job, work.ask, filling, live, work.record)
@@ -259,7 +259,7 @@ def _subscribed(database: str, subscriptions: list[str]) -> list[str]:
         for what in ("DISABLE", "SET (slot_name = NONE)")
     ]
     statements += [f"DROP SUBSCRIPTION {name};" for name in map(naming.identifier, subscriptions)]
-    return [f"'{database}' has subscriptions and can be dropped only when, in it: {' '.join(statements)}"]
+    return [f"'{database}' has subscriptions; to be able to drop it, run in it: {' '.join(statements)}"]
 
 
 def _swap(work: Work) -> None:

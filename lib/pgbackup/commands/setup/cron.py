@@ -92,7 +92,7 @@ def _warnings(before: str, script: Path, account: Account) -> list[str]:
             " to end that: sudo systemctl disable --now postgres-backup.timer"
         )
     if not _is_running():
-        found.append("no cron runs on this host now, so nothing will start the backup: sudo systemctl start cron")
+        found.append("cron is not running on this host, so nothing will start the backup: sudo systemctl start cron")
     return found + accounts.docker_warnings(account)
 
 

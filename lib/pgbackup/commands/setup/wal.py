@@ -156,7 +156,7 @@ def _await_well(job: Job, places: Places, before: Confirmed | None) -> None:
     """Wait until WAL arrives behind a base backup, which the receiver makes itself where there is none, or none after
     a gap. before: how far the archive reached. Raise Unavailable where it does not come to that.
     """
-    job.reporter.tell(f"{job.target.name}: waiting for the receiver and a base backup that leads to now …")
+    job.reporter.tell(f"{job.target.name}: waiting for the receiver and a usable base backup …")
     begun, deadline = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic() + _SETTLE_SECONDS
     while problems := _problems(recoverable.look(places), before):
         interrupt.check()
@@ -169,7 +169,7 @@ def _await_well(job: Job, places: Places, before: Confirmed | None) -> None:
                 deadline = 0
         if time.monotonic() > deadline:
             raise Unavailable(
-                f"archiving is set up, and not well yet: {'; '.join(problems)}",
+                f"archiving is set up, but not well yet: {'; '.join(problems)}",
                 f"see why: {wal_service.why(job.target.name)}; then: restore-postgres.sh {job.target.name} --window",
             )
 
@@ -190,7 +190,7 @@ def _stopped(job: Job, target: Target, state: State) -> None:
             with suppress(LockHeld), lock.held(places.top, archiving.RECEIVER):
                 return
             if time.monotonic() > deadline:
-                raise Unavailable(f"the receiver of '{target.name}' does not end", wal_service.why(target.name))
+                raise Unavailable(f"the receiver of '{target.name}' does not stop", wal_service.why(target.name))
             interrupt.check()
             time.sleep(0.2)
 
@@ -221,7 +221,7 @@ def _take_down(job: Job, root: Path, options: Options, told: Told) -> None:
     wal_service.remove(changes, target.name)
     path = walarchive.path_of(settings.backup_dir, target.directory)
     now = "no longer" if changes or (state and state.active) else "not"
-    told.done.append(f"the WAL of '{target.name}' is {now} archived; what was, stays in '{path}'")
+    told.done.append(f"the WAL of '{target.name}' is {now} archived; what was archived stays in '{path}'")
     try:
         told.warnings += wal_agreement.take_back(job, state)
         job.info("wal.taken-down", archive=path)

@@ -50,7 +50,7 @@ def refuse_others(target: Target, state: State | None, server: Server, *, known:
     """Raise ConfigurationError where another one archives into this directory, or from this slot."""
     if state and state.active and state.owner != target.name:
         raise ConfigurationError(
-            f"'{target.directory}' holds the archive of '{state.owner}', whose cluster is another one",
+            f"'{target.directory}' holds the archive of '{state.owner}', which is another cluster",
             f"give each a directory of its own: {target.name.upper()}_DIR",
         )
     if server.slot_in_use and not known:

@@ -77,8 +77,8 @@ def _refusal(job: Job) -> str:
         except Unavailable as error:
             raise Unavailable(
                 f"WAL is received by a container beside '{target.container}', and none can be there: {error.message}",
-                "it has to write here as the backup account: not with a Docker that is rootless or remaps users"
-                " (userns-remap), nor with one on another machine",
+                "it has to write here as the backup account, and cannot with a Docker that is rootless or remaps users"
+                " (userns-remap), or runs on another machine",
             ) from None
         try:
             replication.check_allowed(client)

@@ -150,11 +150,11 @@ def _container(job: Job, archive: Archive, stack: ExitStack, unknown: list[str])
     try:
         return stack.enter_context(_started(own, archive))
     except LockHeld:
-        unknown.append("the records in WAL were not looked at: another verification does it just now")
+        unknown.append("the records in WAL were not checked: another verification is checking them now")
     except Interrupted:
         raise
     except (SuiteError, OSError) as error:
-        unknown.append(f"the records in WAL were not looked at, for that needs Docker: {error}")
+        unknown.append(f"the records in WAL were not checked, because that needs Docker: {error}")
     return None
 
 
@@ -214,7 +214,7 @@ def _put(container: Throwaway, name: str, content: bytes, unknown: list[str]) ->
     header = tarfile.TarInfo(name)
     header.size = len(content)
     try:
-        with container.fed(f"'{name}' could not be looked into", "tar", "-x", "-f", "-", "-C", _DIRECTORY) as put:
+        with container.fed(f"'{name}' could not be checked", "tar", "-x", "-f", "-", "-C", _DIRECTORY) as put:
             for data in (header.tobuf(tarfile.USTAR_FORMAT), content, bytes(2 * tarfile.BLOCKSIZE)):
                 put(data)
     except IoFailed as error:

@@ -137,7 +137,7 @@ def _session(attendance: Attendance, client: Sidecar) -> None:
     server = replication.look(client, state.owner)
     archiving.require_same_cluster(job, server, state, archive.read_confirmed(places))
     if server.slot is None or server.slot == "lost":
-        _begin_anew(attendance, client, "its replication slot was dropped, or has run into max_slot_wal_keep_size")
+        _begin_anew(attendance, client, "its replication slot was dropped, or it exceeded max_slot_wal_keep_size")
     receiving.drop_blank(places, state.segment_bytes)
     wanted = archive.wanted(places, state.segment_bytes)
     argv = replication.receive(client, state.owner, INSIDE, synchronous=job.target.wal_sync)
@@ -152,7 +152,7 @@ def _session(attendance: Attendance, client: Sidecar) -> None:
             return  # switched off
         if wanted and _is_gone(attendance, client, wanted):
             name = wal.segment_name(wanted, state.segment_bytes)
-            _begin_anew(attendance, client, f"the server has no longer '{name}', with which the receiver goes on")
+            _begin_anew(attendance, client, f"the server no longer has '{name}', which the receiver needs next")
         raise failures.explained(program.stderr, program.status or 0, "pg_receivewal", job.target)
 
 

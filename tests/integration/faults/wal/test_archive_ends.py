@@ -152,9 +152,9 @@ def test_a_moment_in_a_gap_is_told_to_be_there(copy: Lab, expected: Note, surviv
     assert "  GAP  " in copy.restore("--window").stdout
     gone = datetime.fromisoformat(window["windows"][0]["until"]) + timedelta(milliseconds=1)
     said = refused(copy, "--to-time", gone.isoformat())
-    assert "is in a gap, of which there is no WAL" in said and "  GAP  " in said
+    assert "is in a gap, for which there is no WAL" in said and "  GAP  " in said
     lsn = f"0/{newest - 1:X}000100"
-    assert "is in a gap, of which there is no WAL" in refused(copy, "--to-lsn", lsn)
+    assert "is in a gap, for which there is no WAL" in refused(copy, "--to-lsn", lsn)
     survived(72, fault)
 
 
@@ -194,7 +194,7 @@ def test_a_base_backup_that_cannot_be_read_is_told_and_passed_over_for_an_older_
             done = copy.restore("--latest", "--into", "beside", "--yes")
             assert done.returncode == 0, done.stderr
             copy.server.sql("DROP DATABASE beside")
-            assert f"'{newer}' is bad" in done.stderr and "an older one is taken" in done.stderr
+            assert f"'{newer}' is bad" in done.stderr and "using an older one" in done.stderr
         shutil.move(newer, newer.with_name(f"00010101T00000{number}Z"))
     bad = [path.name for path in good.parent.iterdir() if path != good]
     assert len(bad) == len(UNREADABLE)
