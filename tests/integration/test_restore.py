@@ -76,7 +76,7 @@ def test_a_dump_of_15_goes_into_18_and_one_of_18_is_refused_by_15(server: Server
         assert there.content() == new
         refused = lab.restore("--yes", str(there.files()[0]))
     assert refused.status == 78, refused.stderr
-    assert "the dump is of PostgreSQL 18, and the server is 15" in refused.stderr
+    assert "the dump is from PostgreSQL 18, but the server is 15" in refused.stderr
     assert restores.problems(lab, old, old) == []
 
 
@@ -313,7 +313,7 @@ def test_create_roles_makes_missing_ones_without_password_and_without_power(lab:
         ended = lab.restore("--yes", "--create-roles", file.name)
         good(lab, ended)
         assert "'gone' was made without a password" in ended.stderr
-        assert "'boss' was SUPERUSER and is not now" in ended.stderr
+        assert "'boss' was SUPERUSER but is not now" in ended.stderr
         roles = "SELECT rolname, rolsuper, rolcanlogin, rolcreatedb, rolpassword FROM pg_authid WHERE rolname IN"
         found = lab.sql(f"{roles} ('gone', 'boss') ORDER BY 1")
         assert found == [("boss", False, False, False, None), ("gone", False, True, True, None)]

@@ -146,7 +146,7 @@ def test_who_had_rights_through_groups_has_them_after_a_total_loss(
         lab.sql("REVOKE rw FROM app; DROP ROLE clerk")
         told = lab.restore("--dry-run", file.name)
         assert told.status == 0, told.stderr
-        assert "role 'app' is no member of 'rw' any more: GRANT \"rw\" TO \"app\"" in told.stderr
+        assert "role 'app' is no longer a member of 'rw': GRANT \"rw\" TO \"app\"" in told.stderr
         assert "role 'clerk' belongs to roles that the dump needs and is missing (--create-roles)" in told.stderr
     finally:
         lab.sql("DROP DATABASE IF EXISTS shop")

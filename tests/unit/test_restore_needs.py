@@ -48,4 +48,4 @@ def test_extensions_are_told_with_their_versions_and_where_they_can_be_made() ->
     assert "rename it first" in said
     gone = {**FOUND, "exists": 0, "extensions": {"pg_cron": "1.4"}}
     assert needs.of_this_backup(gone, {"extensions": {"pg_cron": "1.4"}}, 15) == []
-    assert needs.of_this_backup(FOUND, {}, 18) == ["the dump is of PostgreSQL 18, and the server is 15"]
+    assert needs.of_this_backup(FOUND, {}, 18) == ["the dump is from PostgreSQL 18, but the server is 15"]

@@ -229,7 +229,7 @@ LACKING: dict[str, tuple[dict[str, Any], str]] = {
     "the owner": ({"server": {"owner": "no_such_owner"}}, "no_such_owner"),
     "an extension": ({"server": {"extensions": {"plpgsql": "1.0", "no_such_extension": "1"}}}, "no_such_extension"),
     "a tablespace": ({"server": {"tablespaces": ["no_such_space"]}}, "no_such_space"),
-    "a newer major": ({"server_version": "99.1"}, "the dump is of PostgreSQL 99"),
+    "a newer major": ({"server_version": "99.1"}, "the dump is from PostgreSQL 99"),
 }
 
 

@@ -51,5 +51,5 @@ def told(names: Sequence[str]) -> str:
     listed = ", ".join(map(repr, names))
     return (
         f"point-in-time recovery has to do without {listed}: the server loads it at its start, and its image lacks it."
-        " WAL that an extension of it has written cannot be replayed; make it a part of the image"
+        " WAL that an extension of it has written cannot be replayed; add it to the image"
     )

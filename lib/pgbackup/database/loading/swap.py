@@ -111,7 +111,7 @@ def _ending_sql(names: list[str]) -> str:
 
 
 def _renamed(client: Client, names: list[str], sql: str) -> None:
-    """Run the statements that rename those databases, their sessions ended meanwhile, whosever they are.
+    """Run the statements that rename those databases, their sessions ended meanwhile, whoever has them.
 
     A signal is looked at before, between and after the attempts, not in one: the server would go on without us.
     Raise SuiteError when the sessions do not go, or the answer was lost: then only the server knows whether it has

@@ -30,7 +30,7 @@ def of_the_role(client: Client, facts: Facts) -> list[str]:
             problems += refused.look(client, facts.details, found["roles"])
         return [*problems, *bound(facts.details)]
     except SuiteError as error:
-        return [f"what it would need cannot be asked: {error.message}"]
+        return [f"cannot find out what it would need: {error.message}"]
 
 
 def lasting(found: dict[str, Any], server: dict[str, Any]) -> list[str]:
@@ -84,7 +84,7 @@ def of_this_backup(found: dict[str, Any], server: dict[str, Any], dumped_major: 
     """What this server lacks of what the dump needs."""
     problems = bound(server) if found["exists"] else []
     if dumped_major > found["major"]:
-        problems.append(f"the dump is of PostgreSQL {dumped_major}, and the server is {found['major']}")
+        problems.append(f"the dump is from PostgreSQL {dumped_major}, but the server is {found['major']}")
     own = {server.get("tablespace") or "pg_default"} - {"pg_default"}  # the server's own default needs no right
     for what, here in (("extensions", found["extensions"]), ("tablespaces", found["tablespaces"])):
         lacking = sorted((set(server.get(what) or []) | (own if what == "tablespaces" else set())) - set(here))

@@ -87,6 +87,6 @@ def restricts(version: str) -> bool:
     One that does not can load a dump all the same: the guard lets no line of psql's own through.
     """
     if not version.isdigit():
-        raise Unavailable(f"psql next to the database does not tell its version: '{version}'")
+        raise Unavailable(f"psql beside the database did not report its version: '{version}'")
     major, minor = divmod(int(version), 10_000)
     return major >= 18 or minor >= _RESTRICTS_FROM.get(major, 1 << 30)

@@ -40,7 +40,7 @@ class Lacking:
                 for name in self.members
             ),
             *(
-                f"role '{each['member']}' is no member of '{each['role']}' any more: {_grant(each)}"
+                f"role '{each['member']}' is no longer a member of '{each['role']}': {_grant(each)}"
                 for each in self.grants
                 if each["member"] not in self.needed and each["member"] not in self.members
             ),
@@ -95,13 +95,13 @@ def create(client: Client, found: Lacking, major: int) -> list[str]:
         )
         if "LOGIN" in words:
             todo.append(f"role '{name}' was made without a password: ALTER ROLE {identifier(name)} PASSWORD '…'")
-        todo += [f"role '{name}' was {word} and is not now" for word in _PRIVILEGED if word in words]
+        todo += [f"role '{name}' was {word} but is not now" for word in _PRIVILEGED if word in words]
     if statements:
         client.server_query("; ".join(["BEGIN", *statements, "COMMIT"]))
     granted = [each for each in found.grants if each["role"] in new]
     for each in found.grants:
         if each not in granted:
-            todo.append(f"role '{each['member']}' is no member of '{each['role']}' any more: {_grant(each)}")
+            todo.append(f"role '{each['member']}' is no longer a member of '{each['role']}': {_grant(each)}")
     later = [(_grant(each, major), _grant(each)) for each in granted]
     for role, word in found.settings:
         statement = properties.setting_sql(f"ROLE {identifier(role)}", *properties.split(word))
