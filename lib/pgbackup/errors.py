@@ -49,7 +49,7 @@ class NoBackup(SuiteError):
 
 class Unavailable(SuiteError):
     status = 69
-    meaning = "the server, its container, or Docker cannot be reached or do not answer; a program is missing"
+    meaning = "the server, its container, or Docker cannot be reached or does not answer; a program is missing"
 
 
 class CannotCreate(SuiteError):

@@ -146,7 +146,7 @@ PARTS: dict[tuple[str, ...], str] = {
     ("--data-only",): "--data-only",
     ("--section=data", "--inserts"): "--data-only",
     ("--section=post-data",): "--section=post-data",
-    ("--table=app.part1",): "does not make the schema app",
+    ("--table=app.part1",): "does not create the schema app",
 }
 
 

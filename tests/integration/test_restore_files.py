@@ -131,9 +131,9 @@ BAD: dict[str, tuple[Callable[[Dumped], bytes], str]] = {
     "not compressed": (lambda of: of.dump(), "not compressed with gzip"),
     "xz": (lambda of: lzma.compress(of.dump()), "is compressed with xz"),
     "cut off": (lambda of: gzip.compress(of.dump())[:-200], "cut off"),
-    "cut off before it was compressed": (lambda of: gzip.compress(of.dump()[:-500]), "not whole"),
+    "cut off before it was compressed": (lambda of: gzip.compress(of.dump()[:-500]), "incomplete"),
     "something else": (lambda _: gzip.compress(os.urandom(5000)), "is bad"),
-    "another program's SQL": (lambda _: gzip.compress(b"CREATE TABLE a (id int);\n"), "not whole"),
+    "another program's SQL": (lambda _: gzip.compress(b"CREATE TABLE a (id int);\n"), "incomplete"),
     "garbage behind it": (lambda of: gzip.compress(of.dump()) + b"garbage", "is bad"),
 }
 

@@ -116,7 +116,7 @@ SHORT = [
     (COPY, "--data-only"),
     (b"INSERT INTO public.t VALUES (1);\n", "--data-only"),
     (b"ALTER TABLE ONLY public.t\n    ADD CONSTRAINT t_pkey PRIMARY KEY (a);\n", "--section=post-data"),
-    (b"CREATE TABLE app.t (a int);\n" + COPY.replace(b"public", b"app"), "does not make the schema app"),
+    (b"CREATE TABLE app.t (a int);\n" + COPY.replace(b"public", b"app"), "does not create the schema app"),
     (b"CREATE SCHEMA app;\nCREATE TABLE app.t (a int);\n" + COPY.replace(b"public", b"app"), ""),
     (b'CREATE SCHEMA "a.b";\nCREATE TABLE "a.b".t (a int);\n' + COPY.replace(b"public", b'"a.b"'), ""),
     (b"CREATE EXTENSION IF NOT EXISTS x;\n" + COPY, ""),

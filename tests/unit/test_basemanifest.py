@@ -146,7 +146,7 @@ def test_every_truncation_is_seen() -> None:
 
 
 def test_nothing_may_follow() -> None:
-    with pytest.raises(BackupBad, match="behind the end"):
+    with pytest.raises(BackupBad, match="follows the end"):
         _checked(_whole() + b"more")
 
 

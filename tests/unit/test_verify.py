@@ -178,7 +178,7 @@ def test_one_made_by_hand_that_was_cut_is_65(top: Path, verify: Verify) -> None:
     put(top, name=names.dated(f"{DATABASE}_manual", ago(2)), data=backup_files.by_hand(backup_files.dump()[:-40]))
     done = verify()
     assert done.returncode == 65
-    assert "not whole" in done.stderr
+    assert "incomplete" in done.stderr
 
 
 def test_another_databases_backup_under_this_name_is_65(top: Path, verify: Verify) -> None:

@@ -77,7 +77,7 @@ def _path(entry: dict[str, Any]) -> str:
 
 def _listed(entry: dict[str, Any]) -> Listed:
     if entry["Checksum-Algorithm"] != CHECKSUMS:
-        raise BackupBad(f"its backup_manifest has checksums of another kind than {CHECKSUMS}")
+        raise BackupBad(f"its backup_manifest has checksums other than {CHECKSUMS}")
     return Listed(int(entry["Size"]), str(entry["Checksum"]))
 
 
@@ -128,7 +128,7 @@ class Contents:
         while stream.readinto(rest):
             pass
         if stream.content_bytes > end:  # zeros only may follow the end of a tar archive
-            raise BackupBad(f"something else stands behind the end of its archive '{archive}'")
+            raise BackupBad(f"something else follows the end of its archive '{archive}'")
 
     def _take(self, tar: tarfile.TarFile, member: tarfile.TarInfo, below: str) -> None:
         path = below + member.name.removeprefix("./")

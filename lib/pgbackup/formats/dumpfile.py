@@ -121,7 +121,7 @@ class Reader:
         for piece in inflated(self._blocks(), several=self.manifest is None):
             taken += len(piece)
             if self.manifest and taken > self.manifest.sql_bytes:
-                raise BackupBad(f"more comes out of it than the {self.manifest.sql_bytes:,} bytes of its manifest")
+                raise BackupBad(f"it unpacks to more than the {self.manifest.sql_bytes:,} bytes in its manifest")
             yield piece
 
     def _blocks(self) -> Iterator[bytes]:
@@ -141,7 +141,7 @@ class Reader:
         if self.manifest:
             _compare(self.manifest, self.scanner, self._dump_bytes, self._digest.hexdigest())
             if self.manifest.content not in ({}, self._checksums.found()):
-                raise BackupBad("its manifest has other checksums of rows than the dump")
+                raise BackupBad("its manifest and the dump differ in their checksums of rows")
         if not self.scanner.complete:
             raise _not_whole(self.scanner)
         return Contents(
@@ -170,12 +170,12 @@ def check(descriptor: int, advance: Callable[[int], None] = lambda _bytes: None)
 def _not_whole(scanner: DumpScanner) -> BackupBad:
     """What is wrong with a dump that is not complete; the remedy where only its last lines may be missing."""
     if scanner.state != "at the top level":
-        return BackupBad(f"the dump in it is not whole: it ends {scanner.state} without pg_dump's last lines")
+        return BackupBad(f"the dump in it is incomplete: it ends {scanner.state} without pg_dump's last lines")
     missing = "last lines" if scanner.pg_dump_version else "first lines and its last"
     lines = r"printf -- '--\n-- PostgreSQL database dump complete\n--\n\n' | gzip >> FILE"
     return BackupBad(
-        f"the dump in it is not whole, or not by pg_dump: it lacks pg_dump's {missing}",
-        f"take another one: --list; or if you know that it is whole, add the last lines: {lines}",
+        f"the dump in it is incomplete, or not by pg_dump: it lacks pg_dump's {missing}",
+        f"take another one: --list; or if you know that it is complete, add the last lines: {lines}",
     )
 
 

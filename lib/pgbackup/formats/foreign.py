@@ -66,7 +66,7 @@ def of_directory(has_toc: bool, path: str, database: str, changed: datetime) -> 
     if not has_toc:
         return "is a directory", _ANOTHER
     command = f"pg_restore --file=- {shlex.quote(path)} | gzip > {file.other}"
-    return "is a directory: a dump in pg_dump's directory format", f"make a plain one of it and restore that: {command}"
+    return "is a directory: a dump in pg_dump's directory format", f"turn it into plain SQL and restore that: {command}"
 
 
 _ANOTHER = "take another one: --list"
@@ -83,7 +83,7 @@ def _kind(text: bytes, file: File) -> tuple[str, str] | None:
 def _archive(what: str, file: File, _text: bytes) -> tuple[str, str]:
     return (
         f"holds a dump in {what}",
-        f"make a plain one of it and restore that: {file.read} | pg_restore --file=- | gzip > {file.other}"
+        f"turn it into plain SQL and restore that: {file.read} | pg_restore --file=- | gzip > {file.other}"
         f" (in Docker: {file.read} | docker exec -i CONTAINER pg_restore --file=- | gzip > {file.other})",
     )
 
@@ -148,7 +148,7 @@ def _packed(head: bytes, file: File) -> tuple[str, str] | None:
     for magic, (what, unpack) in _PACKED.items():
         if head.startswith(magic):
             command = f"{unpack} {shlex.quote(file.path)} | gzip > {file.other}"
-            return f"is compressed with {what}, not compressed with gzip", f"compress it anew: {command}"
+            return f"is compressed with {what}, not compressed with gzip", f"compress it again with gzip: {command}"
     for magic, what in _ENCRYPTED.items():
         if head.startswith(magic):
             return f"is encrypted with {what}, not compressed with gzip", f"decrypt it first, as a file {file.other}"

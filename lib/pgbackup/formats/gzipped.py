@@ -39,7 +39,7 @@ def inflated(blocks: Iterable[bytes], *, several: bool = False) -> Iterator[byte
             interrupt.check()
             if inflater.eof:
                 if not several:
-                    raise BackupBad(f"something else stands behind its end, before byte {position:,}")
+                    raise BackupBad(f"something else follows its end, before byte {position:,}")
                 inflater = deflate.decompressobj(wbits=GZIP)
             try:
                 piece = inflater.decompress(data, _INFLATED_BYTES)

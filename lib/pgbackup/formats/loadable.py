@@ -67,13 +67,13 @@ def shortfall(scanner: DumpScanner) -> str:
     if scanner.extensions:
         return ""
     if scanner.rows and not scanner.tables:
-        return "it holds rows and makes no table: it was made with --data-only"
+        return "it holds rows but creates no table: it was made with --data-only"
     if scanner.constraints and not scanner.tables:
-        return "it holds constraints and makes no table: it was made with --section=post-data"
+        return "it holds constraints but creates no table: it was made with --section=post-data"
     homes = {name: found[1] for name in scanner.rows if (found := _SCHEMA.match(name))}
     for table, schema in sorted(homes.items()):
         if schema not in scanner.schemas | _EVERYWHERE:
-            return f"it holds rows of {table} and does not make the schema {schema}: it was made with --table"
+            return f"it holds rows of {table} but does not create the schema {schema}: it was made with --table"
     return ""
 
 

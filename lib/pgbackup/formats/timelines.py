@@ -40,7 +40,7 @@ def parse_history(text: str) -> tuple[Switch, ...]:
         if not words or words[0].startswith("#"):
             continue
         if len(words) < 2 or not words[0].isdecimal():
-            raise ValueError(f"no line of a history file: {line[:80]!r}")
+            raise ValueError(f"not a line of a history file: {line[:80]!r}")
         switches.append(Switch(int(words[0]), wal.parse_lsn(words[1])))
     if any(
         later.timeline <= earlier.timeline or later.lsn < earlier.lsn for earlier, later in itertools.pairwise(switches)

@@ -52,7 +52,7 @@ def test_an_end_marker_in_the_data_is_not_the_end(dumps: Dumps, expected: Note, 
         assert len(pieces) >= 5
         for data in [*map(backup_files.by_hand, pieces), *map(backup_files.contents, pieces)]:
             expected(23, fault, 1)
-            assert "is not whole" in rejected(data)
+            assert "is incomplete" in rejected(data)
             survived(23, fault)
 
 
@@ -151,7 +151,7 @@ def test_a_gzip_bomb_is_rejected_in_flat_memory(
     path.write_bytes(bomb(head, piece, inflated_bytes))
     assert path.stat().st_size < inflated_bytes / 900
     said, peak, seconds = _child_check(path, reader)
-    assert "is not whole" in said
+    assert "is incomplete" in said
     assert peak < MEMORY_BYTES
     assert seconds < 10 + 3 * inflated_bytes / (1 << 20)  # bounded by what comes out of it
     survived(24, fault)
@@ -164,7 +164,7 @@ def test_a_bomb_of_members_is_rejected_in_flat_memory_and_time(
     path = tmp_path / "bomb"
     path.write_bytes(backup_files.by_hand(b"") * tries(20_000, 500_000))
     said, peak, seconds = _child_check(path, "isal")
-    assert "is not whole" in said
+    assert "is incomplete" in said
     assert peak < MEMORY_BYTES
     assert seconds < 300
     survived(24, "gzip bomb of half a million empty members")
@@ -179,11 +179,11 @@ def test_a_bomb_that_claims_to_be_small_is_rejected_before_it_has_inflated(
     path = tmp_path / "bomb"
     path.write_bytes(first + manifest.encoded(backup_files.facts(written, gzip_bytes=len(first))))
     said, peak, seconds = _child_check(path, "isal")
-    assert "more comes out of it" in said
+    assert "it unpacks to more than" in said
     assert peak < MEMORY_BYTES
     path.write_bytes(first)
     told, _, whole_seconds = _child_check(path, "isal")
-    assert "is not whole" in told
+    assert "is incomplete" in told
     assert seconds < whole_seconds / 5, "it has inflated"
     survived(24, "gzip bomb with the manifest of a small dump")
 
