@@ -87,7 +87,7 @@ def check_directories(paths: Sequence[Path], account: Account) -> None:
         if path.exists() and account.uid not in (0, path.stat().st_uid):
             owner = path.stat().st_uid
             raise CannotCreate(
-                f"'{path}' belongs to uid {owner}, and the backups are to be made by '{account.name}'",
+                f"'{path}' belongs to uid {owner}, but the backups are to be made by '{account.name}'",
                 f"sudo chown -R {account.name}: '{path}', or name its owner: --user NAME, BACKUP_USER=NAME",
             )
 

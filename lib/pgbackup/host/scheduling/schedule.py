@@ -55,7 +55,7 @@ def parse(text: str) -> Schedule:
     # cron: a day that fits either field, unless one of the two begins with a '*'; then it has to fit both.
     either = not words[2].startswith("*") and not words[4].startswith("*")
     if not either and min(days) > max(_LONGEST_MONTHS[month] for month in months):
-        raise UsageError(f"--schedule {text!r} never comes: those months have no day {min(days)}")
+        raise UsageError(f"--schedule {text!r} never happens: those months have no day {min(days)}")
     clock = f"{_listed(hours, _FIELDS[1])}:{_listed(minutes, _FIELDS[0])}:00"
     month = _listed(months, _FIELDS[3])
     on_date = f"*-{month}-{_listed(days, _FIELDS[2])} {clock}"
@@ -85,7 +85,7 @@ def _part(part: str, field: _Field, word: str) -> range:
         good = False
     if not good:
         raise UsageError(
-            f"--schedule: {word!r} is no {field.name} ({field.least} to {field.most})", "see: man 5 crontab"
+            f"--schedule: {word!r} is not a {field.name} ({field.least} to {field.most})", "see: man 5 crontab"
         )
     return range(least, most + 1, every)
 
