@@ -125,8 +125,8 @@ REFUSED = [
     (b"\\restrict a\n\\unrestrict b\n", "a command for psql"),
     (b"\\restrict a\nSELECT 1 \\unrestrict a\n", "a command for psql"),
     (b"\\restrict a\n\\unrestrict a\n\\restrict a\n\\unrestrict a\n", "a command for psql"),
-    (b"\\restrict a\n\\unrestrict a\nSELECT 1;\n", "a statement behind"),
-    (b"\\restrict a\n\\unrestrict a\nSELECT 1\n", "a statement behind"),
+    (b"\\restrict a\n\\unrestrict a\nSELECT 1;\n", "a statement after"),
+    (b"\\restrict a\n\\unrestrict a\nSELECT 1\n", "a statement after"),
     (b"\\restrict a\nSELECT 1;\n", "without \\unrestrict"),
     (b"\\restrict a", "the end of the file in a psql command"),
     (b"SELECT 1", "the end of the file in a statement"),
@@ -261,7 +261,7 @@ def test_memory_stays_flat(start: bytes, repeated: bytes) -> None:
 def test_a_statement_whose_kind_does_not_show_is_not_kept_for_ever() -> None:
     piece = b"/* comment */" * 1000
     out, refused = passed([b"DROP ", *[piece] * 200])
-    assert "without end" in refused
+    assert "a statement that does not end" in refused
     assert out == b""
 
 

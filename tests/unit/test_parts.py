@@ -52,7 +52,7 @@ def test_an_index_too_long_to_be_held_is_no_part_of_its_own(size: int) -> None:
 def test_a_setting_that_other_sessions_would_not_learn_of_is_refused() -> None:
     text = b"-- " + b"x" * 3_000_000 + b"\nSET search_path = a;\n"
     assert b"".join(part.text for part in guard.parted(cut(text, 1000), DumpScanner(), apart=False)) == text
-    with pytest.raises(BackupBad, match="a setting behind"):
+    with pytest.raises(BackupBad, match="a setting after"):
         list(guard.parted(cut(text, 1000), DumpScanner(), apart=True))
 
 
@@ -150,5 +150,5 @@ def test_what_may_be_loaded_later_is_read_as_it_is_read_here(setting: bytes) -> 
     comment = b"COMMENT ON EVENT TRIGGER x IS 'a\\' \\! touch x --';\n"
     text = b"SET standard_conforming_strings = off;\nSELECT 1;\n" + comment + setting + b"\n"
     for apart in (False, True):
-        with pytest.raises(BackupBad, match="a setting behind an event trigger"):
+        with pytest.raises(BackupBad, match="a setting after an event trigger"):
             list(guard.parted([text], DumpScanner(), apart=apart))

@@ -199,7 +199,7 @@ def _owners(names: Iterable[str], problems: list[Problem]) -> dict[str, str]:
             key = f"{name.upper()}_{setting.key}"
             if key in owners:
                 other = f"'{owners[key]}'" if owners[key] else "all databases"
-                message = f"DATABASES: '{name}' cannot be one: {key} would be a setting of {other} too"
+                message = f"DATABASES: '{name}' cannot be a name: {key} would be a setting of {other} too"
                 problems.append(Problem(message, f"choose another name for '{name}'"))
             owners.setdefault(key, name)
     return owners

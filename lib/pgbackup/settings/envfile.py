@@ -106,7 +106,7 @@ def _parsed(raw: bytes, path: Path) -> tuple[dict[str, Given], list[Problem]]:
 
 def _text(raw: bytes, path: Path) -> str:
     for bad, what, hint in (
-        (b"\0", "contains a NUL byte", f"write it anew from '{path}.example'"),
+        (b"\0", "contains a NUL byte", f"write it again from '{path}.example'"),
         (b"\xef\xbb\xbf", "contains a byte order mark", f"sed -i 's/\\xEF\\xBB\\xBF//' '{path}'"),
         (b"\r", "has Windows line ends", f"sed -i 's/\\r$//' '{path}'"),
     ):

@@ -134,14 +134,14 @@ _CONTAINER = _matching(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 PATH_BELOW_ROOT = Kind("an absolute path other than '/', without '..'", _path_below_root)
 OPTIONAL_PATH = Kind("an absolute path without '..', or empty", _or_nothing(_path, None))
 TARGET_NAMES = Kind(
-    "one or more different names with blanks between; a name is at most 31 lower-case letters, digits and '_',"
+    "one or more different names, separated by spaces; a name is at most 31 lower-case letters, digits and '_',"
     " beginning with a letter",
     _target_names,
 )
 YES_OR_NO = Kind("yes or no", _yes_or_no)
 PROGRAM = Kind("a program, with its arguments if any, quoted as for a shell", _program)
 CONTAINER = Kind("a container's name or id: letters, digits, '_', '.' and '-'", _CONTAINER)
-CONTAINERS = Kind("names of containers with blanks between, or empty", lambda value: _words(value, _CONTAINER))
+CONTAINERS = Kind("names of containers, separated by spaces, or empty", lambda value: _words(value, _CONTAINER))
 # The server cuts a longer name off, and would then open another database.
 DATABASE_OBJECT = Kind("a name of 1 to 63 bytes in UTF-8", _database_object)
 OPTIONAL_DIRECTORY = Kind(

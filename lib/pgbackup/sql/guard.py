@@ -133,7 +133,7 @@ class Guard:
             self._held_from, self._is_partly_out = position, bool(words)
             self._is_tied = self._scanner.awaits_newline
         elif self._closed:
-            raise self._refused(position, f"a statement behind \\unrestrict: {_shown(text)}")
+            raise self._refused(position, f"a statement after \\unrestrict: {_shown(text)}")
         else:
             self._statements += 1
             change = self._change(words, text)
@@ -142,7 +142,7 @@ class Guard:
             elif reason := refusal(words, text, names_setter=self._scanner.names_setter, ended=True):
                 raise self._refused(position, f"a statement that {reason}: {_shown(text)}")
             if self._is_moved and words[:1] == [b"set"] and words[1:2] in _READING:
-                raise self._refused(position, f"a setting behind an event trigger: {_shown(text)}")
+                raise self._refused(position, f"a setting after an event trigger: {_shown(text)}")
             if part := self._kind():
                 self._part_ends(position, part)
             self._reconnected = False
@@ -160,7 +160,7 @@ class Guard:
             self._parts.append((self._held_from, position + 1, kind))
             self._is_moved |= kind == EVENT_TRIGGER
         elif kind == SETTING:  # other sessions would not learn of it
-            raise self._refused(position, "a setting behind rows or more than 1 MiB of comment")
+            raise self._refused(position, "a setting after rows or more than 1 MiB of comment")
 
     def _change(self, words: list[bytes], text: bytes) -> bytes | None:
         """What takes the place of a whole statement of pg_dump's, None for itself."""
@@ -209,7 +209,7 @@ class Guard:
             self._held_from, self._is_partly_out = max(self._held_from, decided), scanner.in_comment
             return decided
         if self._closed:
-            raise self._refused(decided, f"a statement behind \\unrestrict: {_shown(scanner.text)}")
+            raise self._refused(decided, f"a statement after \\unrestrict: {_shown(scanner.text)}")
         may_change = bool(scanner.pg_dump_version) and self.adapter.may_change(scanner.words, scanner.text)
         if may_change and not self._is_partly_out and decided - self._held_from <= _HELD_BYTES:
             return self._held_from
@@ -219,7 +219,7 @@ class Guard:
             return self._held_from
         if reason == UNDECIDED or (whole == SETTING and not reason):
             if decided - self._held_from > _HELD_BYTES:
-                raise self._refused(self._held_from, f"a statement without end: {_shown(scanner.text)}")
+                raise self._refused(self._held_from, f"a statement that does not end: {_shown(scanner.text)}")
             return self._held_from
         if reason:
             raise self._refused(decided, f"a statement that {reason}: {_shown(scanner.text)}")

@@ -40,7 +40,7 @@ def refusal(words: list[bytes], text: bytes, *, names_setter: bool, ended: bool)
         return _VERBS[verb]
     if names_setter and (verb != b"copy" or words[1:2] == [b"("]):  # COPY may read a table or column of that name
         allowed = _SET_CONFIG.fullmatch(text)
-        return "" if whole and allowed else "changes a setting as no dump does" if whole else UNDECIDED
+        return "" if whole and allowed else "changes a setting in a way that no dump does" if whole else UNDECIDED
     if verb in (b"create", b"alter", b"drop"):
         if not ended and len(words) < 3:
             return UNDECIDED
@@ -78,7 +78,7 @@ def _setting_refusal(words: list[bytes], text: bytes, whole: bool) -> str:
         return UNDECIDED
     encoding = _SET_ENCODING.fullmatch(text)
     if not encoding and not _SET_STRINGS.fullmatch(text):
-        return "changes how psql reads the rest as no dump does"
+        return "changes how psql reads the rest in a way that no dump does"
     if encoding and re.sub(rb"[^a-z0-9]", b"", encoding[1].lower()).decode() in _CLIENT_ONLY:
         return "changes to an encoding that cannot be checked (pg_dump --encoding=UTF8 makes one that can)"
     return ""
