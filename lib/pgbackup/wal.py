@@ -29,7 +29,7 @@ def parse_lsn(text: str) -> int:
     """Given a position as PostgreSQL writes it, 0/3018BE8, return its byte number. Raise ValueError."""
     found = _LSN.fullmatch(text.strip())
     if not found:
-        raise ValueError(f"{text!r} is no LSN")
+        raise ValueError(f"{text!r} is not an LSN")
     return (int(found[1], 16) << 32) | int(found[2], 16)
 
 

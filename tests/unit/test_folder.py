@@ -107,7 +107,7 @@ def test_a_mount_that_fstab_promises_above_the_directory_must_be_there(tmp_path:
     lines = (f"# comment {tmp_path}", "UUID=1 / ext4", f"UUID=2 {tmp_path} ext4 noauto 0 2", "UUID=3 /proc", "", "odd")
     fstab.write_text("\n".join(lines))
     below = folder.fstab_lines_above(tmp_path / "backups", fstab)
-    with pytest.raises(CannotCreate, match=f"'{tmp_path}' is in /etc/fstab and not mounted"):
+    with pytest.raises(CannotCreate, match=f"'{tmp_path}' is in /etc/fstab but not mounted"):
         folder.check_mounted(None, below)
     assert folder.fstab_lines_above(Path("/elsewhere/backups"), fstab) == ""
     assert folder.fstab_lines_above(tmp_path, tmp_path / "absent") == ""

@@ -148,7 +148,7 @@ def test_a_wal_archive_that_is_not_there_is_told_with_those_that_are(tmp_path: P
     (tmp_path / "pitr" / "pg15").mkdir(parents=True)
     with pytest.raises(NoBackup) as caught:
         window.show(settings, settings.targets[0], "postgres-a")
-    assert "the archives pg15: --archive NAME" in (caught.value.hint or "")
+    assert "there are archives: pg15; use one with --archive NAME" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_an_archive_that_reaches_to_now_has_nothing_to_complain_of() -> None:
     ("archive", "said"),
     [
         (GAP, "between 2024-01-15"),
-        (_archive([1], [1, 2, 4], _START + 6 * _HOUR), "WAL is missing behind '000000010000000000000002'"),
+        (_archive([1], [1, 2, 4], _START + 6 * _HOUR), "WAL is missing after '000000010000000000000002'"),
         (_archive([], [1, 2], _START + 6 * _HOUR), "there is no base backup"),
         (_archive([1], [2, 3], _START + 6 * _HOUR), "there is no base backup with its WAL"),
         (_archive([1], [1, 2], None), "nothing was received yet"),

@@ -26,7 +26,7 @@ def test_a_position_is_two_hexadecimal_halves(text: str, lsn: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "0/", "/1", "g/0", "0/123456789", "0/1/2", "-1/0", "0x1/2"])
 def test_anything_else_is_no_position(text: str) -> None:
-    with pytest.raises(ValueError, match="is no LSN"):
+    with pytest.raises(ValueError, match="is not an LSN"):
         wal.parse_lsn(text)
 
 

@@ -111,7 +111,7 @@ def check_mounted(mount: Path | None, fstab: str) -> None:
         fields = line.split()
         if len(fields) > 1 and not line.startswith("#") and fields[1] != "none" and not os.path.ismount(fields[1]):
             raise CannotCreate(
-                f"'{fields[1]}' is in /etc/fstab and not mounted: nothing was written beneath it",
+                f"'{fields[1]}' is in /etc/fstab but not mounted: nothing was written beneath it",
                 f"mount {fields[1]}",
             )
 

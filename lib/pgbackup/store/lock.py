@@ -28,9 +28,9 @@ def held(place: folder.Folder, name: str) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):  # SMB says the second of one that is held
                 raise CannotCreate(
-                    f"no lock can be had in '{place.path}': {error.strerror}",
-                    "its file system has none, and two runs at once would spoil each other's work: mount it with locks"
-                    " (NFS: local_lock=flock), or set BACKUP_DIR to another one",
+                    f"cannot lock in '{place.path}': {error.strerror}",
+                    "its file system has no locks, and two runs at once would spoil each other's work:"
+                    " mount it with locks (NFS: local_lock=flock), or set BACKUP_DIR to another one",
                 ) from None
             raise LockHeld(
                 f"another run is working on '{place.path / name}'",

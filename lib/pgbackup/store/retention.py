@@ -45,7 +45,7 @@ def decide(backups: Sequence[Aging], policy: Policy, now: datetime, is_good: Cal
     first, only where something is old enough to expire, and only until MIN_BACKUPS good ones are known.
     """
     if backups and now < backups[0].taken:
-        reason = f"the clock stands before the newest backup, '{backups[0].name}': nothing expires"
+        reason = f"the clock is behind the newest backup, '{backups[0].name}': nothing expires"
         return [Decision(backup.name, keep=True, reason=reason) for backup in backups]
     limit = timedelta(days=policy.days)
     young = sum(now - backup.taken <= limit for backup in backups)

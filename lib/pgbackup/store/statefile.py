@@ -81,14 +81,14 @@ def parsed(text: bytes, kind: type[_Held]) -> _Held:
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError):
-        raise ValueError("it is no JSON") from None
+        raise ValueError("it is not JSON") from None
     if not isinstance(raw, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     version = raw.pop("version", 1)
     if type(version) is not int or version < 1:
-        raise ValueError("its version is no number")
+        raise ValueError("its version is not a number")
     if version > VERSION:
-        raise _NewerVersion(f"a newer version of this suite has written it (version {version}, known is {VERSION})")
+        raise _NewerVersion(f"a newer version of this suite wrote it (version {version}, this one knows {VERSION})")
     return kind(**_checked(raw, kind))
 
 
@@ -112,7 +112,7 @@ def _checked(raw: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
             if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
                 raise ValueError(f"it lacks the field {name!r}")
         elif not _fits(raw[name], hints[name]):
-            raise ValueError(f"its field {name!r} has a value of another kind")
+            raise ValueError(f"its field {name!r} has a value of the wrong type")
     return dict(raw)
 
 

@@ -102,7 +102,7 @@ def test_without_locks_nothing_is_begun(place: Place, expected: Note, survived: 
     place.plant(place.sources[0])
     done = lacking(place, "flock", error)
     assert done.returncode == 73, done.stderr
-    assert f"no lock can be had in '{place.directory()}': " in done.stderr and "local_lock" in done.stderr
+    assert f"cannot lock in '{place.directory()}': " in done.stderr and "local_lock" in done.stderr
     assert not place.fresh() and all(path.exists() for path in place.planted)
     assert not promises.after(place)
     survived(98, f"flock always fails: {error}")

@@ -57,9 +57,9 @@ class State:
     def __post_init__(self) -> None:
         """Raise ValueError for what no set-up agrees."""
         if self.segment_bytes not in (1 << power for power in range(20, 31)):
-            raise ValueError("its segment_bytes are no size of segments")
+            raise ValueError("its segment_bytes is not a segment size")
         if self.image.startswith("-") or not self.owner:
-            raise ValueError("its image or its owner is none")
+            raise ValueError("its image or owner is not valid")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Receiver:
     def __post_init__(self) -> None:
         """Raise ValueError for what no receiver says."""
         if (self.confirmed_lsn == "") != (self.confirmed_time == ""):
-            raise ValueError("it confirms a time or a position alone")
+            raise ValueError("it confirms a time without a position, or a position without a time")
         _ = self.confirmed, self.seen
 
     @property
@@ -103,7 +103,7 @@ def _instead(top: Path) -> str:
         names = sorted(each.name for each in top.iterdir() if each.is_dir() and not each.name.startswith("."))
     except OSError:
         names = []
-    there = f"there are the archives {', '.join(names[:5])}: --archive NAME takes one; else " if names else ""
+    there = f"there are archives: {', '.join(names[:5])}; use one with --archive NAME; otherwise " if names else ""
     return there + SET_UP
 
 
@@ -130,7 +130,7 @@ def write_state(places: Places, state: State) -> None:
 def read_state(places: Places) -> State | None:
     """What the set-up has agreed. Raise Unreadable: without it nothing of the archive can be understood."""
     return statefile.read(
-        places.top, _STATE, State, "write it anew, what is archived stays: sudo setup-wal-archiving.sh TARGET"
+        places.top, _STATE, State, "write it again; what is archived stays: sudo setup-wal-archiving.sh TARGET"
     )
 
 
@@ -213,7 +213,7 @@ def histories(places: Places) -> dict[int, tuple[Switch, ...]]:
                 damaged[timeline] = f"'{place.path / name}' is damaged: {error}"
     for timeline, reason in damaged.items():
         if timeline not in found:
-            raise BackupBad(reason, "copy a whole one there, from the server's pg_wal or from an older archive")
+            raise BackupBad(reason, "copy an intact one there, from the server's pg_wal or from an older archive")
     return found
 
 
@@ -241,7 +241,7 @@ def hand_out(places: Places, state: State, name: str) -> bytes | None:
         except (BackupBad, ValueError) as error:
             bad = bad or f"'{place.path / file}' is bad: {error}"
     if bad:
-        raise BackupBad(bad, "verify-backups.sh tells what else is")
+        raise BackupBad(bad, "verify-backups.sh shows what else is")
     return None
 
 

@@ -60,9 +60,9 @@ class BaseBackupRecord:
             raise ValueError("its positions make no sense")
         statefile.instant(self.ended)
         if MAIN not in self.archives or any("/" in name or name.startswith(".") for name in self.archives):
-            raise ValueError("its archives are none")
+            raise ValueError("its archives are not valid")
         if self.bytes < 0 or self.image.startswith("-"):
-            raise ValueError("its size or its image is none")
+            raise ValueError("its size or image is not valid")
 
     @property
     def when(self) -> datetime:
@@ -158,7 +158,7 @@ def check(place: Folder, record: BaseBackupRecord, advance: Callable[[int], None
     contents.manifest_text = beside
     found = contents.compare()
     if (found.start, found.stop, found.timeline) != (record.start, record.stop, record.timeline):
-        raise BackupBad(f"'{RECORD}' says other positions than its {MANIFEST}")
+        raise BackupBad(f"'{RECORD}' has other positions than its {MANIFEST}")
     return found
 
 

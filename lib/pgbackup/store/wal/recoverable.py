@@ -47,7 +47,7 @@ def look(places: Places) -> Archive:
     """Read what there is. Raise NoBackup where nothing was set up, BackupBad for a damaged history file."""
     state = walarchive.read_state(places)
     if state is None:
-        raise NoBackup(f"'{places.top.path}' is no WAL archive", walarchive.SET_UP)
+        raise NoBackup(f"'{places.top.path}' is not a WAL archive", walarchive.SET_UP)
     bases, wrong = base_backups.listing(places.base, state.segment_bytes)
     receiver = walarchive.read_receiver(places)
     segments, unfinished = walarchive.segments(places, state.segment_bytes)
@@ -85,7 +85,7 @@ def described(windows: Sequence[Window]) -> list[str]:
 
 
 def broken_off(archive: Archive) -> str:
-    """Where WAL is missing behind the newest base backup, so that nothing later can be recovered; or "". Pure."""
+    """Where WAL is missing after the newest base backup, so that nothing later can be recovered; or "". Pure."""
     if not archive.windows:
         return "there is no base backup with its WAL" if archive.bases else "there is no base backup"
     newest = archive.windows[-1]
@@ -93,7 +93,7 @@ def broken_off(archive: Archive) -> str:
         return f"{problem}: nothing after {local(newest.until)} can be recovered, until the next base backup"
     latest = list(archive.bases)[-1]
     if latest not in [base.name for base in newest.bases]:
-        return f"the newest base backup '{latest}' has not the WAL or the other base backup that it needs"
+        return f"the newest base backup '{latest}' lacks the WAL or the other base backup that it needs"
     return ""
 
 
@@ -102,9 +102,9 @@ def cut_off(archive: Archive) -> str:
     size, newest = archive.state.segment_bytes, archive.windows[-1]
     end, last = wal.segment_name(newest.last, size), max(archive.segments)
     if newest.last.number < last.number:
-        return f"WAL is missing behind '{end}', and '{wal.segment_name(last, size)}' is there"
+        return f"WAL is missing after '{end}', but '{wal.segment_name(last, size)}' is there"
     if archive.confirmed and archive.confirmed.lsn > (newest.last.number + 1) * size:
-        return f"WAL is missing behind '{end}', and it was archived up to {wal.format_lsn(archive.confirmed.lsn)}"
+        return f"WAL is missing after '{end}', but it was archived up to {wal.format_lsn(archive.confirmed.lsn)}"
     return ""
 
 
@@ -136,7 +136,7 @@ def lost(archive: Archive) -> list[str]:
 
 def unreadable(archive: Archive) -> list[str]:
     """What lies among the base backups and cannot be read as one: while it does, nothing expires. Pure."""
-    return [f"'{name}' is no base backup: {reason}" for name, reason in archive.wrong.items()]
+    return [f"'{name}' is not a base backup: {reason}" for name, reason in archive.wrong.items()]
 
 
 def behind(archive: Archive, now: datetime) -> list[str]:
@@ -155,8 +155,8 @@ def behind(archive: Archive, now: datetime) -> list[str]:
     # By the server's clock and by this host's, which may both be wrong.
     last = min(receiver.confirmed.time, receiver.seen or receiver.confirmed.time)
     if now - last > timedelta(seconds=_FRESH_SECONDS):
-        why = receiver.trouble or "the receiver says nothing; does it run?"
+        why = receiver.trouble or "the receiver reports nothing; is it running?"
         found.append(f"nothing was received since {local(last)}: {why}")
     elif receiver.seen and receiver.seen - now > timedelta(seconds=_FRESH_SECONDS):
-        found.append(f"the receiver's last word is dated {local(receiver.seen)}, later than now; does it run?")
+        found.append(f"the receiver's last report is dated {local(receiver.seen)}, later than now; is it running?")
     return found

@@ -37,12 +37,12 @@ def check_header(data: bytes, segment: Segment, system: int, length: int | None 
     if owner != system:
         raise BackupBad(f"it is of another cluster (system identifier {owner}, not {system})")
     if length != size:
-        raise BackupBad(f"it has {length:,} bytes, and a segment of this cluster {size:,}")
+        raise BackupBad(f"it has {length:,} bytes, but a segment of this cluster has {size:,}")
     if position != segment.number * size:
-        raise BackupBad(f"it holds the WAL from {wal.format_lsn(position)} and not what its name says")
+        raise BackupBad(f"it holds the WAL from {wal.format_lsn(position)}, not what its name says")
     # The first pages of a new timeline's first segment are copied from the old one.
     if not 0 < timeline <= segment.timeline:
-        raise BackupBad(f"it is of timeline {timeline}, and its name says {segment.timeline}")
+        raise BackupBad(f"it is of timeline {timeline}, but its name says {segment.timeline}")
 
 
 def _header(data: bytes) -> tuple[int, int, int, int]:
@@ -51,7 +51,7 @@ def _header(data: bytes) -> tuple[int, int, int, int]:
         raise BackupBad("it is cut off in its first page")
     _magic, info, timeline, position, _rest, system, size, _page = _HEADER.unpack_from(data)
     if not info & _LONG_HEADER or size not in (1 << power for power in range(20, 31)):
-        raise BackupBad("it does not begin as a segment of WAL does")
+        raise BackupBad("it does not begin like a segment of WAL")
     return timeline, position, system, size
 
 
@@ -85,7 +85,7 @@ def decompress(data: bytes) -> bytes:
     except Damaged:
         raise BackupBad("it is not gzip data, or damaged") from None
     if not inflater.eof or inflater.unused_data:
-        raise BackupBad("it is cut off, or something else stands behind it")
+        raise BackupBad("it is cut off, or something else follows it")
     return bytes(content)
 
 

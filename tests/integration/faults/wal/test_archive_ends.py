@@ -122,7 +122,7 @@ def test_before_missing_wal_all_that_is_there_can_be_had(copy: Lab, expected: No
     expected(72, fault, 1)
     segments(copy)[-2].unlink()  # the one with the fourth row
     said = refused(copy, "--latest")
-    assert "the latest commit cannot be recovered: WAL is missing behind" in said
+    assert "the latest commit cannot be recovered: WAL is missing after" in said
     (position,) = re.findall(r"--to-lsn ([0-9A-F]+/[0-9A-F]+)", said)
     (window,) = json.loads(copy.restore("--window", "--json").stdout)["windows"]
     assert position == window["lsn"]

@@ -132,10 +132,10 @@ def test_a_missing_segment_is_a_gap_that_everybody_tells(copy: Lab, expected: No
     expected(62, "WAL segment: missing", 1)
     victim = sorted((copy.archive_path / "wal").glob("*.gz"))[-2]
     victim.unlink()
-    found(copy, "WAL is missing behind", statuses=(66,))
+    found(copy, "WAL is missing after", statuses=(66,))
     done = copy.restore("--window")
     assert done.returncode == 66
-    assert "WAL is missing behind" in done.stderr
+    assert "WAL is missing after" in done.stderr
     moment = datetime.fromisoformat(copy.confirmed()[0])
     done = copy.restore("--to-time", str(moment), "--into", "beside", "--yes")
     assert done.returncode == 66
