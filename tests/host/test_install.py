@@ -231,7 +231,7 @@ def test_uninstall_leaves_the_backups_and_what_the_operator_wrote(stage: Stage) 
 
 
 WRONG = {
-    "relative": ("PREFIX=opt/x", "is no absolute path"),
+    "relative": ("PREFIX=opt/x", "is not an absolute path"),
     "up": ("PREFIX=/opt/../etc", "has '..' in it"),
     "shell": ("PREFIX=/opt/$$(id)", "has characters"),
     "quote": ("PREFIX=/opt/it's", "has characters"),
@@ -276,7 +276,7 @@ def test_two_at_once_are_one_after_the_other_or_told(stage: Stage) -> None:
     both = [subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=120)[1] for process in both]
     failed = [text for process, text in zip(both, said, strict=True) if process.returncode]
-    assert len(failed) <= 1 and all("another one works on" in text for text in failed), said
+    assert len(failed) <= 1 and all("another run is working on" in text for text in failed), said
     assert stage.works()
 
 
