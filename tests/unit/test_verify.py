@@ -209,7 +209,7 @@ def test_files_of_others_are_passed_over(top: Path, verify: Verify) -> None:
     put(top)
     for name in ("notes.txt", "auth_db_2_20240115_020000.sql.gz", "auth_db_20240115_020000.sql.gz.bak"):
         (top / "auth" / name).write_text("not ours")
-    assert verify().stdout.splitlines()[-1] == "1 backups: 1 good, 0 bad"
+    assert verify().stdout.splitlines()[-1] == "1 backup: 1 good, 0 bad"
 
 
 @pytest.mark.parametrize(

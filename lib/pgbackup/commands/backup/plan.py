@@ -23,6 +23,7 @@ from pgbackup.store import catalog, expiry, folder, retention
 from pgbackup.store.catalog import Backup
 from pgbackup.store.folder import Folder
 from pgbackup.store.wal import recoverable
+from pgbackup.store.wal.recoverable import counted
 
 
 def plan(settings: Settings, targets: Sequence[Target]) -> Result:
@@ -114,7 +115,7 @@ def _lines(entry: dict[str, Any]) -> list[str]:
     else:
         lines = [
             f"{name}: would write '{entry['file']}'",
-            f"  from '{entry['database']}', {size(entry['size_bytes'])} in {entry['tables']} tables,"
+            f"  from '{entry['database']}', {size(entry['size_bytes'])} in {counted(entry['tables'], 'table')},"
             f" PostgreSQL {short_version(entry['server_version'])}, client {entry['client']}",
         ]
     lines += [f"  warning: {warning}" for warning in entry["warnings"]]

@@ -14,6 +14,7 @@ from pgbackup.report.log import EventLog, say
 from pgbackup.report.result import Result, document
 from pgbackup.settings.config import Settings, Target
 from pgbackup.store import folder
+from pgbackup.store.wal.recoverable import counted
 
 _SCRIPT = "restore-postgres.sh"
 
@@ -73,7 +74,9 @@ def _lines(record: Record, dry: bool) -> list[str]:
     if record.unreplayed:
         lines += [f"  not as it was: {one}" for one in record.unreplayed]
     elif record.rows:
-        lines.append(f"  {record.tables} tables, {record.rows:,} rows: each table counted, all equal to the backup")
+        lines.append(
+            f"  {counted(record.tables, 'table')}, {record.rows:,} rows: each table counted, all equal to the backup"
+        )
     if record.downtime_seconds:
         lines.append(f"  services were stopped for {record.downtime_seconds:.1f} s; {record.health or 'no health URL'}")
     if record.safety:

@@ -25,6 +25,7 @@ from pgbackup.store import catalog, folder
 from pgbackup.store.catalog import Backup
 from pgbackup.store.folder import Folder
 from pgbackup.store.unclaimed import Unclaimed
+from pgbackup.store.wal.recoverable import counted
 
 _SCRIPT = "verify-backups.sh"
 _SMALL_BYTES = 1024
@@ -231,7 +232,7 @@ def _lines(checked: Sequence[Checked], now: datetime) -> list[str]:
     failed = [verdict.backup.denied for one in checked for verdict in one.verdicts if verdict.problem]
     unknown = f", {sum(failed)} unknown" if any(failed) else ""
     good, bad = len(rows) - len(failed), len(failed) - sum(failed)
-    return [*files, f"{len(rows)} backups: {good} good, {bad} bad{unknown}"]
+    return [*files, f"{counted(len(rows), 'backup')}: {good} good, {bad} bad{unknown}"]
 
 
 def _entry(one: Checked) -> dict[str, Any]:
