@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from demo import servers as demo_servers
 from tests.support import engine as docker_engine
-from tests.support import images, servers
+from tests.support import images, restores, servers
+from tests.support.restores import Lab
 from tests.support.servers import Server
 
 
@@ -65,3 +68,16 @@ def server(engine: str) -> Iterator[Callable[..., Server]]:
             return stack.enter_context(servers.running(major, **options))
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Iterator[demo_servers.Server]:
+    """A server without Docker, much faster."""
+    with restores.embedded_server() as server:
+        yield server
+
+
+@pytest.fixture
+def lab(embedded: demo_servers.Server, tmp_path: Path) -> Lab:
+    """auth_db on it, for the direct client."""
+    return restores.direct(embedded, tmp_path)

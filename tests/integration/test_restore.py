@@ -37,12 +37,6 @@ def embedded() -> Iterator[demo_servers.Server]:
         yield started
 
 
-@pytest.fixture
-def lab(embedded: demo_servers.Server, tmp_path: Path) -> Lab:
-    """auth_db for the direct client."""
-    return restores.direct(embedded, tmp_path)
-
-
 def good(lab: Lab, ended: backups.Ended) -> None:
     assert ended.status == 0, ended.stderr
     assert restores.leftovers(lab) == []

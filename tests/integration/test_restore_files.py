@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +19,6 @@ import pytest
 from demo import servers as demo_servers
 from tests.support import restores
 from tests.support.restores import Content, Lab
-
-
-@pytest.fixture(scope="module")
-def embedded() -> Iterator[demo_servers.Server]:
-    with restores.embedded_server() as server:
-        yield server
 
 
 @dataclass(frozen=True)

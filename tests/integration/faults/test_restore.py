@@ -15,7 +15,6 @@ import psycopg
 import pytest
 from pgbackup.formats import dumpfile
 
-from demo import servers as demo_servers
 from tests.conftest import FULL
 from tests.integration.faults.test_disk import disk
 from tests.support import backups, promises, restores, servers
@@ -24,17 +23,6 @@ from tests.support.runs import soon
 
 Tries = Callable[[int, int], int]
 Note = Callable[..., None]
-
-
-@pytest.fixture(scope="module")
-def embedded() -> Iterator[demo_servers.Server]:
-    with restores.embedded_server() as server:
-        yield server
-
-
-@pytest.fixture
-def lab(embedded: demo_servers.Server, tmp_path: Path) -> Lab:
-    return restores.direct(embedded, tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------- row 34

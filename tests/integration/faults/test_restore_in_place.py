@@ -19,12 +19,6 @@ from tests.support.restores import Lab, Writers
 from tests.support.runs import soon
 
 
-@pytest.fixture(scope="module")
-def embedded() -> Iterator[demo_servers.Server]:
-    with restores.embedded_server() as server:
-        yield server
-
-
 @pytest.fixture
 def lab(embedded: demo_servers.Server, tmp_path: Path) -> Lab:
     """The direct client cannot see how much room there is: the live database is dropped before the new one comes."""

@@ -24,12 +24,6 @@ STOP_SECONDS = 10.0
 
 
 @pytest.fixture(scope="module")
-def embedded() -> Iterator[demo_servers.Server]:
-    with restores.embedded_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def names(engine: str) -> Iterator[list[str]]:
     """Two services that run."""
     with restores.services(images.ensure(15), "service-a-1", "service-a-2") as started:

@@ -6,12 +6,10 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import psycopg
 import pytest
 
-from demo import servers as demo_servers
 from tests.support import killing, restores
 from tests.support.restores import Lab
 from tests.support.runs import soon
@@ -20,17 +18,6 @@ _DROPPING = (
     "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'pgbackup-%' AND query LIKE 'DROP DATABASE%'"
     " AND state = 'active' AND now() - query_start > '{seconds} s'"
 )
-
-
-@pytest.fixture(scope="module")
-def embedded() -> Iterator[demo_servers.Server]:
-    with restores.embedded_server() as server:
-        yield server
-
-
-@pytest.fixture
-def lab(embedded: demo_servers.Server, tmp_path: Path) -> Lab:
-    return restores.direct(embedded, tmp_path)
 
 
 @contextmanager

@@ -27,12 +27,6 @@ Tries = Callable[[int, int], int]
 Note = Callable[..., None]
 
 
-@pytest.fixture(scope="module")
-def embedded() -> Iterator[demo_servers.Server]:
-    with restores.embedded_server() as server:
-        yield server
-
-
 @pytest.fixture
 def lab(embedded: demo_servers.Server, tmp_path: Path) -> Iterator[Lab]:
     """auth_db without Docker; that the server was crashed by a test is no concern of the next one."""
