@@ -150,20 +150,20 @@ def _session(attendance: Attendance, client: Sidecar) -> None:
             receiving.put_away(places, state)
         if program.status is None:
             return  # switched off
-        if wanted and _is_gone(attendance, client, wanted):
+        if wanted and _is_gone(attendance, client, server, wanted):
             name = wal.segment_name(wanted, state.segment_bytes)
             _begin_anew(attendance, client, f"the server no longer has '{name}', which the receiver needs next")
         raise failures.explained(program.stderr, program.status or 0, "pg_receivewal", job.target)
 
 
-def _is_gone(attendance: Attendance, client: Sidecar, wanted: Segment) -> bool:
+def _is_gone(attendance: Attendance, client: Sidecar, before: replication.Server, wanted: Segment) -> bool:
     """Whether a receiver that has ended can never go on, for the server no longer has that segment: its own words say
     so, too, but in any language. One that has come further since, and a server that cannot be asked, tell nothing.
     """
     if archive.wanted(attendance.places, attendance.state.segment_bytes) != wanted:
         return False
     try:
-        return replication.has_removed(client, attendance.state.owner, wanted, attendance.state.segment_bytes)
+        return replication.has_removed(client, before, wanted, attendance.state.segment_bytes)
     except Interrupted:
         raise
     except SuiteError:

@@ -30,6 +30,7 @@ SELECT json_build_object(
   'tablespaces', (SELECT count(*) FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')),
   'slots', (SELECT count(*) FROM pg_replication_slots),
   'slot', (SELECT coalesce(wal_status, 'lost') FROM pg_replication_slots WHERE slot_name = {slot}),
+  'kept_from', (SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = {slot}),
   'slot_in_use', (SELECT coalesce(bool_or(active), false) FROM pg_replication_slots WHERE slot_name = {slot}),
   'lsn', CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
   'waited_for', current_setting('synchronous_standby_names') LIKE '%' || {name} || '%',
@@ -43,11 +44,11 @@ SELECT json_build_object(
 
 @dataclass(frozen=True)
 class Server:
-    """system: the cluster's identifier. keep: max_slot_wal_keep_size as the server shows it. slots: how many there are.
-    slot: the receiver's wal_status, None where there is none. may_see: the role may see how far receivers are.
-    waited_for: commits wait for the receiver. lsn: the end of WAL at the instant `now`. written: how far the receiver
-    has it, None while there is no receiver. tablespaces: further ones. settings: what of
-    recovery_needs.ORIGINS can be seen.
+    """system: the cluster's identifier. keep: max_slot_wal_keep_size as the server shows it. slots: how many there
+    are. slot: the receiver's wal_status, None where there is none; kept_from: the WAL that the server keeps for it.
+    may_see: the role may see how far receivers are. waited_for: commits wait for the receiver. lsn: the end of WAL
+    at the instant `now`. written: how far the receiver has it, None while there is no receiver. tablespaces:
+    further ones. settings: what of recovery_needs.ORIGINS can be seen.
     """
 
     major: int
@@ -65,6 +66,7 @@ class Server:
     tablespaces: int
     slots: int
     slot: str | None
+    kept_from: int | None
     slot_in_use: bool
     waited_for: bool
     lsn: int
@@ -93,28 +95,29 @@ def look(client: Client, owner: str) -> Server:
     answer = client.server_query(sql)
     try:
         held = json.loads(answer)
-        now, written = datetime.fromisoformat(held.pop("now")), held.pop("written")
+        now = datetime.fromisoformat(held.pop("now"))
         lsn = wal.parse_lsn(held.pop("lsn") or "0/0")
-        return Server(lsn=lsn, now=now, written=written and wal.parse_lsn(written), **held)
+        written, kept_from = [text and wal.parse_lsn(text) for text in (held.pop("written"), held.pop("kept_from"))]
+        return Server(lsn=lsn, now=now, written=written, kept_from=kept_from, **held)
     except (ValueError, TypeError, KeyError):
         raise Unavailable(f"the server gave an answer that cannot be understood: {answer[:80]!r}") from None
 
 
-def has_removed(client: Client, owner: str, segment: wal.Segment, segment_bytes: int) -> bool:
+def has_removed(client: Client, before: Server, segment: wal.Segment, segment_bytes: int) -> bool:
     """Whether the server no longer has a segment, on whatever timeline. Raise what the failure means.
 
-    A role that may not see its files is told by the slot: what comes before it, the server need not keep. Ask that
-    after a receiver has failed only.
+    before: the server as it was when the receiver was started. A role that may not see the server's files is told by
+    the slot as it was then: what comes before it, the server need not keep, and a receiver that asks for that in vain
+    moves the slot back (PhysicalConfirmReceivedLocation in walsender.c). Ask that after a receiver has failed only.
     """
-    end = literal(wal.format_lsn((segment.number + 1) * segment_bytes))
+    end = (segment.number + 1) * segment_bytes
     if client.server_query("SELECT has_function_privilege('pg_ls_waldir()', 'EXECUTE')") == "t":
         name = literal(wal.segment_name(segment, segment_bytes)[8:])
         gone = f"NOT EXISTS (SELECT FROM pg_ls_waldir() WHERE substr(name, 9) = {name})"
     else:
-        slot = f"slot_name = {literal(slot_name(owner))} AND restart_lsn < {end}"
-        gone = f"NOT EXISTS (SELECT FROM pg_replication_slots WHERE {slot})"
+        gone = "true" if before.kept_from is not None and before.kept_from >= end else "false"
     # One that the server still writes to, or will, is not gone.
-    return client.server_query(f"SELECT pg_current_wal_lsn() >= {end} AND {gone}") == "t"
+    return client.server_query(f"SELECT pg_current_wal_lsn() >= {literal(wal.format_lsn(end))} AND {gone}") == "t"
 
 
 def create_slot(client: Client, owner: str) -> None:
