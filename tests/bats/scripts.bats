@@ -74,23 +74,16 @@ run_bats() {
 @test "tests/all fails when any of its parts fails" {
 	mkdir -p tests .venv/bin
 	cp "$ROOT/tests/all" tests
-	for statuses in "0 0 0 0 0" "1 0 0 0 1" "0 5 0 0 5" "0 0 4 0 4" "0 0 0 3 3" "1 5 0 3 5"; do
-		read -r of_bats of_unit of_integration of_faults expected <<<"$statuses"
-		printf '#!/bin/sh\nexit %s\n' "$of_bats" >.venv/bin/bats
-		cat >.venv/bin/python <<-END
-			#!/bin/sh
-			case \$3 in
-			tests/unit) echo unit; exit $of_unit ;;
-			tests/integration/test_*) echo integration; exit $of_integration ;;
-			tests/integration/faults/test_*) echo faults; exit $of_faults ;;
-			esac
-		END
+	for statuses in "0 0 0" "1 0 1" "0 5 5" "1 5 1"; do
+		read -r of_bats of_pytest expected <<<"$statuses"
+		printf '#!/bin/sh\necho scripts; exit %s\n' "$of_bats" >.venv/bin/bats
+		printf '#!/bin/sh\necho "$*"; exit %s\n' "$of_pytest" >.venv/bin/python
 		chmod +x .venv/bin/*
 		run "-$expected" tests/all
-		expect_equal "$output" "$(printf 'faults\nunit\nintegration')"
+		expect_equal "$output" "$(printf '%s\n' "-m pytest -n auto --no-loadscope-reorder" scripts)"
 	done
-	run -5 tests/all tests/unit
-	expect_equal "$output" unit
+	run -1 tests/all tests/unit
+	expect_equal "${lines[0]}" "-m pytest -n auto --no-loadscope-reorder tests/unit"
 }
 
 @test "the scripts are doorbells: the same but for header and verb" {

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,15 +88,20 @@ def test_a_killed_process_takes_its_server_along_and_the_next_run_sweeps() -> No
         "with embedded.running(['auth_user']) as (server,):\n"
         "    print(server.pid, server.directory.parent, flush=True); time.sleep(60)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    pid, place = process.stdout.readline().split()
-    process.kill()
-    process.communicate()
-    _until(lambda: not Path("/proc", pid).exists())
-    assert Path(place).exists()
-    assert Path(place) in workspace.sweep(Path(place).parent)
-    assert not Path(place).exists()
+    with tempfile.TemporaryDirectory() as apart:  # other tests sweep what lies in the usual place
+        Path(apart).chmod(0o755)
+        variables = {**os.environ, "TMPDIR": apart}
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        pid, place = process.stdout.readline().split()
+        process.kill()
+        process.communicate()
+        _until(lambda: not Path("/proc", pid).exists())
+        assert Path(place).exists()
+        assert Path(place) in workspace.sweep(Path(apart))
+        assert not Path(place).exists()
 
 
 def test_a_directory_in_use_is_not_swept() -> None:
