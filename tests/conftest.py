@@ -11,11 +11,10 @@ import hypothesis
 import pytest
 
 from tests.support import faults
+from tests.support.effort import FULL, chosen
 
 WORKERS = min(8, 2 * len(os.sched_getaffinity(0)))  # most tests wait; the engine is one for all of them
 ONE_HOST = ("test_runbook.py", "test_schedules.py", "test_setup_wal.py", "test_total_loss.py")
-
-FULL = os.environ.get("PGBACKUP_FAULTS") == "full"
 
 # A limit of 200 ms on each example fails on a machine that does something else.
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -43,7 +42,7 @@ def umask() -> Iterator[None]:
 @pytest.fixture
 def tries() -> Callable[[int, int], int]:
     """A function: (number in `make test`, number in `make faults`) -> how often to try a fault now."""
-    return lambda short, full: full if FULL else short
+    return chosen
 
 
 @pytest.fixture
@@ -64,17 +63,23 @@ def expected(request: pytest.FixtureRequest) -> Callable[[int, str, int], None]:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fault(row, what): the test is one try of that fault in the table")
+    config.addinivalue_line("markers", "wide: `make faults` runs the test too, with its whole list")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With the full numbers only the tests that try faults are run, wherever they stand. No row may be unknown."""
+    """With the full numbers only the tests are run that have any, wherever they stand. No row may be unknown."""
     for item in items:
         if unknown := {mark.args[0] for mark in item.iter_markers("fault")} - faults.known():
             raise pytest.UsageError(f"{item.nodeid}: the table of docs/promises.md has no row {unknown.pop()}")
     if FULL:
-        others = [item for item in items if "faults" not in item.path.parts and not item.get_closest_marker("fault")]
+        others = [item for item in items if not _has_full_numbers(item)]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
+
+
+def _has_full_numbers(item: pytest.Item) -> bool:
+    marked = any(item.get_closest_marker(name) for name in ("fault", "wide"))
+    return marked or "faults" in item.path.parts
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FULL
 from tests.support import backups, databases, embedded, servers
 from tests.support.backup_files import MARKER
 from tests.support.backups import Place, Source
+from tests.support.effort import FULL
 
 LARGE_ROWS = 800_000 if FULL else 40_000
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FULL
 from tests.integration.faults.conftest import Dumps
 from tests.support import backup_files, damage
 from tests.support.backup_files import rejected
+from tests.support.effort import FULL
 from tests.support.mutants import mutant
 
 Tries = Callable[[int, int], int]

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from pgbackup.formats import names
 
-from tests.conftest import FULL
 from tests.support import backups, databases, promises, servers
 from tests.support.backups import Place, Source
+from tests.support.effort import FULL
 
 Tries = Callable[[int, int], int]
 Note = Callable[..., None]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FULL
 from tests.support import backups, promises
 from tests.support.backups import Place, Source
+from tests.support.effort import FULL
 
 Tries = Callable[[int, int], int]
 Note = Callable[..., None]

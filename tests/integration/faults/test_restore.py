@@ -15,9 +15,9 @@ import psycopg
 import pytest
 from pgbackup.formats import dumpfile
 
-from tests.conftest import FULL
 from tests.integration.faults.test_disk import disk
 from tests.support import backups, promises, restores, servers
+from tests.support.effort import FULL
 from tests.support.restores import Lab
 from tests.support.runs import soon
 

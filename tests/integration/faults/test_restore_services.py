@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from demo import servers as demo_servers
-from tests.conftest import FULL
 from tests.support import backups, health_server, images, restores
+from tests.support.effort import FULL
 from tests.support.restores import Lab, moments, up
 from tests.support.runs import soon
 from tests.support.servers import docker

@@ -18,8 +18,8 @@ import psycopg
 import pytest
 
 from demo import servers as demo_servers
-from tests.conftest import FULL
 from tests.support import backups, killing, restores, servers
+from tests.support.effort import FULL
 from tests.support.restores import Lab
 from tests.support.runs import soon
 

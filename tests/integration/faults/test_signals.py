@@ -16,9 +16,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.conftest import FULL
 from tests.support import backups, killing, promises
 from tests.support.backups import Place, Source
+from tests.support.effort import FULL
 from tests.support.runs import soon
 
 Tries = Callable[[int, int], int]

@@ -13,9 +13,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.conftest import FULL
 from tests.support import backups, databases, promises, relay, servers
 from tests.support.backups import Place, Source
+from tests.support.effort import FULL
 from tests.support.runs import soon
 from tests.support.servers import docker
 

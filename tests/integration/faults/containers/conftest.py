@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FULL
 from tests.support import backups, databases, servers
 from tests.support.backups import Place, Source
+from tests.support.effort import FULL
 from tests.support.servers import Server
 
 KINDS = ["sidecar", "exec"]

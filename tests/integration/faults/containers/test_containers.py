@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FULL
 from tests.integration.faults.containers.conftest import BOUND_SECONDS, KINDS, QUICK, source
 from tests.support import backups, databases, promises, relay, servers
 from tests.support.backups import Place, Source
+from tests.support.effort import FULL
 from tests.support.servers import Server, docker
 
 Tries = Callable[[int, int], int]

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FULL
 from tests.integration.faults.wal.test_point_in_time import found, rows
 from tests.support import archives
 from tests.support.archives import NAME, Lab
+from tests.support.effort import FULL
 from tests.support.runs import soon
 from tests.support.servers import docker
 

@@ -5,15 +5,12 @@ A gap that nobody sees would be the worst of all: what cannot be recovered is to
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import json
 import os
 import random
 import shutil
 import signal
-import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -23,7 +20,9 @@ import pytest
 
 from tests.integration.faults.test_disk import disk
 from tests.support import archives, servers
+from tests.support.archive_damage import BASE_DAMAGE, SEGMENT_DAMAGE, cut
 from tests.support.archives import NAME, Lab
+from tests.support.effort import chosen
 from tests.support.runs import soon
 from tests.support.servers import docker
 
@@ -75,43 +74,10 @@ def found(lab: Lab, *said: str, statuses: tuple[int, ...] = (65,)) -> str:
 # --- segments
 
 
-def _content(path: Path) -> bytes:
-    return gzip.decompress(path.read_bytes())
-
-
-def _put(path: Path, content: bytes) -> None:
-    path.write_bytes(gzip.compress(content, 1))
-
-
-def _flip_a_record(path: Path) -> None:
-    """In the first page behind the header, with a whole gzip file around it: only its own checksum can tell."""
-    content = bytearray(_content(path))
-    content[200:260] = bytes(60)
-    _put(path, bytes(content))
-
-
-def _of_another_cluster(path: Path) -> None:
-    content = bytearray(_content(path))
-    content[24:32] = (1234567890).to_bytes(8, "little")
-    _put(path, bytes(content))
-
-
-def _flip_a_bit(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 4
-    path.write_bytes(data)
-
-
-SEGMENT_DAMAGE: dict[str, Callable[[Path], object]] = {
-    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-100]),
-    "a bit flipped": _flip_a_bit,
-    "random bytes of equal length": lambda path: path.write_bytes(os.urandom(path.stat().st_size)),
-    "random bytes, well compressed": lambda path: _put(path, os.urandom(16 << 20)),
-    "another segment": lambda path: shutil.copy(sorted(path.parent.glob("*.gz"))[0], path),
-    "of another cluster": _of_another_cluster,
-    "a record overwritten": _flip_a_record,
-    "empty": lambda path: path.write_bytes(b""),
-}
+# Of each kind of damage verification finds all; to recover from each takes long: make faults.
+SEGMENTS_RECOVERED = chosen({"truncated", "of another cluster", "a record overwritten"}, set(SEGMENT_DAMAGE))
+# The identifier is of base.json alone, which recovery does not ask.
+BASES_RECOVERED = chosen({"missing file", "bad manifest", "cut off"}, set(BASE_DAMAGE) - {"another system identifier"})
 
 
 @pytest.mark.parametrize("damage", SEGMENT_DAMAGE)
@@ -122,9 +88,10 @@ def test_a_damaged_segment_is_named_and_never_ends_a_recovery_in_silence(
     victim = sorted((copy.archive_path / "wal").glob("*.gz"))[-2]
     SEGMENT_DAMAGE[damage](victim)
     found(copy, victim.name.removesuffix(".gz"))
-    done = copy.restore("--latest", "--into", "beside", "--yes")
-    assert done.returncode == 65, done.stdout + done.stderr
-    assert copy.server.sql("SELECT count(*) FROM pg_database WHERE datname = 'beside'") == [(0,)]
+    if damage in SEGMENTS_RECOVERED:
+        done = copy.restore("--latest", "--into", "beside", "--yes")
+        assert done.returncode == 65, done.stdout + done.stderr
+        assert copy.server.sql("SELECT count(*) FROM pg_database WHERE datname = 'beside'") == [(0,)]
     survived(61, f"WAL segment: {damage}")
 
 
@@ -143,70 +110,7 @@ def test_a_missing_segment_is_a_gap_that_everybody_tells(copy: Lab, expected: No
     survived(62, "WAL segment: missing")
 
 
-# --- base backups: as in the test of PostgreSQL's own pg_verifybackup
-
-
-def _bytes_of(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = tar.extractfile(member) if member.isreg() else None
-    return file.read() if file else b""
-
-
-def _members(base: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
-    with tarfile.open(fileobj=io.BytesIO(gzip.decompress((base / "base.tar.gz").read_bytes()))) as tar:
-        return [(member, _bytes_of(tar, member)) for member in tar]
-
-
-def _rebuild(base: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
-    """With a SHA-256 that fits, so that only the manifest can tell."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as tar:
-        for member, content in members:
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    data = gzip.compress(stream.getvalue(), 1)
-    (base / "base.tar.gz").write_bytes(data)
-    record = json.loads((base / "base.json").read_text())
-    record["archives"]["base"] = hashlib.sha256(data).hexdigest()
-    (base / "base.json").write_text(json.dumps(record))
-
-
-def _change(base: Path, name: str, change: Callable[[bytes], bytes | None]) -> None:
-    members = [(member, change(content) if member.name == name else content) for member, content in _members(base)]
-    _rebuild(base, [(member, content) for member, content in members if content is not None])
-
-
-def _extra(base: Path) -> None:
-    _rebuild(base, [*_members(base), (tarfile.TarInfo("base/1/4711"), b"extra")])
-
-
-def _bad_manifest(base: Path) -> None:
-    path = base / "backup_manifest"
-    path.write_bytes(path.read_bytes().replace(b'"Size": 3', b'"Size": 4', 1))
-
-
-def _other_system(base: Path) -> None:
-    record = json.loads((base / "base.json").read_text())
-    (base / "base.json").write_text(json.dumps({**record, "system": 1}))
-
-
-def _cut(base: Path) -> None:
-    path = base / "base.tar.gz"
-    path.write_bytes(path.read_bytes()[:-1000])
-
-
-BASE_DAMAGE: dict[str, Callable[[Path], object]] = {
-    "extra file": _extra,
-    "missing file": lambda base: _change(base, "PG_VERSION", lambda _content: None),
-    "appended to": lambda base: _change(base, "PG_VERSION", lambda content: content + b"x"),
-    "truncated": lambda base: _change(base, "global/pg_control", lambda content: content[:-1]),
-    "replaced, same length": lambda base: _change(base, "PG_VERSION", lambda content: b"9" * len(content)),
-    "bad manifest": _bad_manifest,
-    "no manifest": lambda base: (base / "backup_manifest").unlink(),
-    "another system identifier": _other_system,
-    "a bit flipped": lambda base: _flip_a_bit(base / "base.tar.gz"),
-    "cut off": _cut,
-    "archive gone": lambda base: (base / "base.tar.gz").unlink(),
-}
+# --- base backups
 
 
 @pytest.mark.parametrize("damage", BASE_DAMAGE)
@@ -217,7 +121,7 @@ def test_a_mutilated_base_backup_is_found_by_verification_and_by_recovery(
     (base,) = (copy.archive_path / "base").iterdir()
     BASE_DAMAGE[damage](base)
     found(copy, f"base backup '{base}'")
-    if damage != "another system identifier":  # of base.json alone, which recovery does not ask
+    if damage in BASES_RECOVERED:
         done = copy.restore("--latest", "--into", "beside", "--yes")
         assert done.returncode == 65, done.stdout + done.stderr
     survived(63, f"base backup: {damage}")
@@ -227,7 +131,7 @@ def test_a_bad_base_backup_is_passed_over_for_an_older_one(copy: Lab, expected: 
     expected(63, "base backup: cut off, and an older one is there", 1)
     (base,) = (copy.archive_path / "base").iterdir()
     shutil.copytree(base, newer := base.with_name("99990101T000000Z"))
-    _cut(newer)
+    cut(newer)
     done = copy.restore("--latest", "--into", "beside", "--yes")
     assert done.returncode == 0, done.stderr
     assert "is bad" in done.stderr and "using an older one" in done.stderr
@@ -269,7 +173,7 @@ def test_a_receiver_that_is_away_is_complained_of_after_a_minute(copy: Lab, expe
 def test_a_recovery_that_is_killed_at_any_moment_leaves_nothing(
     lab: Lab, tries: Tries, expected: Note, survived: Note
 ) -> None:
-    count, fault = tries(4, 60), "restore --latest killed -9 at a random moment"
+    count, fault = tries(2, 60), "restore --latest killed -9 at a random moment"
     expected(65, fault, count)
     for _ in range(count):
         words = ("restore-postgres.sh", NAME, "--latest", "--into", "beside", "--yes")
@@ -286,7 +190,7 @@ def test_a_recovery_that_is_killed_at_any_moment_leaves_nothing(
 def test_a_base_backup_that_is_killed_at_any_moment_leaves_nothing(
     lab: Lab, tries: Tries, expected: Note, survived: Note
 ) -> None:
-    count, fault = tries(3, 60), "backup-postgres.sh killed -9 in a base backup"
+    count, fault = tries(2, 60), "backup-postgres.sh killed -9 in a base backup"
     expected(66, fault, count)
     for _ in range(count):
         lab.make_base_old(2)
@@ -346,9 +250,8 @@ def test_a_segment_that_was_only_begun_holds_no_wal_and_nothing_up(
     begun = copy.archive_path / "receiving" / f"{int(known, 16) + 1:024X}.partial"
     begun.write_bytes(bytes(BLANK[blank]))
     found(copy, statuses=(0, 66))  # the receiver of a copy is away
-    done = copy.restore("--latest", "--into", "beside", "--yes")
-    assert done.returncode == 0, done.stderr
-    copy.server.sql("DROP DATABASE beside")
+    if blank in chosen({"cut off"}, set(BLANK)):
+        assert rows(copy, "--latest") == ROWS
     survived(81, fault)
 
 
