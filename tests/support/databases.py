@@ -12,8 +12,9 @@ import psycopg
 from demo import servers as demo_servers
 from tests.support import embedded, images, servers
 from tests.support.backups import Source
+from tests.support.effort import chosen
 
-BULK_ROWS = 200_000
+BULK_ROWS = chosen(80_000, 200_000)
 _BULK = (
     "CREATE TABLE bulk AS SELECT n AS id, md5(n::text) || md5((n + 1)::text) || md5((n + 2)::text) AS filler"
     " FROM generate_series(1, {rows}) AS n"

@@ -31,7 +31,7 @@ def wide(names: str, short: Iterable[object], full: Iterable[object], **how: Any
     return decorated
 
 
-def each(indirect: Collection[str] = (), **values: Iterable[object]) -> Callable[[Test], Test]:
+def each_value(indirect: Collection[str] = (), **values: Iterable[object]) -> Callable[[Test], Test]:
     """Parametrize a test with each value of each name at least once, in `make faults` with each combination."""
     lists = [list(some) for some in values.values()]
     longest = max(map(len, lists))

@@ -61,14 +61,14 @@ def small() -> Iterator[list[Source]]:
 
 @pytest.fixture(scope="session")
 def large() -> Iterator[list[Source]]:
-    """The same with 25 MB in auth_db, so that a dump takes a while."""
+    """The same with 10 MB in auth_db, so that a dump takes a while."""
     with databases.embedded_sources(bulk=databases.BULK_ROWS) as sources:
         yield sources
 
 
 @pytest.fixture(scope="module", params=["sidecar", "exec"])
 def contained(request: pytest.FixtureRequest, postgres_a: servers.Server) -> Iterator[list[Source]]:
-    """auth_db with 25 MB more in a container, for each client that works through Docker."""
+    """auth_db with 10 MB more in a container, for each client that works through Docker."""
     yield [databases.container_source(postgres_a, "auth", bulk=databases.BULK_ROWS, kind=request.param)]
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support import backups, killing, promises
+from tests.support import backups, databases, killing, promises, servers
 from tests.support.backups import Place, Source
-from tests.support.effort import FULL
+from tests.support.effort import each_value
 from tests.support.runs import soon
 
 Tries = Callable[[int, int], int]
@@ -78,26 +78,31 @@ def held(place: Place) -> Iterator[None]:
                 os.kill(program, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@each_value(number=SIGNALS, kind=["sidecar", "direct", "exec"])
 def test_a_signal_in_mid_dump_stops_pg_dump_too(
-    large: list[Source], contained: list[Source], tmp_path: Path, expected: Note, survived: Note, number: int
+    large: list[Source],
+    postgres_a: servers.Server,
+    tmp_path: Path,
+    expected: Note,
+    survived: Note,
+    number: int,
+    kind: str,
 ) -> None:
-    for kind, sources in (("direct", large[:1]), (contained[0].values["CLIENT"], contained)):
-        if not FULL and (kind == "direct") != (number == signal.SIGINT):
-            continue  # in the short form each signal comes to one kind of client
-        fault = f"SIGTERM, SIGINT, SIGHUP in mid-dump, {kind}"
-        expected(3, fault, 1)
-        place = backups.prepared(tmp_path / kind, sources)
-        with ExitStack() as standing:
-            with backups.in_dump(place) as process:
-                standing.enter_context(held(place))
-                process.send_signal(number)  # it comes while the run is stopped, as after Ctrl-Z
-            ended = place.end(process)
-        assert ended.status == 128 + number, ended.stderr
-        assert ended.seconds <= STOP_SECONDS
-        assert not interrupted_well(place, ended, number)
-        assert not place.fresh()
-        survived(3, fault)
+    fault = f"SIGTERM, SIGINT, SIGHUP in mid-dump, {kind}"
+    expected(3, fault, 1)
+    bulk = databases.BULK_ROWS
+    one = large[0] if kind == "direct" else databases.container_source(postgres_a, "auth", bulk=bulk, kind=kind)
+    place = backups.prepared(tmp_path, [one])
+    with ExitStack() as standing:
+        with backups.in_dump(place) as process:
+            standing.enter_context(held(place))
+            process.send_signal(number)  # it comes while the run is stopped, as after Ctrl-Z
+        ended = place.end(process)
+    assert ended.status == 128 + number, ended.stderr
+    assert ended.seconds <= STOP_SECONDS
+    assert not interrupted_well(place, ended, number)
+    assert not place.fresh()
+    survived(3, fault)
 
 
 def test_a_signal_stops_a_run_that_waits_for_a_lock_on_a_table(

@@ -20,7 +20,7 @@ BOUND_SECONDS = 70.0  # several of those limits, one after the other
 
 @pytest.fixture(scope="module")
 def auth(engine: str) -> Iterator[Server]:
-    """auth_db with 25 MB more, on a server that these tests may maltreat as long as it answers afterwards."""
+    """auth_db with 10 MB more, on a server that these tests may maltreat as long as it answers afterwards."""
     with servers.running(15, name="pgbackup-test-a-", database="auth_db", user="auth_user", durable=True) as server:
         databases.container_source(server, "auth", bulk=databases.BULK_ROWS)
         yield server
