@@ -18,6 +18,7 @@ from pgbackup.database.questions.facts import END_EARLIER
 from pgbackup.errors import Unavailable
 
 from tests.support import runs
+from tests.support.effort import each_value, wide
 from tests.support.runs import left_behind, of_kind, opened, soon
 from tests.support.servers import Server, docker
 
@@ -41,8 +42,7 @@ def programs_pid(work: runs.Work, program: str) -> int:
 # That they leave nothing
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("moment", ["flowing", "waiting for a lock"])
+@each_value(kind=KINDS, moment=["flowing", "waiting for a lock"])
 def test_leaving_early_ends_everything(lab: Server, kind: str, moment: str) -> None:
     with of_kind(lab, kind) as work, lab.connect(autocommit=False) as other:
         if moment != "flowing":
@@ -61,8 +61,9 @@ def test_leaving_early_ends_everything(lab: Server, kind: str, moment: str) -> N
     assert left_behind(lab, work.run) == []
 
 
-@pytest.mark.parametrize(
-    ("kind", "victim"),
+@wide(
+    "kind, victim",
+    [("sidecar", "docker"), ("exec", "docker"), ("sidecar", "pg_dump"), ("exec", "backend"), ("direct", "pg_dump")],
     [(kind, victim) for kind in KINDS for victim in ("docker", "pg_dump", "backend") if (kind, victim) != NO_DOCKER],
 )
 def test_whatever_is_killed_the_dump_fails_and_nothing_is_left(lab: Server, kind: str, victim: str) -> None:

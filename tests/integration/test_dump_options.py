@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from tests.support import backups, embedded, restores
+from tests.support.effort import chosen, each_value
 from tests.support.restores import Lab
 
 FILE = "auth_db_manual_20240101_000000.sql.gz"
@@ -50,17 +53,29 @@ DROP EVENT TRIGGER et; DROP PUBLICATION pub; DROP TRIGGER tr ON public.t; DROP T
 """
 
 
-@pytest.fixture(scope="module", params=[16, 18])
-def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with embedded.running(["auth_user"], major=request.param) as (server,):
-        lab = restores.direct(server, tmp_path_factory.mktemp("options"))
-        restores.remade(lab, rows=1)
-        lab.sql('DROP TABLE orders, users, arrivals; DROP TABLE "odd ""name"", with a\nnewline"', lab.database)
-        lab.sql(CONTENT, lab.database)
-        lab.sql("CREATE DATABASE alone TEMPLATE auth_db")
-        lab.sql(ALONE, "alone")
-        lab.backup()
-        yield lab
+@pytest.fixture(scope="module")
+def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Lab]]:
+    """A function: major version -> a server with the content."""
+    with ExitStack() as stack:
+
+        @functools.cache
+        def of(major: int) -> Lab:
+            (server,) = stack.enter_context(embedded.running(["auth_user"], major=major))
+            lab = restores.direct(server, tmp_path_factory.mktemp("options"))
+            restores.remade(lab, rows=1)
+            lab.sql('DROP TABLE orders, users, arrivals; DROP TABLE "odd ""name"", with a\nnewline"', lab.database)
+            lab.sql(CONTENT, lab.database)
+            lab.sql("CREATE DATABASE alone TEMPLATE auth_db")
+            lab.sql(ALONE, "alone")
+            lab.backup()
+            return lab
+
+        yield of
+
+
+@pytest.fixture(params=chosen([18], [16, 18]))
+def lab(labs: Callable[[int], Lab], request: pytest.FixtureRequest) -> Lab:
+    return labs(request.param)
 
 
 def dumped(lab: Lab, *options: str, database: str = "") -> bytes:
@@ -91,7 +106,7 @@ WHOLE = [
 ]
 
 
-@pytest.mark.parametrize("options", WHOLE)
+@each_value(["lab"], lab=[16, 18], options=WHOLE)
 @pytest.mark.fault(86, "dumps by hand with pg_dump's options")
 def test_a_dump_of_all_comes_back_equal(lab: Lab, options: tuple[str, ...]) -> None:
     ended = restored(lab, dumped(lab, *options))
@@ -109,7 +124,7 @@ ALONE_OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("options", ALONE_OPTIONS)
+@each_value(["lab"], lab=[18, 16], options=ALONE_OPTIONS)
 @pytest.mark.fault(86, "dumps by hand of schema public")
 def test_a_dump_of_schema_public_comes_back_equal(lab: Lab, options: tuple[str, ...]) -> None:
     ended = restored(lab, dumped(lab, *options, database="alone"))
@@ -117,6 +132,7 @@ def test_a_dump_of_schema_public_comes_back_equal(lab: Lab, options: tuple[str, 
     same(lab, "alone", "-n", "public")
 
 
+@pytest.mark.wide
 def test_the_live_database_and_its_settings_are_left_alone_by_a_dump_that_makes_it(lab: Lab) -> None:
     """--create --clean begins with DROP DATABASE auth_db and ends with GRANT … ON DATABASE auth_db."""
     described = "SELECT oid, datacl::text, shobj_description(oid, 'pg_database') FROM pg_database ORDER BY datname"
@@ -129,6 +145,7 @@ def test_the_live_database_and_its_settings_are_left_alone_by_a_dump_that_makes_
     assert (lab.sql(described), lab.sql("SELECT setconfig FROM pg_db_role_setting ORDER BY 1")) == before
 
 
+@pytest.mark.wide
 def test_a_dump_of_a_database_with_a_strange_name_connects_to_it_and_is_restored(lab: Lab) -> None:
     name = "a b'\"c\\d=é"
     lab.sql(f"CREATE DATABASE {restores.quoted(name)} TEMPLATE alone")
@@ -150,7 +167,7 @@ PARTS: dict[tuple[str, ...], str] = {
 }
 
 
-@pytest.mark.parametrize("options", PARTS)
+@each_value(["lab"], lab=[16, 18], options=PARTS)
 @pytest.mark.fault(86, "dumps by hand of a part of a database")
 def test_a_part_of_a_database_is_refused_by_the_name_of_the_option_before_anything_is_touched(
     lab: Lab, options: tuple[str, ...]
@@ -163,6 +180,7 @@ def test_a_part_of_a_database_is_refused_by_the_name_of_the_option_before_anythi
     assert "Hint" in ended.stderr
 
 
+@pytest.mark.wide
 def test_a_schema_only_dump_does_not_empty_the_live_database(lab: Lab) -> None:
     content = lab.content()
     lab.directory.joinpath(FILE).write_bytes(gzip.compress(dumped(lab, "--schema-only")))
@@ -179,7 +197,7 @@ SAID: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 }
 
 
-@pytest.mark.parametrize("how", SAID)
+@each_value(["lab"], lab=[16, 18], how=SAID)
 @pytest.mark.fault(85, "files of other kinds, and without their end")
 def test_a_dump_without_its_end_is_refused_and_the_hint_mends_it(lab: Lab, how: str) -> None:
     content = lab.content()

@@ -15,6 +15,7 @@ from pgbackup.errors import ConfigurationError
 
 from tests.support import archives
 from tests.support.archives import Lab
+from tests.support.effort import each_value, wide
 from tests.support.servers import docker
 
 COMMITS = 300
@@ -83,7 +84,7 @@ def refused(lab: Lab, status: int, said: str, *words: str) -> str:
 # --- exactly there
 
 
-@pytest.mark.parametrize("number", [0, COMMITS - 2])
+@each_value(["each"], each=[15, 18], number=[0, COMMITS - 2])
 def test_of_commits_a_millisecond_apart_exactly_those_up_to_the_moment_exist(each: Lab, number: int) -> None:
     assert restored(each, "--to-time", committed(each, number)) == list(range(number + 1))
 
@@ -92,6 +93,7 @@ def test_a_transaction_is_there_and_the_next_one_is_not(lab: Lab) -> None:
     assert restored(lab, "--to-xid", committed(lab, 42, "xmin")) == list(range(43))
 
 
+@wide("each", [15], [15, 18], indirect=True)
 def test_a_restore_point_is_found(each: Lab) -> None:
     assert restored(each, "--to-name", "before the mistake") == list(range(201))
 
@@ -102,6 +104,7 @@ def test_a_position_and_the_latest_commit(lab: Lab) -> None:
     assert restored(lab, "--latest") == list(range(COMMITS))
 
 
+@wide("each", [18], [15, 18], indirect=True)
 def test_of_an_idle_database_the_moment_after_the_last_commit_can_be_had(each: Lab) -> None:
     assert restored(each, "--to-time", each.confirmed()[0]) == list(range(COMMITS))
 

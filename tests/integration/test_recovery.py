@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from pgbackup.formats import backup_manifest, wal_records
 from pgbackup.wal import Segment
 
 from tests.support import runs, servers
+from tests.support.effort import each_value, wide
 from tests.support.servers import Server, docker
 
 _MEMORY_MEGABYTES = 512
@@ -45,14 +47,14 @@ def _binary(server: Server, *program: str) -> bytes:
     return subprocess.run(["docker", "exec", server.id, *program], check=True, capture_output=True).stdout
 
 
-@pytest.fixture(scope="module", params=[15, 18])
-def origin(engine: str, request: pytest.FixtureRequest) -> Iterator[Origin]:
+@contextmanager
+def _archived(major: int) -> Iterator[Origin]:
     settings: dict[str, str | int] = {
         "wal_keep_size": "1GB",
         "track_commit_timestamp": "on",
         "max_prepared_transactions": 5,
     }
-    with servers.running(request.param, database="payment_db", user="payment_user", settings=settings) as server:
+    with servers.running(major, database="payment_db", user="payment_user", settings=settings) as server:
         server.sql("CREATE TABLE payments (id int PRIMARY KEY)")
         checksums = f"--manifest-checksums={backup_manifest.CHECKSUMS}"
         where = ["-h", "127.0.0.1", "-U", "payment_user"]
@@ -70,6 +72,18 @@ def origin(engine: str, request: pytest.FixtureRequest) -> Iterator[Origin]:
         names = [name for name in _binary(server, "ls", folder).decode().split() if wal.parse_segment(name)]
         segments = {name: _binary(server, "cat", f"{folder}/{name}") for name in names}
         yield Origin(server, base, segments, [stamp for (stamp,) in stamps])
+
+
+@pytest.fixture(scope="module")
+def origins(engine: str) -> Iterator[Callable[[int], Origin]]:
+    """A function: major version -> a server and what was archived of it."""
+    with ExitStack() as stack:
+        yield functools.cache(lambda major: stack.enter_context(_archived(major)))
+
+
+@pytest.fixture(params=[15, 18])
+def origin(origins: Callable[[int], Origin], request: pytest.FixtureRequest) -> Origin:
+    return origins(request.param)
 
 
 @pytest.fixture
@@ -154,13 +168,14 @@ def test_what_is_read_of_wal_is_what_pg_waldump_reads(origin: Origin) -> None:
     assert (last.last, last.passed) == (wal_records.Ending(*expected[-1]), False)
 
 
+@wide("origin", [15], [15, 18], indirect=True)
 def test_all_that_was_archived_comes_back(origin: Origin, scratch: Start) -> None:
     reached, ids = _recovered(scratch, origin, {})
     assert ids == list(range(300))
     assert reached.time is not None and reached.time >= moments.moment(origin.stamps[-1])
 
 
-@pytest.mark.parametrize("number", [0, 298])
+@each_value(["origin"], origin=[15, 18], number=[0, 298])
 def test_a_commit_is_there_and_the_next_one_is_not(origin: Origin, scratch: Start, number: int) -> None:
     """Commits are a millisecond apart, or less."""
     reached, ids = _recovered(scratch, origin, {"recovery_target_time": origin.stamps[number]})
@@ -168,23 +183,27 @@ def test_a_commit_is_there_and_the_next_one_is_not(origin: Origin, scratch: Star
     assert reached.time == moments.moment(origin.stamps[number])
 
 
+@wide("origin", [18], [15, 18], indirect=True)
 def test_before_the_first_commit_after_the_base_backup_nothing_is_there(origin: Origin, scratch: Start) -> None:
     assert _recovered(scratch, origin, {"recovery_target": "immediate"})[1] == []
 
 
+@wide("origin", [15], [15, 18], indirect=True)
 def test_a_restore_point_is_found(origin: Origin, scratch: Start) -> None:
     assert _recovered(scratch, origin, {"recovery_target_name": "before the mistake"})[1] == list(range(201))
 
 
-@pytest.mark.parametrize(
-    "target",
-    [{"recovery_target_time": "2999-01-01 00:00:00+00"}, {"recovery_target_name": "no such point"}],
+@each_value(
+    ["origin"],
+    origin=[15, 18],
+    target=[{"recovery_target_time": "2999-01-01 00:00:00+00"}, {"recovery_target_name": "no such point"}],
 )
 def test_a_target_that_is_not_met_is_told(origin: Origin, scratch: Start, target: dict[str, str]) -> None:
     with pytest.raises(TargetNotReached):
         _recovered(scratch, origin, target)
 
 
+@wide("origin", [15], [15, 18], indirect=True)
 def test_damaged_wal_is_no_end_of_wal(origin: Origin, scratch: Start) -> None:
     last = sorted(origin.segments)[-2]
 
@@ -197,6 +216,7 @@ def test_damaged_wal_is_no_end_of_wal(origin: Origin, scratch: Start) -> None:
         _recovered(scratch, origin, {}, segment)
 
 
+@wide("origin", [18], [15, 18], indirect=True)
 def test_what_is_raised_in_the_middle_leaves_nothing(origin: Origin, scratch: Start) -> None:
     def segment(name: str) -> bytes | None:
         raise Interrupted(15)
@@ -205,6 +225,7 @@ def test_what_is_raised_in_the_middle_leaves_nothing(origin: Origin, scratch: St
         _recovered(scratch, origin, {}, segment)
 
 
+@wide("origin", [18], [15, 18], indirect=True)
 def test_a_changed_base_backup_is_refused(origin: Origin, scratch: Start) -> None:
     at = origin.base.index(b"PG_VERSION\0") + 512
     with scratch() as made:
@@ -228,6 +249,7 @@ with throwaway.started(settings.targets[0], settings, Run(owner, token), image, 
 """
 
 
+@wide("origin", [15], [15, 18], indirect=True)
 def test_kill_9_leaves_neither_container_nor_volume(origin: Origin, tmp_path: Path) -> None:
     run = runs.fresh_run()
     image = docker("inspect", "--format", "{{.Image}}", origin.server.id).stdout.strip()
