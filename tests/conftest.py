@@ -17,7 +17,7 @@ WORKERS = min(8, 2 * len(os.sched_getaffinity(0)))  # most tests wait; the engin
 ONE_HOST = ("test_runbook.py", "test_schedules.py", "test_setup_wal.py", "test_total_loss.py")
 
 # A limit of 200 ms on each example fails on a machine that does something else.
-hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.register_profile("patient", deadline=None, max_examples=chosen(30, 100))
 hypothesis.settings.load_profile("patient")
 
 _TRIED, _SURVIVED = "fault tried", "fault survived"
@@ -79,7 +79,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _has_full_numbers(item: pytest.Item) -> bool:
     marked = any(item.get_closest_marker(name) for name in ("fault", "wide"))
-    return marked or "faults" in item.path.parts
+    generated = hypothesis.is_hypothesis_test(getattr(item, "obj", None))
+    return marked or generated or "faults" in item.path.parts
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:

@@ -11,6 +11,7 @@ from pgbackup.errors import ConfigurationError, UsageError
 from pgbackup.settings import config
 from pgbackup.settings.table import GLOBAL_SETTINGS, TARGET_SETTINGS
 
+from tests.support.effort import chosen
 from tests.support.settings import load, refusal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -357,7 +358,7 @@ def test_a_file_that_is_none_of_settings_does_not_fill_the_screen(tmp_path: Path
 # --- whatever is written
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=chosen(60, 300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(key=st.sampled_from(KEYS), value=st.text(max_size=100))
 def test_any_text_in_any_key_is_taken_or_refused(tmp_path: Path, key: str, value: str) -> None:
     try:

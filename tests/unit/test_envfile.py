@@ -18,6 +18,7 @@ from pgbackup.settings import config
 from pgbackup.settings.table import GLOBAL_SETTINGS, TARGET_SETTINGS
 
 from tests.support.accounts import nobody
+from tests.support.effort import chosen
 from tests.support.settings import load, refusal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -219,7 +220,7 @@ LINES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=chosen(60, 300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=st.one_of(st.binary(max_size=100), st.lists(LINES, max_size=6).map(lambda lines: "\n".join(lines).encode())))
 def test_any_file_is_taken_or_refused(tmp_path: Path, raw: bytes) -> None:
     try:

@@ -14,6 +14,8 @@ from pgbackup.errors import BackupBad
 from pgbackup.sql.guard import guarded
 from pgbackup.sql.scanner import DumpScanner
 
+from tests.support.effort import chosen
+
 SIZES = (1, 7, 300, 1 << 20)
 COPY = b"COPY public.t (a) FROM stdin;\n1\n\\.\n"
 
@@ -215,7 +217,7 @@ FRAGMENTS = [
 ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=chosen(80, 400), deadline=None)
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=25).map(b"".join), st.lists(st.integers(0, 400), max_size=30))
 def test_the_pieces_do_not_matter(text: bytes, sizes: list[int]) -> None:
     pieces, at = [], 0

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pgbackup.sql.scanner import DumpScanner
 
+from tests.support.effort import chosen
 from tests.support.scans import pieces, scan
 
 ODD_TABLES = Path(__file__).with_name("odd_tables.sql")
@@ -221,7 +222,7 @@ SQL = st.sampled_from(
 BLOCK = st.one_of(st.tuples(NAMES, ROWS), SQL)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=chosen(60, 300), deadline=None)
 @given(st.lists(BLOCK, max_size=8), st.data())
 def test_rows_are_those_of_a_naive_count_in_any_pieces(
     blocks: list[tuple[bytes, list[bytes]] | bytes], more: st.DataObject

@@ -9,6 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pgbackup.sql.lexer import Lexer
 
+from tests.support.effort import chosen
+
 Marks = list[tuple[str, int]]
 
 IDENTIFIER = rb"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*"
@@ -137,7 +139,7 @@ TEXTS = st.builds(
 )
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=chosen(400, 2000), deadline=None)
 @example(text=b"SELECT :E'\\'; \\! x --'", escapes=False, sizes=[])
 @example(text=b"-- a\r\\! x", escapes=False, sizes=[])
 @example(text=b"/*/ */ \\! x */", escapes=False, sizes=[])
