@@ -109,7 +109,7 @@ def write(
         try:
             written = _stream_when_let_in(job, client, descriptor, last, facts.details["encoding"])
         except Unavailable as error:
-            raise job.blamed(error, client) from None
+            raise container.blamed(error, client) from None
         _require_whole(job, written, facts)
         _require_same_container(job, client)
         manifest = _manifest(job, client, facts, written, started)

@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgbackup.database.clients import connect, container
+from pgbackup.database.clients import connect
 from pgbackup.database.clients.client import Client, Run
-from pgbackup.errors import SuiteError, Unavailable
+from pgbackup.errors import Unavailable
 from pgbackup.report.events import ERROR, INFO, WARNING, Event, Events
 from pgbackup.report.progress import Reporter, reporting
 from pgbackup.settings.config import Settings, Target
@@ -66,10 +66,6 @@ class Job:
                 yield anew
         else:
             yield client
-
-    def blamed(self, error: SuiteError, client: Client) -> SuiteError:
-        """Given what a program next to the database failed of, return the container's own error if it is to blame."""
-        return container.blamed(error, client)
 
     def _fell_back(self, text: str) -> None:
         self.info("client.fallback", text, reason=text)

@@ -9,6 +9,7 @@ from typing import Any
 
 from pgbackup.commands.job import Job
 from pgbackup.commands.loading.record import Record
+from pgbackup.database.clients import container
 from pgbackup.database.clients.client import Client
 from pgbackup.database.loading import load, older_server, scratch
 from pgbackup.database.loading.keep_going import Dump, load_all
@@ -113,7 +114,7 @@ def load_parts(job: Job, ask: Client, filling: Filling, name: str, parts: Iterab
     try:
         load.load(ask, name, parts, filling.server, restricts=filling.restricts)
     except Unavailable as error:
-        raise job.blamed(error, ask) from None
+        raise container.blamed(error, ask) from None
 
 
 def load_what_loads(job: Job, ask: Client, filling: Filling, name: str) -> list[str]:
@@ -135,7 +136,7 @@ def load_what_loads(job: Job, ask: Client, filling: Filling, name: str) -> list[
     try:
         failed = load_all(ask, name, Dump(parts, unit_at, rows_end), filling.server, restricts=filling.restricts)
     except Unavailable as error:
-        raise job.blamed(error, ask) from None
+        raise container.blamed(error, ask) from None
     return list(map(str, failed))
 
 

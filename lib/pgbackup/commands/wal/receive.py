@@ -12,7 +12,7 @@ from pgbackup import interrupt, proc, wal
 from pgbackup.commands import archiving, base_backup, claim
 from pgbackup.commands.archiving import INSIDE
 from pgbackup.commands.job import Job, in_backup_dir
-from pgbackup.database.clients import failures
+from pgbackup.database.clients import container, failures
 from pgbackup.database.clients.sidecar import Sidecar
 from pgbackup.database.cluster import replication
 from pgbackup.errors import BackupBad, ConfigurationError, Interrupted, LockHeld, SuiteError, path_error
@@ -172,7 +172,7 @@ def _is_gone(attendance: Attendance, client: Sidecar, before: replication.Server
 
 def _attend(attendance: Attendance, client: Sidecar, program: proc.Program) -> None:
     """Put segments away and note how far the archive reaches, until the receiver ends."""
-    job, places, state = attendance.job, attendance.places, attendance.state
+    places, state = attendance.places, attendance.state
     ask_at, unanswered, seldom = 0.0, 0, False
     pending: tuple[datetime, int] | None = None
     while program.status is None and _is_on(attendance):
@@ -186,7 +186,7 @@ def _attend(attendance: Attendance, client: Sidecar, program: proc.Program) -> N
             except SuiteError as error:
                 unanswered += 1
                 if unanswered >= _PATIENCE:
-                    raise job.blamed(error, client) from None
+                    raise container.blamed(error, client) from None
             else:
                 unanswered = 0
                 seldom = _confirm(attendance, server, pending) or seldom
