@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -37,9 +37,23 @@ def install() -> None:
 
 
 def check() -> None:
-    """Raise Interrupted when a stopping signal has arrived, except inside `shielded()`."""
-    if _requested and not getattr(_thread, "shielded", False):
+    """Raise Interrupted when a stopping signal has arrived, or what `giving_way()` raises, but not in `shielded()`."""
+    if getattr(_thread, "shielded", False):
+        return
+    if _requested:
         raise Interrupted(_requested[0])
+    if look := getattr(_thread, "look", None):
+        look()
+
+
+@contextmanager
+def giving_way(look: Callable[[], None]) -> Iterator[None]:
+    """Let every wait of the block, in this thread, call `look` as well: it raises where the work is to end."""
+    _thread.look = look
+    try:
+        yield
+    finally:
+        _thread.look = None
 
 
 @contextmanager

@@ -19,12 +19,13 @@ use_databases() {
 	. "$DATABASES_FILE"
 	export PATH="$PROGRAMS:$PATH"
 	export AUTH_CLIENT=direct AUTH_USER=auth_user PAYMENT_CLIENT=direct PAYMENT_USER=payment_user WAIT_SECONDS=0
+	export DRILL_AFTER_BACKUP=no
 }
 
 # The same settings, as a .env in the directory $1, and none in the environment.
 write_env() {
 	use_databases
-	env | grep -E '^(BACKUP_DIR|WAIT_SECONDS|(AUTH|PAYMENT)_(CLIENT|USER|URL))=' >"$1/.env"
+	env | grep -E '^(BACKUP_DIR|WAIT_SECONDS|DRILL_AFTER_BACKUP|(AUTH|PAYMENT)_(CLIENT|USER|URL))=' >"$1/.env"
 	unset BACKUP_DIR AUTH_CLIENT AUTH_USER AUTH_URL PAYMENT_CLIENT PAYMENT_USER PAYMENT_URL
 }
 

@@ -55,7 +55,7 @@ def dump(body: str = USERS) -> bytes:
 def facts(written: Written, started: datetime = EARLY, database: str = DATABASE, **changed: Any) -> dict[str, Any]:
     """The manifest of a first member, as a JSON object; changed: fields that are to be otherwise."""
     instant = f"{started.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
-    scanner = written.scanner
+    scanner = written.scan.scanner
     return {
         "format": manifest.FORMAT,
         "suite": "1.0.0",

@@ -151,7 +151,7 @@ def make_backup(path: Path, source: Source, taken: datetime, *, by_hand: bool = 
     with path.open("r+b", buffering=0) as file:
         written = dumpfile.write_dump(file.fileno(), [source.text], lambda _bytes: None)
         moment = f"{taken:%Y-%m-%dT%H:%M:%SZ}"
-        scanner = written.scanner
+        scanner = written.scan.scanner
         facts = {"format": manifest.FORMAT, "target": source.name, "database": source.database, "server": {}}
         facts |= {"server_version": "15", "pg_dump_version": "15", "started": moment, "ended": moment}
         facts |= {"sql_bytes": scanner.sql_bytes, "gzip_bytes": written.gzip_bytes, "sha256": written.sha256}
@@ -234,6 +234,7 @@ def place(path: Path, sources: Sequence[Source], **environment: str) -> Place:
     """Make a BACKUP_DIR for these sources; environment: more settings."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     given = {"BACKUP_DIR": str(path), "MIN_BACKUPS": str(MINIMUM), "DATABASES": " ".join(one.name for one in sources)}
+    given |= {"DRILL_AFTER_BACKUP": "no"}  # what is tried here is the backup
     given |= {"WAIT_SECONDS": "20", "COMMAND_SECONDS": "20", "HOME": str(path.parent)}
     programs = [one.values["PROGRAMS"] for one in sources if "PROGRAMS" in one.values]
     given["PATH"] = ":".join([*programs, os.environ["PATH"]])

@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = documents.PAGE.read_text(encoding="utf-8")
 SECTIONS = documents.sections(PAGE)
 FAILURE, BACKUP, DRY = "Failure before there is a result", "backup-postgres.sh", "backup-postgres.sh --dry-run"
+DRILL = "drill-backups.sh"
 VERIFY, RESTORE, LIST = "verify-backups.sh", "restore-postgres.sh", "restore-postgres.sh --list"
 HISTORY, WINDOW = "restore-postgres.sh --history", "restore-postgres.sh --window"
 SET_UP, WAL, RECEIVE = (
@@ -99,7 +100,8 @@ def of_the_server(lab: Lab) -> Told:
     shutil.copy(file, lab.directory / "other_db_20240115_020000.sql.gz")
     (lab.directory / f"{lab.database}_20240101_000000.sql.gz").write_bytes(b"bad")
     lists = [restore("--list")]
-    verified = [dict(json.loads(_verified(lab)))]
+    verified = [dict(json.loads(_script(lab, VERIFY, 65)))]
+    drilled = [dict(json.loads(_script(lab, DRILL, 0))), dict(json.loads(_script(lab, DRILL, 66, AUTH_DIR="none")))]
     restores_made = [
         restore("--dry-run", file.name),
         restore("--yes", file.name),
@@ -110,14 +112,14 @@ def of_the_server(lab: Lab) -> Told:
         restore("--yes", "no_such_file"),
     ]
     assert [one["status"] for one in [*dry, *backups, *restores_made]] == [0, 69, 0, 69, 0, 0, 0, 0, 0, 0, 66]
-    found = {BACKUP: backups, DRY: dry, LIST: lists, VERIFY: verified, RESTORE: restores_made}
+    found = {BACKUP: backups, DRY: dry, LIST: lists, VERIFY: verified, DRILL: drilled, RESTORE: restores_made}
     return {**found, HISTORY: [restore("--history")]}
 
 
-def _verified(lab: Lab) -> str:
-    script = [str(ROOT / "scripts" / "verify-backups.sh"), "--json"]
-    done = subprocess.run(script, env=lab.place.environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 65, done.stderr
+def _script(lab: Lab, script: str, status: int, **environment: str) -> str:
+    words, variables = [str(ROOT / "scripts" / script), "--json"], {**lab.place.environment, **environment}
+    done = subprocess.run(words, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
     return done.stdout
 
 

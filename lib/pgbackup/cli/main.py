@@ -15,7 +15,7 @@ from pgbackup.report.log import say
 from pgbackup.report.result import Result, document
 from pgbackup.report.stdout import StdoutFailed, show
 
-VERBS = ("backup", "verify", "restore", "setup-cron", "setup-systemd", "setup-wal", "receive-wal", "prepare")
+VERBS = ("backup", "verify", "drill", "restore", "setup-cron", "setup-systemd", "setup-wal", "receive-wal", "prepare")
 
 
 def main(words: Sequence[str]) -> int:

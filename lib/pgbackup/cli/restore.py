@@ -147,6 +147,7 @@ def command(options: Namespace) -> Command:
 def _work(asked: Request, archive: str) -> Callable[[Job, Record], object]:
     """What changes the database, as the frame takes it."""
     from pgbackup.commands.restore import kept, restore
+    from pgbackup.store import source as sources
 
     chosen, source = asked.options, asked.source
     if asked.action == "rollback":
@@ -154,7 +155,12 @@ def _work(asked: Request, archive: str) -> Callable[[Job, Record], object]:
     if asked.action == "drop-old":
         return partial(kept.drop_old, yes=chosen.yes, dry_run=chosen.dry_run)
     if isinstance(source, str):
-        return lambda job, record: restore.restore(job, lambda: restore.from_file(job, source), chosen, record)
+
+        def from_file(job: Job, record: Record) -> None:
+            opening = partial(sources.found, source, job.place.path, job.target.database)
+            restore.restore(job, opening, chosen, record)
+
+        return from_file
     from pgbackup.commands.recover import recover
 
     def recovered(job: Job, record: Record) -> None:

@@ -101,6 +101,7 @@ def write(
     with outcome.timed("connect"):
         outcome.client = client.kind
         facts = gather(client, END_EARLIER)
+        outcome.database_bytes = facts.size_bytes
     job.reporter.tell(
         f"{job.target.name}: dumping '{job.target.database}' ({size(facts.size_bytes)},"
         f" PostgreSQL {short_version(facts.server_version)}, client {client.kind})"
@@ -157,7 +158,7 @@ def _stream(job: Job, client: Client, descriptor: int, last: Backup | None, enco
 
 def _require_whole(job: Job, written: Written, facts: Facts) -> None:
     """The gate: a status of 0 is not enough."""
-    scanner = written.scanner
+    scanner = written.scan.scanner
     if not scanner.complete:
         raise BackupBad(
             f"pg_dump of '{job.target.database}' ended with status 0, but its output is incomplete:"
@@ -189,32 +190,33 @@ def _manifest(job: Job, client: Client, facts: Facts, written: Written, started:
         "image": client.image_id,
         "client": client.kind,
         "server_version": facts.server_version,
-        "pg_dump_version": written.scanner.pg_dump_version,
+        "pg_dump_version": written.scan.scanner.pg_dump_version,
         "started": instant(started),
         "ended": instant(datetime.now(timezone.utc)),
         "time_zone": time.strftime("%Z %z"),
         "server": {**facts.details, "database": named, "size_bytes": facts.size_bytes},
-        "sql_bytes": written.scanner.sql_bytes,
+        "sql_bytes": written.scan.scanner.sql_bytes,
         "gzip_bytes": written.gzip_bytes,
         "sha256": written.sha256,
-        "statements": written.scanner.statements,
-        "tables": written.scanner.tables,
-        "rows": written.scanner.rows,
-        "content": written.content,
+        "statements": written.scan.scanner.statements,
+        "tables": written.scan.scanner.tables,
+        "rows": written.scan.scanner.rows,
+        "content": written.scan.checksums.found(),
+        "schema": written.scan.outline.fingerprint(),
     }
 
 
 def _warn_if_shrunk(job: Job, outcome: Outcome, written: Written, last: Backup | None) -> None:
-    if last and last.manifest and written.scanner.sql_bytes < last.manifest.sql_bytes * _SHRUNK_FACTOR:
+    if last and last.manifest and written.scan.scanner.sql_bytes < last.manifest.sql_bytes * _SHRUNK_FACTOR:
         message = (
-            f"the dump of '{job.target.database}' has {size(written.scanner.sql_bytes)},"
+            f"the dump of '{job.target.database}' has {size(written.scan.scanner.sql_bytes)},"
             f" less than half of the {size(last.manifest.sql_bytes)} in '{last.name}'"
         )
         job.warn("backup.shrunk", message, outcome)
 
 
 def _warn_if_misread(job: Job, outcome: Outcome, written: Written) -> None:
-    if names := written.scanner.misread:
+    if names := written.scan.scanner.misread:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         message = (
             f"psql alone cannot read this dump of '{job.target.database}': it takes the name 'begin' in the text of"

@@ -105,19 +105,22 @@ def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
 class Outcome:
     """What came of one database. seconds: by phase. expired: names of removed backups. status: of its own work.
 
-    base: the name of the base backup that was made as well, "" for none.
+    database_bytes: its size on the server. base: the name of the base backup that was made as well, "" for none. drill:
+    the verdict of the drill after it, "" where there was none.
     """
 
     target: str
     database: str
     client: str = ""
     file: str = ""
+    database_bytes: int = 0
     sql_bytes: int = 0
     file_bytes: int = 0
     tables: int = 0
     rows: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     base: str = ""
+    drill: str = ""
     expired: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     status: int = 0
@@ -142,7 +145,10 @@ def looking() -> Run:
     return Run(f"{workfiles.LOOKING}{token[: 16 - len(workfiles.LOOKING)]}", token)
 
 
-def identity(target: Target, place: Folder) -> Run:
-    """Return what this run is called: the owner follows from the database and its directory, the token is new."""
-    where = f"{os.path.realpath(place.path)}\0{target.database}"
+def identity(target: Target, place: Folder, part: str = "") -> Run:
+    """Return what this run is called: the owner follows from the database and its directory, the token is new.
+
+    part: of what goes on beside the database's other runs, under a lock of its own.
+    """
+    where = f"{os.path.realpath(place.path)}\0{target.database}" + (f"\0{part}" if part else "")
     return Run(hashlib.sha256(where.encode("utf-8", "surrogateescape")).hexdigest()[:16], secrets.token_hex(8))

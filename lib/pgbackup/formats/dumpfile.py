@@ -14,8 +14,9 @@ from typing import Any
 
 from pgbackup.errors import BackupBad
 from pgbackup.formats import manifest
-from pgbackup.formats.content import Checksums
 from pgbackup.formats.gzipped import LEVEL, RAW_DEFLATE, deflate, inflated
+from pgbackup.formats.scan import Scan
+from pgbackup.sql.outline import Outline
 from pgbackup.sql.scanner import DumpScanner
 
 _PROMISE = b"pgbackup: a manifest follows\0"
@@ -25,15 +26,11 @@ _READ_BYTES = 256 << 10
 
 @dataclass(frozen=True)
 class Written:
-    """What was written as the first member. sha256, gzip_bytes: of that member as it lies on disk.
+    """What was written as the first member. sha256, gzip_bytes: of that member as it lies on disk."""
 
-    content: table, as COPY spells it -> checksum of its rows, see content.py.
-    """
-
-    scanner: DumpScanner
+    scan: Scan
     gzip_bytes: int
     sha256: str
-    content: dict[str, str]
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -48,9 +45,7 @@ def write_dump(descriptor: int, pieces: Iterable[bytes], advance: Callable[[int]
 
     Whether the dump is a good one is for the caller to ask of the scanner. Raise OSError as the system does.
     """
-    scanner, digest, checksum, gzip_bytes = DumpScanner(), hashlib.sha256(), 0, 0
-    checksums = Checksums()
-    scanner.on_rows = checksums.take
+    scan, digest, checksum, gzip_bytes = Scan(), hashlib.sha256(), 0, 0
 
     def put(data: bytes) -> None:
         nonlocal gzip_bytes
@@ -63,12 +58,12 @@ def write_dump(descriptor: int, pieces: Iterable[bytes], advance: Callable[[int]
     for piece in pieces:
         checksum = deflate.crc32(piece, checksum)
         put(compressor.compress(piece))
-        scanner.feed(piece)
+        scan.scanner.feed(piece)
         advance(len(piece))
-    scanner.finish()
-    trailer = checksum.to_bytes(4, "little") + (scanner.sql_bytes & 0xFFFFFFFF).to_bytes(4, "little")
+    scan.finish()
+    trailer = checksum.to_bytes(4, "little") + (scan.scanner.sql_bytes & 0xFFFFFFFF).to_bytes(4, "little")
     put(compressor.flush() + trailer)
-    return Written(scanner, gzip_bytes, digest.hexdigest(), checksums.found())
+    return Written(scan, gzip_bytes, digest.hexdigest())
 
 
 def append_manifest(descriptor: int, facts: dict[str, Any]) -> None:
@@ -85,7 +80,7 @@ def promises_manifest(descriptor: int) -> bool:
 class Contents:
     """What a file was found to hold when it was read to its last byte.
 
-    manifest: None for one made by hand. sha256: of the compressed dump. content: see Written. left_out: what a
+    manifest: None for one made by hand. sha256: of the compressed dump. content, outline: see Scan. left_out: what a
     restore leaves out of the dump or changes, for people to read; see loadable.py.
     """
 
@@ -96,6 +91,7 @@ class Contents:
     tables: int
     rows: dict[str, int]
     content: dict[str, str]
+    outline: Outline = field(compare=False)
     left_out: tuple[str, ...] = field(default=(), compare=False)
 
 
@@ -109,8 +105,8 @@ class Reader:
         if not found and promises_manifest(descriptor):
             raise BackupBad("it is cut off or damaged: the manifest that it promises is not at its end")
         self.manifest = found[0] if found else None
-        self.scanner, self._checksums = DumpScanner(), Checksums()
-        self.scanner.on_rows = self._checksums.take
+        self._scan = Scan()
+        self.scanner = self._scan.scanner
         self._descriptor, self._advance = descriptor, advance
         self._dump_bytes = file_bytes - found[1] if found else file_bytes
         self._digest = hashlib.sha256()
@@ -137,11 +133,9 @@ class Reader:
 
     def finished(self) -> Contents:
         """Return what the file holds. Raise BackupBad unless it is what its manifest says, and the dump is whole."""
-        self.scanner.finish()
+        self._scan.finish()
         if self.manifest:
-            _compare(self.manifest, self.scanner, self._dump_bytes, self._digest.hexdigest())
-            if self.manifest.content not in ({}, self._checksums.found()):
-                raise BackupBad("its manifest and the dump differ in their checksums of rows")
+            _compare(self.manifest, self._scan, self._dump_bytes, self._digest.hexdigest())
         if not self.scanner.complete:
             raise _not_whole(self.scanner)
         return Contents(
@@ -151,7 +145,8 @@ class Reader:
             statements=self.scanner.statements,
             tables=self.scanner.tables,
             rows=dict(self.scanner.rows),
-            content=self._checksums.found(),
+            content=self._scan.checksums.found(),
+            outline=self._scan.outline,
         )
 
 
@@ -179,8 +174,13 @@ def _not_whole(scanner: DumpScanner) -> BackupBad:
     )
 
 
-def _compare(said: manifest.Manifest, scanner: DumpScanner, dump_bytes: int, sha256: str) -> None:
+def _compare(said: manifest.Manifest, scan: Scan, dump_bytes: int, sha256: str) -> None:
+    scanner = scan.scanner
     if said.gzip_bytes != dump_bytes or said.sha256 != sha256:
         raise BackupBad("the dump in it is not the one that its manifest describes (SHA-256 differs)")
     if said.sql_bytes != scanner.sql_bytes or said.rows != scanner.rows or said.tables != scanner.tables:
         raise BackupBad("its manifest counts other rows, tables or bytes than the dump holds")
+    if said.content not in ({}, scan.checksums.found()):
+        raise BackupBad("its manifest and the dump differ in their checksums of rows")
+    if said.schema not in ("", scan.outline.fingerprint()):
+        raise BackupBad("its manifest and the dump differ in the fingerprint of what is no data")

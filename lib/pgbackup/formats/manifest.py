@@ -32,8 +32,9 @@ _LAST_LINE = b"-- end of pgbackup manifest\n"
 class Manifest:
     """A manifest that is well formed. sha256: of the dump's gzip member as it lies on disk, gzip_bytes long.
 
-    rows: table as COPY spells it to its rows. content: table to the checksum of its rows (content.py), empty in files
-    of before it was there. raw: the whole JSON object.
+    rows: table as COPY spells it to its rows. content: table to the checksum of its rows (content.py). schema: the
+    fingerprint of all that is no data (outline.py). Both are empty in files of before they were there. raw: the whole
+    JSON object.
     """
 
     database: str
@@ -44,6 +45,7 @@ class Manifest:
     tables: int
     rows: dict[str, int]
     content: dict[str, str]
+    schema: str
     raw: dict[str, Any]
 
 
@@ -140,6 +142,10 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"[0-9a-f]{64}", value, re.ASCII))
+
+
 _MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
     "target": (_is_text, "a text"),
     "database": (lambda value: _is_text(value) and value != "", "a text"),
@@ -150,7 +156,7 @@ _MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
     "server": (lambda value: isinstance(value, dict), "an object"),
     "sql_bytes": (_is_count, "a whole number"),
     "gzip_bytes": (_is_count, "a whole number"),
-    "sha256": (lambda value: _is_text(value) and bool(re.fullmatch(r"[0-9a-f]{64}", value)), "64 hexadecimal digits"),
+    "sha256": (_is_sha256, "64 hexadecimal digits"),
     "statements": (_is_count, "a whole number"),
     "tables": (_is_count, "a whole number"),
     "rows": (
@@ -164,6 +170,7 @@ _MAY_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: isinstance(value, dict) and all(map(_is_checksum, value.values())),
         "tables with checksums",
     ),
+    "schema": (_is_sha256, "64 hexadecimal digits"),
 }
 
 
@@ -184,6 +191,7 @@ def _checked(raw: dict[str, Any]) -> Manifest:
         tables=raw["tables"],
         rows=raw["rows"],
         content=raw.get("content", {}),
+        schema=raw.get("schema", ""),
         raw=raw,
     )
 

@@ -37,6 +37,7 @@ class Target:
     passfile: Path | None
     services: tuple[str, ...]
     health_url: str
+    drill_sql: Path | None
     base_every_days: int
     base_full_every_days: int
     wal_keep_megabytes: int
@@ -60,6 +61,10 @@ class Settings:
     command_seconds: int
     load_stall_seconds: int
     recovery_megabytes: int
+    drill_after_backup: bool
+    drill_after_backup_megabytes: int
+    drill_cpus: int
+    rto_minutes: int
     health_seconds: int
     health_ca: Path | None
     targets: tuple[Target, ...]

@@ -81,7 +81,31 @@ GLOBAL_SETTINGS = (
         "RECOVERY_MEGABYTES",
         whole_number(128, 1 << 20, "MB"),
         "2048",
-        "memory limit of the throwaway server in a point-in-time recovery",
+        "memory limit of the throwaway server in a point-in-time recovery and in a drill",
+    ),
+    Setting(
+        "DRILL_AFTER_BACKUP",
+        values.YES_OR_NO,
+        "yes",
+        "whether backup-postgres.sh drills a new backup: a small one always, a larger one when its schema has changed",
+    ),
+    Setting(
+        "DRILL_AFTER_BACKUP_MEGABYTES",
+        whole_number(0, 1 << 30, "MB"),
+        "1000",
+        "size up to which a database is small enough for a drill after each backup",
+    ),
+    Setting(
+        "DRILL_CPUS",
+        whole_number(0, 1024, "processors"),
+        "0",
+        "processors that the throwaway server of a drill may use; 0: all, when nobody else wants them",
+    ),
+    Setting(
+        "RTO_MINUTES",
+        whole_number(0, 100_000, "minutes"),
+        "0",
+        "how long a restore may take: a drill warns when it takes longer; 0: no limit",
     ),
     Setting(
         "HEALTH_SECONDS", whole_number(1, 3600, "seconds"), "60", "how long to wait for the services to become healthy"
@@ -157,6 +181,12 @@ TARGET_SETTINGS = (
         values.OPTIONAL_HEALTH_URL,
         _from_guide("HEALTH_URL", ""),
         "a URL that answers 2xx when the services are healthy",
+    ),
+    Setting(
+        "DRILL_SQL",
+        values.OPTIONAL_PATH,
+        "",
+        "a file of queries that must be true in what a drill has loaded (docs/drill.md)",
     ),
     Setting(
         "BASE_EVERY_DAYS",

@@ -58,6 +58,7 @@ class DumpScanner:
         or the command. And with `data end` and the position behind the line that ends COPY data.
     on_rows: what to call, if anything, with a table and more of its COPY data, each row with the newline before it, and
         with None at the end of the data.
+    on_text: what to call, if anything, with more of what is no COPY data.
     """
 
     def __init__(self) -> None:
@@ -74,6 +75,7 @@ class DumpScanner:
         self.misread: list[str] = []
         self.on_mark: Callable[[str, int, bytes], None] | None = None
         self.on_rows: Callable[[str, memoryview | None], None] | None = None
+        self.on_text: Callable[[memoryview], None] | None = None
         self._base = 0  # where in the dump the data begins that the lexer walks over
         self._header = b""
         self._carry = b""
@@ -157,6 +159,8 @@ class DumpScanner:
                 position = self._rest_of_line(data, position, final)
             else:
                 position = self._lexer.walk(data, position, len(data), final)
+            if self.on_text and before[1] is None and position > before[0]:
+                self.on_text(memoryview(data)[before[0] : position])
             if (position, self._copying) == before:
                 break
         self._carry = data[position:]

@@ -18,7 +18,7 @@ from pgbackup.store.folder import Folder
 class Backup:
     """One backup file. taken: an instant in UTC; manual: made by hand under a `_manual_` name; bytes: of the file.
 
-    manifest: without its rows and raw, which would add up; None without one. problem: what can be seen to be
+    manifest: without its rows, content and raw, which would add up; None without one. problem: what can be seen to be
     wrong without reading it through, or "". denied: this user may not read it, and that is its problem.
     """
 
@@ -97,7 +97,7 @@ def _from_end(descriptor: int, name: str, said: names.Named) -> Backup:
         problem = "it is empty" if size == 0 else "it is cut off: its manifest is missing" if cut else ""
         return Backup(name, said.taken, said.manual, size, None, problem)
     held, member_bytes = found
-    held = replace(held, rows={}, raw={})
+    held = replace(held, rows={}, content={}, raw={})
     problem = "" if held.gzip_bytes + member_bytes == size else "it is not as long as its manifest says"
     return Backup(name, held.started, said.manual, size, held, problem)
 

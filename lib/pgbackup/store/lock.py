@@ -59,3 +59,14 @@ def _open(place: folder.Folder, file_name: str) -> int:
         )
     place.adopt(descriptor)
     return descriptor
+
+
+def is_held(place: folder.Folder, name: str) -> bool:
+    """Whether a run on this host holds that lock now; it is not touched (proc(5), /proc/locks). False if not known."""
+    try:
+        status = os.stat(f".{name}.lock", dir_fd=place.fd, follow_symlinks=False)
+        inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+        with open("/proc/locks", encoding="ascii") as locks:  # noqa: PTH123
+            return any("FLOCK" in line and inode in line.split() and "->" not in line for line in locks)
+    except OSError:
+        return False

@@ -38,11 +38,14 @@ class Decision:
     reason: str
 
 
-def decide(backups: Sequence[Aging], policy: Policy, now: datetime, is_good: Callable[[str], bool]) -> list[Decision]:
+def decide(
+    backups: Sequence[Aging], policy: Policy, now: datetime, is_good: Callable[[str], bool], drilled: str = ""
+) -> list[Decision]:
     """Given all backups of one database, newest first, return a decision for each, in the same order.
 
     is_good(name): whether that backup was proven good. It may be dear (it reads the file), so it is asked, newest
-    first, only where something is old enough to expire, and only until MIN_BACKUPS good ones are known.
+    first, only where something is old enough to expire, and only until MIN_BACKUPS good ones are known. drilled: the
+    newest backup that was really loaded once, which stays until a newer one was.
     """
     if backups and now < backups[0].taken:
         reason = f"the clock is behind the newest backup, '{backups[0].name}': nothing expires"
@@ -54,6 +57,8 @@ def decide(backups: Sequence[Aging], policy: Policy, now: datetime, is_good: Cal
         age = f"{(now - backup.taken) / timedelta(days=1):.1f} days old"
         if now - backup.taken <= limit:
             decisions.append(Decision(backup.name, keep=True, reason=f"{age}, within RETENTION_DAYS={policy.days}"))
+        elif backup.name == drilled:
+            decisions.append(Decision(backup.name, keep=True, reason=f"{age}, but no newer one has passed a drill"))
         elif good >= policy.minimum:
             decisions.append(Decision(backup.name, keep=False, reason=f"{age}, and {good} newer good ones remain"))
         else:

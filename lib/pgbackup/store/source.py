@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -53,6 +54,23 @@ def _newest(latest: Path, database: str) -> Path:
             if found := catalog.last_good(place, database):
                 return latest.parent / found.name
     return latest
+
+
+@contextmanager
+def found(typed: str, directory: Path, database: str) -> Iterator[Source]:
+    """Give the file that was typed, for the length of the block. Raise what find() and opened() raise."""
+    with reading(find(typed, directory, database), database) as source:
+        yield source
+
+
+@contextmanager
+def reading(path: Path, database: str) -> Iterator[Source]:
+    """Give the file at that path, for the length of the block. Raise what opened() raises."""
+    source = opened(path, database)
+    try:
+        yield source
+    finally:
+        os.close(source.descriptor)
 
 
 def opened(path: Path, database: str, name: str = "") -> Source:

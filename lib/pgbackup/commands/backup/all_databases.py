@@ -11,9 +11,11 @@ from datetime import datetime, timezone
 from pgbackup import __version__, interrupt
 from pgbackup.commands import archiving, base_backup
 from pgbackup.commands.backup.one_database import back_up
+from pgbackup.commands.drilling import after_backup
 from pgbackup.commands.job import Job, Outcome, identity, in_backup_dir
 from pgbackup.errors import IoFailed, LockHeld, SuiteError, overall_status, path_error
-from pgbackup.report.events import ERROR, INFO, Event, Events
+from pgbackup.report import history
+from pgbackup.report.events import ERROR, INFO, WARNING, Event, Events
 from pgbackup.report.log import EventLog
 from pgbackup.report.progress import Reporter
 from pgbackup.report.result import Result, document, instant, size, table
@@ -33,10 +35,13 @@ def run(settings: Settings, targets: Sequence[Target], *, quiet: bool) -> Result
     started = datetime.now(timezone.utc)
     with in_backup_dir(settings, create=True, quiet=quiet) as (top, reporter):
         log = EventLog(top)
-        events = Events((log.write, reporter.show))
+        unwritten: list[str] = []
+        events = Events((log.write, reporter.show, history.writer(top, unwritten)))
         names = " ".join(target.name for target in targets)
         events.emit(Event(INFO, "-", "run.start", {"version": __version__, "databases": names}))
         outcomes = _each(targets, settings, top, events, reporter)
+        for warning in unwritten:
+            events.emit(Event(WARNING, "-", "history.unwritten", {"reason": warning}, f"{_SCRIPT}: warning: {warning}"))
         seconds = round((datetime.now(timezone.utc) - started).total_seconds(), 1)
         status = overall_status([outcome.status for outcome in outcomes])
         status = status or (IoFailed.status if log.failures else 0)
@@ -64,6 +69,7 @@ def _each(
                 job = Job(target, settings, place, identity(target, place), events, reporter)
                 back_up(job, outcome)
                 _base_backup(job, outcome)
+                after_backup.drill(job, outcome)
         except SuiteError as error:
             _failed(outcome, events, error)
         except OSError as error:

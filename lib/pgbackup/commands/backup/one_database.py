@@ -8,7 +8,7 @@ from pgbackup.commands import claim, dump
 from pgbackup.commands.job import Job, Outcome
 from pgbackup.commands.loading import one_copy
 from pgbackup.formats import names
-from pgbackup.store import catalog, expiry, publish, retention, workfiles
+from pgbackup.store import catalog, drills, expiry, publish, retention, workfiles
 
 
 def back_up(job: Job, outcome: Outcome) -> None:
@@ -47,7 +47,10 @@ def _expire(job: Job, outcome: Outcome) -> None:
         job.warn("clock.behind", f"the clock is behind the backup '{known[0].name}': nothing expires", outcome)
     policy = retention.Policy(job.settings.retention_days, job.settings.min_backups)
     is_good = expiry.proof(job.place, known, bad, proven=outcome.file)
-    for decision in retention.decide(known, policy, now, is_good):
+    drilled, unknown = drills.look(job.place, job.target.database)
+    if unknown:
+        job.warn("drills.unknown", unknown, outcome)
+    for decision in retention.decide(known, policy, now, is_good, drills.newest_passed(drilled, known)):
         if not decision.keep:
             publish.remove(job.place, decision.name)
             outcome.expired.append(decision.name)

@@ -19,7 +19,7 @@ from pgbackup.errors import SuiteError, overall_status
 from pgbackup.formats import names
 from pgbackup.report.result import Result, document, short_version, size
 from pgbackup.settings.config import Settings, Target
-from pgbackup.store import catalog, expiry, folder, retention
+from pgbackup.store import catalog, drills, expiry, folder, retention
 from pgbackup.store.catalog import Backup
 from pgbackup.store.folder import Folder
 from pgbackup.store.wal import recoverable
@@ -75,7 +75,8 @@ def _decisions(
     policy = retention.Policy(settings.retention_days, settings.min_backups)
     ahead = [backup for backup in known if backup.taken > now]
     rest = [backup for backup in known if backup.taken <= now]
-    found = retention.decide([*ahead, coming, *rest], policy, now, is_good)
+    drilled = drills.newest_passed(drills.look(place, target.database)[0], known) if place.fd >= 0 else ""
+    found = retention.decide([*ahead, coming, *rest], policy, now, is_good, drilled)
     return [
         {"file": decision.name, "keep": decision.keep, "reason": decision.reason}
         for decision in found

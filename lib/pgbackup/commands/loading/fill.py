@@ -13,6 +13,7 @@ from pgbackup.database.clients import container
 from pgbackup.database.clients.client import Client
 from pgbackup.database.loading import load, older_server, scratch
 from pgbackup.database.loading.keep_going import Dump, load_all
+from pgbackup.database.loading.load import Timed, untimed
 from pgbackup.database.questions import properties
 from pgbackup.database.questions.counting import Counted, count_rows
 from pgbackup.errors import BackupBad, Unavailable
@@ -47,8 +48,11 @@ def fill(job: Job, ask: Client, filling: Filling, name: str, record: Record) -> 
     Raise BackupBad when anything differs from the backup; `name` is then for the
     caller to drop.
     """
-    with record.timed("load"):
-        wrong = load_what_loads(job, ask, filling, name) if filling.accepts else load_file(job, ask, filling, name)
+    if filling.accepts:
+        with record.timed("load"):
+            wrong = load_what_loads(job, ask, filling, name)
+    else:
+        wrong = load_file(job, ask, filling, name, record.timed)
     with record.timed("compare"):
         wrong += _differences(job, ask, filling, name)
         if filling.accepts and wrong:
@@ -90,10 +94,10 @@ def _made(ask: Client, filling: Filling, name: str) -> None:
     properties.apply(ask, name, properties.settings_sql(name, filling.server, steering=False))
 
 
-def load_file(job: Job, ask: Client, filling: Filling, name: str) -> list[str]:
+def load_file(job: Job, ask: Client, filling: Filling, name: str, timed: Timed = untimed) -> list[str]:
     """Make the database and load it from the descriptor that was verified, checked again: the same bytes.
 
-    Return what failed: nothing, for the first failure is raised.
+    timed: see load.load(). Return what failed: nothing, for the first failure is raised.
     """
     with ExitStack() as stack:
         advance = stack.enter_context(job.reporter.bar(f"{job.target.name}: load", filling.contents.sql_bytes))
@@ -101,18 +105,20 @@ def load_file(job: Job, ask: Client, filling: Filling, name: str) -> list[str]:
         # Only our own files are surely what pg_dump wrote, and only for large ones further sessions are worth it.
         apart = filling.source.manifest is not None and filling.contents.sql_bytes >= _LARGE_BYTES
         parts = _counted(guard.parted(reader.pieces(), reader.scanner, apart=apart), advance)
-        load_parts(job, ask, filling, name, parts)
+        load_parts(job, ask, filling, name, parts, timed)
         if reader.finished() != filling.contents:
             raise _changed(filling)
     return []
 
 
-def load_parts(job: Job, ask: Client, filling: Filling, name: str, parts: Iterable[Part]) -> None:
-    """Make the database and load the parts of a guarded dump into it."""
+def load_parts(
+    job: Job, ask: Client, filling: Filling, name: str, parts: Iterable[Part], timed: Timed = untimed
+) -> None:
+    """Make the database and load the parts of a guarded dump into it. timed: see load.load()."""
     _made(ask, filling, name)
     parts = older_server.for_server(parts, filling.major)
     try:
-        load.load(ask, name, parts, filling.server, restricts=filling.restricts)
+        load.load(ask, name, parts, filling.server, restricts=filling.restricts, timed=timed)
     except Unavailable as error:
         raise container.blamed(error, ask) from None
 

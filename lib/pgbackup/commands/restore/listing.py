@@ -9,9 +9,10 @@ from datetime import datetime, timezone
 from pgbackup.commands import lost_settings
 from pgbackup.errors import BackupBad, NoBackup
 from pgbackup.report import history
+from pgbackup.report.log import say
 from pgbackup.report.result import Result, age, document, instant, size, table
 from pgbackup.settings.config import Settings, Target
-from pgbackup.store import catalog, folder
+from pgbackup.store import catalog, drills, folder
 from pgbackup.store.catalog import Backup
 from pgbackup.store.folder import Folder
 
@@ -26,12 +27,16 @@ def listing(settings: Settings, target: Target) -> Result:
         place = stack.enter_context(folder.opened(path, create=False)) if os.path.lexists(path) else None
         backups = catalog.listing(place, target.database) if place else []
         looks = [_look(place, backup) for backup in backups] if place else []
+        drilled, unknown = drills.look(place, target.database) if place else (drills.Drills(), "")
+    if unknown:
+        say(f"restore-postgres.sh: {target.name}: warning: {unknown}")
     rows = [
         [
             str(path / backup.name),
             age((now - backup.taken).total_seconds()),
             size(backup.bytes),
             f"{sum(rows.values()):,}",
+            drilled.state(_sha256(backup)),
             state,
         ]
         for backup, (state, rows) in zip(backups, looks, strict=True)
@@ -43,11 +48,12 @@ def listing(settings: Settings, target: Target) -> Result:
             "file_bytes": backup.bytes,
             "state": state,
             "rows": counts,
+            **drilled.entry(_sha256(backup)),
         }
         for backup, (state, counts) in zip(backups, looks, strict=True)
     ]
     status = 0 if any(not state.startswith(("BAD", "unknown")) for state, _ in looks) else NoBackup.status
-    lines = table(["file", "age", "size", "rows", "state"], rows, right=(1, 2, 3)) if rows else []
+    lines = table(["file", "age", "size", "rows", "drilled", "state"], rows, right=(1, 2, 3)) if rows else []
     if not lines:
         lines = [f"there is no backup of '{target.database}' in '{path}'", *lost_settings.told(top, others)]
         lines += [f"Hint: {lost_settings.hint(others)}"] if others else []
@@ -59,6 +65,10 @@ def listing(settings: Settings, target: Target) -> Result:
         unclaimed=lost_settings.entries(others),
     )
     return Result(status, lines, contents)
+
+
+def _sha256(backup: Backup) -> str:
+    return backup.manifest.sha256 if backup.manifest else ""
 
 
 def _look(place: Folder, backup: Backup) -> tuple[str, dict[str, int]]:

@@ -6,9 +6,9 @@ The steps in their order. Until the swap the live database is not touched; after
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
@@ -30,19 +30,9 @@ from pgbackup.formats import loadable
 from pgbackup.formats.dumpfile import Contents
 from pgbackup.report.log import say
 from pgbackup.sql import naming
-from pgbackup.store import journal, source
+from pgbackup.store import journal
 from pgbackup.store.source import Source
 from pgbackup.store.statefile import Unreadable
-
-
-@contextmanager
-def from_file(job: Job, typed: str) -> Iterator[Source]:
-    """Open the file that was typed for the length of the block."""
-    opened = source.opened(source.find(typed, job.place.path, job.target.database), job.target.database)
-    try:
-        yield opened
-    finally:
-        os.close(opened.descriptor)
 
 
 def restore(job: Job, opening: Callable[[], AbstractContextManager[Source]], options: Options, record: Record) -> None:

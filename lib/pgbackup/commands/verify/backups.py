@@ -21,8 +21,9 @@ from pgbackup.report.log import say
 from pgbackup.report.progress import Reporter, reporting
 from pgbackup.report.result import Result, age, document, instant, size, table
 from pgbackup.settings.config import Settings, Target
-from pgbackup.store import catalog, folder
+from pgbackup.store import catalog, drills, folder
 from pgbackup.store.catalog import Backup
+from pgbackup.store.drills import Drills
 from pgbackup.store.folder import Folder
 from pgbackup.store.unclaimed import Unclaimed
 from pgbackup.store.wal.recoverable import counted
@@ -40,6 +41,10 @@ class Verdict:
     contents: Contents | None
 
     @property
+    def sha256(self) -> str:
+        return self.backup.manifest.sha256 if self.backup.manifest else ""
+
+    @property
     def state(self) -> str:
         if self.problem:
             return f"unknown: {self.problem}" if self.backup.denied else f"BAD: {self.problem}"
@@ -50,12 +55,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Checked:
-    """One database's files, newest first. complaint: why they are not enough, or ""; warning: about LATEST."""
+    """One database's files, newest first. complaint: why they are not enough, or ""; warning: about LATEST.
+
+    unknown: why it is not known what was drilled, or "".
+    """
 
     target: Target
     verdicts: list[Verdict]
     complaint: str
     warning: str
+    drilled: Drills
+    unknown: str
 
     @property
     def status(self) -> int:
@@ -170,7 +180,8 @@ def _conclude(
         complaint = f"the newest good backup of '{target.database}' is {old} old, more than {limit:g} h"
     else:
         complaint = ""
-    return Checked(target, verdicts, complaint, _latest_warning(target, place, good))
+    drilled, unknown = drills.look(place, target.database) if place else (Drills(), "")
+    return Checked(target, verdicts, complaint, _latest_warning(target, place, good), drilled, unknown)
 
 
 def _latest_warning(target: Target, place: Folder | None, good: list[Backup]) -> str:
@@ -200,8 +211,8 @@ def _tell(settings: Settings, checked: Sequence[Checked]) -> None:
                 say(f"{_SCRIPT}: '{where / verdict.backup.name}' is {state}: {verdict.problem}")
         if one.complaint:
             say(f"{_SCRIPT}: {one.target.name}: {one.complaint} in '{where}'")
-        if one.warning:
-            say(f"{_SCRIPT}: {one.target.name}: warning: {one.warning}")
+        for warning in filter(None, (one.warning, one.unknown)):
+            say(f"{_SCRIPT}: {one.target.name}: warning: {warning}")
 
 
 def _advise(checked: Sequence[Checked], others: Sequence[Unclaimed]) -> None:
@@ -225,10 +236,15 @@ def _lines(checked: Sequence[Checked], now: datetime) -> list[str]:
                     size(verdict.backup.bytes),
                     f"{sum(contents.rows.values()):,}" if contents else "",
                     f"{contents.statements:,}" if contents else "",
+                    one.drilled.state(verdict.sha256),
                     verdict.state,
                 ]
             )
-    files = table(["file", "age", "size", "rows", "statements", "state"], rows, right=(1, 2, 3, 4)) if rows else []
+    files = (
+        table(["file", "age", "size", "rows", "statements", "drilled", "state"], rows, right=(1, 2, 3, 4))
+        if rows
+        else []
+    )
     failed = [verdict.backup.denied for one in checked for verdict in one.verdicts if verdict.problem]
     unknown = f", {sum(failed)} unknown" if any(failed) else ""
     good, bad = len(rows) - len(failed), len(failed) - sum(failed)
@@ -253,6 +269,7 @@ def _entry(one: Checked) -> dict[str, Any]:
                 "sql_bytes": verdict.contents.sql_bytes if verdict.contents else None,
                 "statements": verdict.contents.statements if verdict.contents else None,
                 "rows": verdict.contents.rows if verdict.contents else None,
+                **one.drilled.entry(verdict.sha256),
             }
             for verdict in one.verdicts
         ],

@@ -29,13 +29,20 @@ _TABLESPACES = f"{DISK}/tablespaces"
 _PARTS = f"{DISK}/parts"
 _MANIFEST = "backup_manifest"
 _LEFT_BYTES = 256 << 20
-_NOBODY = 65534  # PostgreSQL does not run as root
+NOBODY = 65534  # PostgreSQL does not run as root
 
 
 def run_arguments(
-    docker: Docker, run: Run, name: str, image: str, pipes: Path, user: str, memory_megabytes: int
+    docker: Docker,
+    run: Run,
+    name: str,
+    image: str,
+    pipes: Path,
+    user: str,
+    memory_megabytes: int,
+    limits: Sequence[str],
 ) -> list[str]:
-    """Return the argument list of `docker run`. Pure. user: `uid:gid`, not root's.
+    """Return the argument list of `docker run`. Pure. user: `uid:gid`, not root's. limits: further options.
 
     Its root is writable, though hardly for that user: Docker itself makes directories there, for make_directory().
     """
@@ -44,6 +51,7 @@ def run_arguments(
         *("--label", f"{LABEL}={run.owner}", "--network", "none", "--user", user),
         *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
         *("--memory", f"{memory_megabytes}m", "--pids-limit", "128", "--log-driver", "none", "--no-healthcheck"),
+        *limits,
         *(
             "--mount",
             f"type=volume,target={DISK},volume-label={LABEL}={run.owner}",
@@ -78,7 +86,7 @@ class Throwaway(Sidecar):
         finished = proc.run(self.command(program), seconds=self.settings.load_stall_seconds)
         if finished.status != 0:
             said = failures.first_error(finished.stderr or finished.stdout.decode("utf-8", "replace"))
-            raise Unavailable(f"'{program[0]}' in the recovery of '{self.target.database}' failed: {said}")
+            raise Unavailable(f"'{program[0]}' in the throwaway server of '{self.target.database}' failed: {said}")
         return finished.stdout.decode("utf-8", "replace")
 
     @contextmanager
@@ -163,27 +171,42 @@ class Throwaway(Sidecar):
 
         above: directories that lead to it, to be opened for all. Raise IoFailed.
         """
-        stream, owner = io.BytesIO(), os.geteuid() or _NOBODY
+        owner, entries = os.geteuid() or NOBODY, []
+        for name in (*above, path):
+            entry = tarfile.TarInfo(name.lstrip("/"))
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            if name == path:
+                entry.mode, entry.uid, entry.gid = 0o700, owner, os.getegid() or NOBODY
+            entries.append((entry, b""))
+        self._copy(entries, f"the directory '{path}' of a tablespace cannot be made")
+
+    def name_user(self) -> None:
+        """Let the server's user have a name, without which initdb does not run. Raise IoFailed, Unavailable."""
+        users = self.say("cat", "/etc/passwd")
+        uid, gid = os.geteuid() or NOBODY, os.getegid() or NOBODY
+        if f":{uid}:" in users:
+            return
+        text = f"{users.rstrip()}\npgbackup:x:{uid}:{gid}::{DISK}:/bin/false\n".encode()
+        entry = tarfile.TarInfo("etc/passwd")
+        entry.mode, entry.size = 0o644, len(text)
+        self._copy([(entry, text)], "the server's user cannot be given a name")
+
+    def _copy(self, entries: Sequence[tuple[tarfile.TarInfo, bytes]], otherwise: str) -> None:
+        stream = io.BytesIO()
         with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for name in (*above, path):
-                entry = tarfile.TarInfo(name.lstrip("/"))
-                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-                if name == path:
-                    entry.mode, entry.uid, entry.gid = 0o700, owner, os.getegid() or _NOBODY
-                tar.addfile(entry)
+            for entry, content in entries:
+                tar.addfile(entry, io.BytesIO(content))
         with proc.fed(stream.getvalue()) as descriptor:
             finished = self.settings.docker.run("cp", "-", f"{self._name}:/", stdin=descriptor)
         if finished.status != 0:
-            raise IoFailed(
-                f"the directory '{path}' of a tablespace cannot be made: {failures.first_error(finished.stderr)}"
-            )
+            raise IoFailed(f"{otherwise}: {failures.first_error(finished.stderr)}")
 
     def place(self, name: str, content: str) -> None:
         """Put a small file where the container sees it, in INSIDE."""
         path = self.pipes / name
         path.write_text(content, encoding="utf-8")
         if os.geteuid() == 0:
-            os.chown(path, _NOBODY, _NOBODY)
+            os.chown(path, NOBODY, NOBODY)
 
 
 @contextmanager
@@ -194,16 +217,18 @@ def started(
     image: str,
     pipes: Path,
     memory_megabytes: int,
+    limits: Sequence[str] = (),
 ) -> Iterator[Throwaway]:
     """Start the container; it and all that is in it are gone when the block is left, and after kill -9, too.
 
-    pipes: an empty directory of this run's own. image: the full id of the database's image.
+    pipes: an empty directory of this run's own. image: the full id of the database's image. limits: further options of
+    `docker run`.
     """
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
-        uid = gid = _NOBODY
+        uid = gid = NOBODY
         os.chown(pipes, uid, gid)
     name = name_of(run)
-    argv = run_arguments(settings.docker, run, name, image, pipes, f"{uid}:{gid}", memory_megabytes)
+    argv = run_arguments(settings.docker, run, name, image, pipes, f"{uid}:{gid}", memory_megabytes, limits)
     with alive(argv, name, target, settings.docker, pipes):
         yield Throwaway(target, settings, run, image, pipes, name)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -74,6 +74,14 @@ def work_memory(memory_bytes: int, sessions: int) -> dict[str, str]:
     return {"maintenance_work_mem": f"{max(16, min(_MOST_MEMORY, share))}MB"} if memory_bytes else {}
 
 
+Timed = Callable[[str], AbstractContextManager[None]]
+
+
+def untimed(_phase: str) -> AbstractContextManager[None]:
+    """For whom it does not matter how long a phase takes."""
+    return nullcontext()
+
+
 def load(
     client: Client,
     database: str,
@@ -81,10 +89,12 @@ def load(
     server: Mapping[str, Any],
     *,
     restricts: bool,
+    timed: Timed = untimed,
 ) -> None:
     """Feed the parts of a guarded dump to psql. Raise when psql fails, or whatever `parts` raises.
 
-    server: where the dump comes from, as facts.gather() says it: its sessions' settings are the load's.
+    server: where the dump comes from, as facts.gather() says it: its sessions' settings are the load's. timed: takes
+    the time of the phases `load` and `indexes`.
 
     What stands between one run of indexes and the next goes to one session. The indexes of a run go to RESTORE_JOBS
     sessions at once: it takes nothing but a share lock to build one, so they do not wait for each other (manual,
@@ -94,7 +104,7 @@ def load(
     made: dict[bytes, bytes] = {}
     configuration = session.origin(server).get(session.TEXT_SEARCH, "")
     for are_indexes, group in groupby(completed(parts, configuration), lambda part: part.kind == INDEX):
-        with ExitStack() as stack:
+        with timed("indexes" if are_indexes else "load"), ExitStack() as stack:
             count = client.settings.restore_jobs if are_indexes else 1
             sinks = [stack.enter_context(begun(b"".join(made.values()))) for _ in range(count)]
             for number, part in enumerate(group):

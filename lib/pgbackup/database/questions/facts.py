@@ -30,10 +30,17 @@ class Facts:
     details: dict[str, Any]
 
 
+# Limits and libraries that a load may need.
+INSTANCE = (
+    *("shared_preload_libraries", "dynamic_library_path", "max_locks_per_transaction", "max_connections"),
+    *("max_prepared_transactions", "max_worker_processes", "max_parallel_workers"),
+)
+
 # to_jsonb(row of pg_database) instead of column names: they differ between the majors 13 to 18
 # (PostgreSQL manual, 53.15 pg_database). pg_shdepend knows every role that an object of this database
 # mentions as owner, in an ACL or in a policy (53.49 pg_shdepend).
-_SQL = """
+_SQL = (
+    """
 SET LOCAL search_path = pg_catalog \\; -- in one message with what follows, also where a pooler lies between
 WITH RECURSIVE me AS (SELECT * FROM pg_database WHERE datname = current_database()),
 needed AS (
@@ -85,6 +92,8 @@ SELECT json_build_object(
      FROM pg_db_role_setting s WHERE s.setdatabase = me.oid),
   -- Our own styles are set after the start of the session: what it would be without them is what pg_dump's has.
   'session', (SELECT json_object_agg(name, reset_val) FROM pg_settings WHERE name IN ({origin})),
+  -- What a server has to have to which this is restored; what the role may not see is left out.
+  'instance', (SELECT json_object_agg(name, setting) FROM pg_settings WHERE name IN ({instance})),
   'extensions', (SELECT coalesce(json_object_agg(extname, extversion), '{}') FROM pg_extension),
   'tablespaces', (SELECT coalesce(json_agg(DISTINCT t.spcname), '[]') FROM pg_class c
      JOIN pg_tablespace t ON t.oid = c.reltablespace WHERE t.spcname <> 'pg_global'),
@@ -125,7 +134,10 @@ SELECT json_build_object(
      FROM pg_db_role_setting JOIN described d ON d.oid = setrole
      WHERE setdatabase = 0 AND setrole IN (SELECT oid FROM family))
 ) FROM me
-""".replace("{begun}", BEGUN).replace("{origin}", ", ".join(map(literal, ORIGIN)))
+""".replace("{begun}", BEGUN)
+    .replace("{origin}", ", ".join(map(literal, ORIGIN)))
+    .replace("{instance}", ", ".join(map(literal, INSTANCE)))
+)
 
 
 # Ends the sessions that killed runs of the same owner have left on the server: only for who holds its lock.

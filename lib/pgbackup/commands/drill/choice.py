@@ -1,0 +1,78 @@
+"""What is drilled: what was named, the newest backup, or what is next in turn."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from pgbackup.commands.job import Job
+from pgbackup.commands.loading.record import Record
+from pgbackup.commands.recover import recover
+from pgbackup.commands.recover.aim import Aim
+from pgbackup.errors import NoBackup, SuiteError
+from pgbackup.store import catalog, drills, source
+from pgbackup.store.source import Source
+from pgbackup.store.wal import archive as walarchive
+from pgbackup.store.wal import recoverable
+
+NEWEST, OLDER, MOMENT = "newest", "older", "moment"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """file: as it was typed, "" for none. aim: a moment, None for none. rotate: what is next in turn."""
+
+    file: str = ""
+    aim: Aim | None = None
+    rotate: bool = False
+
+
+def opening(job: Job, wanted: Wanted, record: Record) -> tuple[AbstractContextManager[Source], bool]:
+    """Return what opens the source, and whether it is a moment. Raise NoBackup, SuiteError, OSError."""
+    if wanted.aim:
+        return recover.source_at(job, job.target.directory, wanted.aim, record), True
+    if wanted.file:
+        return source.found(wanted.file, job.place.path, job.target.database), False
+    names = [
+        backup.name
+        for backup in catalog.listing(job.place, job.target.database)
+        if backup.manifest and not backup.problem and not backup.manual
+    ]
+    if not names:
+        raise none(job.target.database, job.place.path)
+    if wanted.rotate:
+        known = drills.read(job.place, job.target.database)
+        drills.write(job.place, job.target.database, replace(known, turn=known.turn + 1))
+        middle = _middle(job)
+        kind = in_turn(known.turn, has_older=len(names) > 1, has_moments=middle is not None)
+        if kind == MOMENT and middle:
+            return recover.source_at(job, job.target.directory, middle, record), True
+        if kind == OLDER:
+            return source.found(names[1 + known.turn % (len(names) - 1)], job.place.path, job.target.database), False
+    return source.found(names[0], job.place.path, job.target.database), False
+
+
+def none(database: str, path: Path) -> NoBackup:
+    """There is nothing to drill."""
+    return NoBackup(f"there is no good backup of '{database}' in '{path}'", "make one: backup-postgres.sh")
+
+
+def in_turn(turn: int, *, has_older: bool, has_moments: bool) -> str:
+    """What the schedule drills at its turn, counted from 0. Pure."""
+    kinds = [NEWEST, *([OLDER] if has_older else []), *([MOMENT] if has_moments else [])]
+    return kinds[turn % len(kinds)]
+
+
+def _middle(job: Job) -> Aim | None:
+    """A moment in the middle of what can be recovered, None where nothing can be."""
+    try:
+        with walarchive.opened(job.settings.backup_dir, job.target.directory, create=False) as places:
+            windows = recoverable.look(places).windows
+    except (SuiteError, OSError):
+        return None
+    if not windows:
+        return None
+    moment: datetime = windows[-1].since + (windows[-1].until - windows[-1].since) / 2
+    return Aim("time", moment.isoformat(), moment=moment)
