@@ -91,7 +91,7 @@ def test_a_drill_passes_with_production_down_and_its_word_stands_beside_the_back
         server.wait()
     wanted = "rows, content, objects, sequences, large objects, pg_amcheck, indexes, constraints"
     assert ", ".join(made["steps"]) == wanted
-    assert {"verify", "server", "load", "finish", "compare"} <= made["seconds"].keys()
+    assert {"server", "load", "finish", "compare"} <= made["seconds"].keys()
     assert [(entry["drilled"] is None, entry["drill_failed"]) for entry in listed(lab)] == [(False, None)]
     assert re.search(rf"{file.name} .* \d{{4}}-\d\d-\d\d  good", run(lab, "scripts/verify-backups.sh").stdout)
     assert re.search(r"drill +passed", lab.restore("--history").stdout)
@@ -110,7 +110,7 @@ def test_a_migration_that_breaks_the_restore_is_told_the_same_night(server: Serv
     ended = run(lab, "scripts/backup-postgres.sh")
     assert ended.status == 65, ended.stderr
     assert "the backup is published, but it cannot be restored: the dump could not be loaded: " in ended.stderr
-    assert "COPY public.prices" in ended.stderr or "public.prices" in ended.stderr
+    assert "TABLE DATA prices in schema public" in ended.stderr
     assert "function helper(integer) does not exist" in ended.stderr
     assert any("event=drill.failed" in line for line in ended.log)
     newest, older = listed(lab)

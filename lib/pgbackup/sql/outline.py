@@ -17,7 +17,7 @@ _ENTRY = re.compile(
 _OF_THE_RUN = (b"-- Dumped ", b"-- Started on ", b"-- Completed on ", b"\\restrict ", b"\\unrestrict ")
 _OF_THE_ORDER = (b"SET default_tablespace = ", b"SET default_table_access_method = ")  # only where it changes
 _SET_VALUE = re.compile(rb"SELECT (?:pg_catalog\.)?setval\((.*), (\d+|-\d+), (true|false)\);")
-_DATA = {b"TABLE DATA", b"SEQUENCE SET", b"STATISTICS DATA"}
+_DATA = {b"DATABASE", b"DATABASE PROPERTIES", b"TABLE DATA", b"SEQUENCE SET", b"STATISTICS DATA"}
 _LARGE_OBJECTS = {b"BLOB", b"BLOBS", b"BLOB METADATA"}
 # The server keeps expressions parsed and writes them anew: where they can stand in the text of a kind of object.
 _ANYWHERE = re.compile(rb"")

@@ -45,8 +45,7 @@ def compare(
 
         def begun() -> None:  # pg_dump has seen the catalog by then, in which an extension is made now
             if checks and not checking:
-                jobs = job.settings.restore_jobs
-                checking.append(pool.submit(soundness.corrupt, loaded, server, jobs, seconds))
+                checking.append(pool.submit(soundness.corrupt, loaded, server, seconds))
 
         scan = Scan()
         try:

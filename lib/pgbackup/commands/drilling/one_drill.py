@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,7 +14,7 @@ from pgbackup.commands.drilling import assertions, compare
 from pgbackup.commands.drilling.verdict import FAILED, NOT_DONE, PASSED, Drill
 from pgbackup.commands.job import Job, identity
 from pgbackup.commands.loading import fill
-from pgbackup.commands.loading.fill import Filling
+from pgbackup.commands.loading.fill import Origin
 from pgbackup.database.clients import container
 from pgbackup.database.clients.client import Client
 from pgbackup.database.cluster import empty_server
@@ -23,7 +22,7 @@ from pgbackup.database.cluster.empty_server import Site
 from pgbackup.database.cluster.throwaway import Throwaway
 from pgbackup.database.questions import needs, preflight, roles
 from pgbackup.errors import BackupBad, IoFailed, LockHeld, PermissionDenied, SuiteError, path_error
-from pgbackup.formats import loadable, names
+from pgbackup.formats import dumpfile, names
 from pgbackup.formats.dumpfile import Contents
 from pgbackup.report.result import size
 from pgbackup.sql.naming import identifier
@@ -88,22 +87,21 @@ def _drilled(job: Job, source: Source, made: Drill) -> None:
             f"'{source.name}' is a backup of '{source.database}', not of '{job.target.database}'",
             f"see what there is: restore-postgres.sh {job.target.name} --list",
         )
-    with record.timed("verify"):
-        contents = _verified(job, source)
-    made.sha256, made.schema = contents.sha256, contents.outline.fingerprint()
-    record.rows, record.tables = sum(contents.rows.values()), len(contents.rows)
-    record.sql_bytes = contents.sql_bytes
-    server: dict[str, Any] = contents.manifest.raw["server"] if contents.manifest else {}
-    with _site(job, contents) as site:
+    made.sha256 = source.manifest.sha256 if source.manifest else ""
+    server: dict[str, Any] = source.manifest.raw["server"] if source.manifest else {}
+    with _site(job, source) as site:
         with record.timed("server"):
-            _require_room(site, server, contents)
+            _require_room(site, source)
             started = empty_server.running(site, server.get("instance") or {}, _tablespaces(server))
         with started as without:
             made.notes += [f"loaded without {each}" for each in without]
             with record.timed("server"):
-                filling = _prepared(site.client, source, contents, server)
+                origin = _prepared(site.client, source)
             name = job.target.database if job.target.database not in _TAKEN else f"{job.target.database}_drill"
-            _loaded(job, site, filling, name, made)
+            contents = _loaded(job, site, origin, name, made)
+            made.sha256, made.schema = contents.sha256, contents.outline.fingerprint()
+            record.rows, record.tables = sum(contents.rows.values()), len(contents.rows)
+            record.sql_bytes = contents.sql_bytes
             loaded = site.client.of(name)
             with record.timed("compare"):
                 compare.compare(job, loaded, site.server, source, contents, made)
@@ -113,18 +111,10 @@ def _drilled(job: Job, source: Source, made: Drill) -> None:
                 made.steps.append(f"{len(queries)} of DRILL_SQL")
 
 
-def _verified(job: Job, source: Source) -> Contents:
-    with job.reporter.bar(f"{job.target.name}: verify", os.fstat(source.descriptor).st_size) as advance:
-        contents, refused = loadable.read(source.descriptor, advance)
-    if refused:
-        raise refused
-    return contents
-
-
 @contextmanager
-def _site(job: Job, contents: Contents) -> Iterator[Site]:
+def _site(job: Job, source: Source) -> Iterator[Site]:
     """Give the place for the server: the image that the backup was made with, or the host's programs."""
-    held = contents.manifest
+    held = source.manifest
     if job.target.client == "direct":
         major = needs.major(held.raw["server_version"] if held else "")
         if not major:
@@ -144,10 +134,11 @@ def _site(job: Job, contents: Contents) -> Iterator[Site]:
         yield site
 
 
-def _require_room(site: Site, server: dict[str, Any], contents: Contents) -> None:
-    if not isinstance(site.client, Throwaway):
+def _require_room(site: Site, source: Source) -> None:
+    """Refuse what will not fit. A file made by hand does not say how large its database is."""
+    if not isinstance(site.client, Throwaway) or not source.manifest:
         return
-    wanted = int((server.get("size_bytes") or contents.sql_bytes) * _SPACE_FACTOR)
+    wanted = int(source.manifest.raw["server"].get("size_bytes", 0) * _SPACE_FACTOR)
     if (free := site.client.free_bytes()) < wanted:
         raise IoFailed(
             f"too little space on Docker's disk for a drill: {size(free)} can be used, about {size(wanted)} wanted",
@@ -160,34 +151,37 @@ def _tablespaces(server: dict[str, Any]) -> list[str]:
     return sorted(wanted - {"pg_default", "pg_global"})
 
 
-def _prepared(client: Client, source: Source, contents: Contents, server: dict[str, Any]) -> Filling:
+def _prepared(client: Client, source: Source) -> Origin:
     """Make the roles, and see that the server has what the dump needs. Raise BackupBad."""
+    held = source.manifest
+    server: dict[str, Any] = held.raw["server"] if held else {}
     found = preflight.look(client, server.get("owners") or [])
-    held = contents.manifest
     dumped = needs.major(held.raw["server_version"]) if held else 0
     if problems := needs.of_this_backup(found | {"exists": False}, server, dumped):
         raise BackupBad(
             f"the database's image cannot load it: {'; '.join(problems)}", "start the container with one that can"
         )
-    needed = server if held else {"roles": dict.fromkeys(contents.outline.owners, " WITH LOGIN")}
+    needed = server or {"roles": dict.fromkeys(dumpfile.check(source.descriptor).outline.owners, "")}
     lacking = roles.lacking(needed, found["roles"], found["memberships"])
     roles.create(client, lacking, found["major"])
     superusers = [name for name, text in {**lacking.needed, **lacking.members}.items() if " SUPERUSER" in text]
     for name in superusers:
         client.server_query(f"ALTER ROLE {identifier(name)} SUPERUSER")
-    return Filling(source, contents, server, found["major"], found["restricts"])
+    return Origin(source, server, found["major"], found["restricts"])
 
 
-def _loaded(job: Job, site: Site, filling: Filling, name: str, made: Drill) -> None:
+def _loaded(job: Job, site: Site, origin: Origin, name: str, made: Drill) -> Contents:
+    """Load it, as a restore does, but without reading it through before: there is nothing that it could harm."""
     try:
-        fill.load_file(job, site.client, filling, name, made.record.timed)
+        contents = fill.load_unread(job, site.client, origin, name, made.record.timed)
         with made.record.timed("finish"):
-            fill.finish(job, site.client, filling, name)
+            fill.finish(job, site.client, origin, name)
     except PermissionDenied as error:  # of the server, to the role that restores
         raise BackupBad(error.message, error.hint) from None
     except BackupBad as bad:
-        bad.hint = "what is to be done: docs/restore.md, When a dump cannot be replayed"
+        bad.hint = bad.hint and "what is to be done: docs/restore.md, When a dump cannot be replayed"
         raise
+    return contents
 
 
 def remember(job: Job, made: Drill, *, moment: bool) -> None:

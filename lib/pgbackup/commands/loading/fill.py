@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,18 +26,24 @@ _LARGE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class Filling:
-    """server: the properties that the database gets (the manifest's). major: the server's; restricts: see load().
+class Origin:
+    """server: the properties that the database gets (the manifest's). major: the server's; restricts: see load()."""
+
+    source: Source
+    server: dict[str, Any]
+    major: int
+    restricts: bool
+
+
+@dataclass(frozen=True)
+class Filling(Origin):
+    """contents: of the source, which was read before.
 
     accepts: given a list of what is not as it was, whether it is to be so all the same; statements that fail are then
     passed over. None: the first thing that is not as it was ends it.
     """
 
-    source: Source
     contents: Contents
-    server: dict[str, Any]
-    major: int
-    restricts: bool
     accepts: Callable[[list[str]], bool] | None = None
 
 
@@ -82,14 +87,14 @@ def _unequal(wrong: list[str]) -> BackupBad:
     )
 
 
-def finish(job: Job, ask: Client, filling: Filling, name: str) -> None:
+def finish(job: Job, ask: Client, filling: Origin, name: str) -> None:
     """Give what was loaded its statistics and its properties."""
     if said := scratch.analyze(ask, name, float(job.settings.load_stall_seconds)):
         job.reporter.warn(f"{job.target.name}: ANALYZE is still to be done: {said}")
     properties.apply(ask, name, properties.property_sql(name, filling.server))
 
 
-def _made(ask: Client, filling: Filling, name: str) -> None:
+def _made(ask: Client, filling: Origin, name: str) -> None:
     scratch.create(ask, name, scratch.create_sql(name, filling.server, filling.major))
     properties.apply(ask, name, properties.settings_sql(name, filling.server, steering=False))
 
@@ -99,20 +104,28 @@ def load_file(job: Job, ask: Client, filling: Filling, name: str, timed: Timed =
 
     timed: see load.load(). Return what failed: nothing, for the first failure is raised.
     """
-    with ExitStack() as stack:
-        advance = stack.enter_context(job.reporter.bar(f"{job.target.name}: load", filling.contents.sql_bytes))
-        reader = dumpfile.Reader(filling.source.descriptor)
-        # Only our own files are surely what pg_dump wrote, and only for large ones further sessions are worth it.
-        apart = filling.source.manifest is not None and filling.contents.sql_bytes >= _LARGE_BYTES
-        parts = _counted(guard.parted(reader.pieces(), reader.scanner, apart=apart), advance)
-        load_parts(job, ask, filling, name, parts, timed)
-        if reader.finished() != filling.contents:
-            raise _changed(filling)
+    if load_unread(job, ask, filling, name, timed) != filling.contents:
+        raise _changed(filling)
     return []
 
 
+def load_unread(job: Job, ask: Client, filling: Origin, name: str, timed: Timed = untimed) -> Contents:
+    """Make the database and load it from a source that nobody has read yet. Return what the source holds.
+
+    timed: see load.load(). Raise BackupBad for a source that is bad, too; by then some of it is loaded.
+    """
+    held = filling.source.manifest
+    with job.reporter.bar(f"{job.target.name}: load", held.sql_bytes if held else None) as advance:
+        reader = dumpfile.Reader(filling.source.descriptor)
+        # Only our own files are surely what pg_dump wrote, and only for large ones further sessions are worth it.
+        apart = held is not None and held.sql_bytes >= _LARGE_BYTES
+        parts = _counted(guard.parted(reader.pieces(), reader.scanner, apart=apart), advance)
+        load_parts(job, ask, filling, name, parts, timed)
+        return reader.finished()
+
+
 def load_parts(
-    job: Job, ask: Client, filling: Filling, name: str, parts: Iterable[Part], timed: Timed = untimed
+    job: Job, ask: Client, filling: Origin, name: str, parts: Iterable[Part], timed: Timed = untimed
 ) -> None:
     """Make the database and load the parts of a guarded dump into it. timed: see load.load()."""
     _made(ask, filling, name)

@@ -12,6 +12,7 @@ import os
 import shlex
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from pgbackup import interrupt
@@ -58,7 +59,7 @@ def prove(job: Job, ask: Client, filling: Filling, name: str) -> None:
     program = [*pg_dump.arguments(ask, live["encoding"]), "--schema-only"]
     try:
         with ask.reading(program) as stream:
-            like_it = Filling(filling.source, filling.contents, live, filling.major, filling.restricts)
+            like_it = replace(filling, server=live, accepts=None)
             _tried(job, ask, like_it, name, stream.chunks(job.settings.stall_seconds), ask.query(_REFRESHED))
     except (BackupBad, PermissionDenied) as error:
         message = f"--in-place is refused: '{job.target.database}' as it is now could not be brought back"
@@ -100,7 +101,7 @@ def _restored(job: Job, client: Client, entry: journal.Entry) -> None:
         contents = dumpfile.check(opened.descriptor)
         server = opened.manifest.raw["server"] if opened.manifest else {}
         found = preflight.look(client, [])
-        filling = Filling(opened, contents, server, found["major"], found["restricts"])
+        filling = Filling(opened, server, found["major"], found["restricts"], contents)
         swap.drop(client, job.target.database)
         swap.drop(client, entry.scratch)
         wrong = _loaded(job, client, filling, entry.scratch)

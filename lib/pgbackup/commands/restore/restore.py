@@ -177,10 +177,10 @@ def _carry_out(work: Work) -> None:
         stack.enter_context(undo.undone(work))
         filling = Filling(
             work.source,
-            work.contents,
             work.situation.server,
             work.situation.major,
             work.situation.restricts,
+            work.contents,
             partial(_accepted, options, job.target.database) if options.keep_going else None,
         )
         if roomless:

@@ -65,13 +65,13 @@ def has_amcheck(client: Client) -> bool:
     return client.query(_AVAILABLE) == "1"
 
 
-def corrupt(client: Client, server: Callable[[Sequence[str]], list[str]], jobs: int, seconds: float) -> str:
+def corrupt(client: Client, server: Callable[[Sequence[str]], list[str]], seconds: float) -> str:
     """Let pg_amcheck read all tables and indexes; return what it found first, "" for nothing.
 
     server: given a program, the argument list that runs it. Raise what a failure of the program means.
     """
     where = conninfo(client.connection, client.target.database, client.run.application_name)
-    program = ["pg_amcheck", "--no-password", "--install-missing", f"--jobs={jobs}", where]
+    program = ["pg_amcheck", "--no-password", "--install-missing", where]
     finished = proc.run(server(program), seconds=seconds)
     said = finished.stdout.decode("utf-8", "replace").strip()
     if finished.status == _CORRUPT:
