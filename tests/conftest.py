@@ -22,6 +22,8 @@ hypothesis.settings.load_profile("patient")
 
 _TRIED, _SURVIVED = "fault tried", "fault survived"
 _TALLY: dict[tuple[int, str], dict[str, int]] = {}
+_ONLY_IN_FULL = "only_in_full"
+_LEFT: set[str] = set()  # the tests that are left to `make faults`
 
 
 def _note(item: pytest.Item, kind: str, row: int, fault: str, count: int = 1) -> None:
@@ -64,23 +66,44 @@ def expected(request: pytest.FixtureRequest) -> Callable[[int, str, int], None]:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fault(row, what): the test is one try of that fault in the table")
     config.addinivalue_line("markers", "wide: `make faults` runs the test too, with its whole list")
+    config.addinivalue_line("markers", f"{_ONLY_IN_FULL}: `make test` leaves the test to `make faults`")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With the full numbers only the tests are run that have any, wherever they stand. No row may be unknown."""
+    """Run the tests that are for now: no row of theirs may be unknown.
+
+    With the full numbers only those are run that have any, wherever they stand; without, those that need not be full.
+    """
     for item in items:
         if unknown := {mark.args[0] for mark in item.iter_markers("fault")} - faults.known():
             raise pytest.UsageError(f"{item.nodeid}: the table of docs/promises.md has no row {unknown.pop()}")
-    if FULL:
-        others = [item for item in items if not _has_full_numbers(item)]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item not in others]
+    others = [item for item in items if not (_has_full_numbers(item) if FULL else _has_short_numbers(item))]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
+    if not FULL:
+        _LEFT.update(item.nodeid for item in others)
 
 
 def _has_full_numbers(item: pytest.Item) -> bool:
-    marked = any(item.get_closest_marker(name) for name in ("fault", "wide"))
+    marked = any(item.get_closest_marker(name) for name in ("fault", "wide", _ONLY_IN_FULL))
     generated = hypothesis.is_hypothesis_test(getattr(item, "obj", None))
-    return marked or generated or "faults" in item.path.parts
+    return marked or generated or "faults" in item.path.relative_to(item.config.rootpath).parts
+
+
+def _has_short_numbers(item: pytest.Item) -> bool:
+    return item.get_closest_marker(_ONLY_IN_FULL) is None
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that prints, if it is another one, what was left."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput[_ONLY_IN_FULL] = sorted(_LEFT)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Learn what a process left: all of them collect the same."""
+    _LEFT.update(getattr(node, "workeroutput", {}).get(_ONLY_IN_FULL, []))
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
@@ -103,7 +126,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table of faults, if any was tried."""
+    """Print how many tests were left to `make faults`, and the table of faults, if any was tried."""
+    if _LEFT:
+        terminalreporter.write_line(f"{len(_LEFT)} tests are left to `make faults`")
     if not _TALLY:
         return
     terminalreporter.section("faults")

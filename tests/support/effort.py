@@ -20,9 +20,16 @@ def chosen(short: T, full: T) -> T:
     return full if FULL else short
 
 
+def only_in_full(test: Test) -> Test:
+    """Leave a test to `make faults`; `make test` says at its end how many it left."""
+    marked: Test = pytest.mark.only_in_full(test)
+    return marked
+
+
 def wide(names: str, short: Iterable[object], full: Iterable[object], **how: Any) -> Callable[[Test], Test]:
     """Parametrize a test with one of two lists; `make faults` runs it too, wherever it stands."""
     cases = list(chosen(short, full))
+    assert cases, "a test that `make test` does not run at all says so with only_in_full"
 
     def decorated(test: Test) -> Test:
         marked: Test = pytest.mark.wide(pytest.mark.parametrize(names, cases, **how)(test))
