@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -190,6 +191,35 @@ def _end(lab: Lab) -> None:
         process.terminate()
     for process in lab.receivers:
         process.wait(30)
+
+
+def copied(lab: Lab, where: Path) -> Lab:
+    """A copy of the archive below `where`, to be damaged: nobody receives into it."""
+    shutil.copytree(lab.place, where / "backups", ignore=shutil.ignore_patterns("*.pipes"))
+    return Lab(lab.server, where / "backups")
+
+
+def beside(lab: Lab, *to: str, sql: str = "SELECT count(*) FROM payments") -> list[tuple[Any, ...]]:
+    """Recover beside the live database, and return what is answered there."""
+    done = lab.restore(*to, "--into", "beside", "--yes")
+    assert done.returncode == 0, done.stderr
+    try:
+        return lab.server.sql(sql, "beside")
+    finally:
+        lab.server.sql("DROP DATABASE beside")
+
+
+def rows(lab: Lab, *to: str) -> int:
+    """Recover beside the live database, and count the payments."""
+    return int(beside(lab, *to)[0][0])
+
+
+def found(lab: Lab, *said: str, statuses: tuple[int, ...] = (65,)) -> str:
+    """Verify, which must end so and say all of this; return what was said."""
+    done = lab.run("verify-backups.sh")
+    assert done.returncode in statuses, done.stdout + done.stderr
+    assert all(text in done.stderr for text in said), done.stderr
+    return done.stderr
 
 
 def leftovers(lab: Lab) -> list[str]:
