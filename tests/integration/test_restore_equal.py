@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from tests.support import backups, restores, servers
+from tests.support.effort import wide
 from tests.support.restores import Lab
 
 ALL_ARE_LARGE = ("commands/loading/fill.py", "_LARGE_BYTES = 64 << 20", "_LARGE_BYTES = 0")
@@ -50,7 +51,7 @@ def lab_of(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
                 server = stack.enter_context(
                     servers.running(major, name=name, database="shop", user="shop", settings=SETTINGS)
                 )
-                labs[major] = restores.in_container(server, tmp_path_factory.mktemp(str(major)), "exec")
+                labs[major] = restores.in_container(server, tmp_path_factory.mktemp(str(major)))
             lab = labs[major]
             for name in lab.databases():
                 lab.sql(f"DROP DATABASE {restores.quoted(name)} WITH (FORCE)")
@@ -75,7 +76,7 @@ def by_hand(lab: Lab, *options: str) -> str:
     return file.name
 
 
-@pytest.mark.parametrize("size", ["small", "large"])
+@wide("size", ["large"], ["small", "large"])
 @pytest.mark.fault(110, "rows that are loaded through the root of partitions")
 def test_rows_that_are_loaded_through_a_partitioned_table_are_found_again(
     lab_of: Callable[[int], Lab], tmp_path: Path, size: str
@@ -93,7 +94,11 @@ def test_rows_that_are_loaded_through_a_partitioned_table_are_found_again(
     assert counts(lab, "copy") == ROWS
 
 
-@pytest.mark.parametrize("option", [["--load-via-partition-root"], ["--inserts", "--load-via-partition-root"], []])
+@wide(
+    "option",
+    [["--inserts", "--load-via-partition-root"]],
+    [["--load-via-partition-root"], ["--inserts", "--load-via-partition-root"], []],
+)
 @pytest.mark.fault(110, "files by hand with rows through the root of partitions")
 def test_a_file_made_by_hand_with_any_way_through_partitions_is_restored(
     lab_of: Callable[[int], Lab], option: list[str]
@@ -105,7 +110,7 @@ def test_a_file_made_by_hand_with_any_way_through_partitions_is_restored(
     assert counts(lab, "copy") == ROWS
 
 
-@pytest.mark.parametrize("lost", ["pay_0", "deep_plain", "deep_hash_1", "child"])
+@wide("lost", ["deep_hash_1"], ["pay_0", "deep_plain", "deep_hash_1", "child"])
 @pytest.mark.fault(110, "rows lost on the way through the root of partitions")
 def test_rows_that_got_lost_are_found(lab_of: Callable[[int], Lab], tmp_path: Path, lost: str) -> None:
     """A bug is put into the suite: one row goes before all are counted."""
@@ -156,7 +161,7 @@ ALTER EVENT TRIGGER login ENABLE ALWAYS;
 EVENTS = "SELECT evtname, evtevent, evtenabled, evttags, obj_description(oid, 'pg_event_trigger') FROM pg_event_trigger"
 
 
-@pytest.mark.parametrize(("major", "size"), [(15, "small"), (15, "large"), (18, "small")])
+@wide("major, size", [(15, "large")], [(15, "small"), (15, "large"), (18, "small")])
 @pytest.mark.fault(112, "event triggers that write or forbid during a load")
 def test_event_triggers_neither_write_nor_forbid_while_a_backup_is_loaded(
     lab_of: Callable[[int], Lab], tmp_path: Path, major: int, size: str

@@ -43,8 +43,8 @@ def server_of(engine: str) -> Iterator[Callable[[int], servers.Server]]:
         yield of
 
 
-def lab_on(server: servers.Server, path: Path) -> Lab:
-    lab = restores.in_container(server, path, "exec")
+def lab_on(server: servers.Server, path: Path, kind: str = restores.ANY) -> Lab:
+    lab = restores.in_container(server, path, kind)
     lab.sql("UPDATE pg_database SET datistemplate = false WHERE datname ~ '^(shop|copy)'")
     for name in lab.databases():
         lab.sql(f"DROP DATABASE {restores.quoted(name)} WITH (FORCE)")
@@ -83,7 +83,7 @@ def test_the_row_in_pg_database_and_the_tablespace_are_the_same(
 def test_a_tablespace_that_is_missing_or_too_small_is_named_before_anything_is_touched(
     server_of: Callable[[int], servers.Server], tmp_path: Path
 ) -> None:
-    lab = lab_on(server_of(15), tmp_path)
+    lab = lab_on(server_of(15), tmp_path, "exec")  # which can see how much room there is
     lab.sql("CREATE DATABASE shop TABLESPACE fast")
     lab.sql("CREATE TABLE t AS SELECT 1 AS x", "shop")
     server = server_of(15)

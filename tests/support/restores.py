@@ -22,12 +22,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
+from pgbackup.formats import names
 
 from demo import servers as demo_servers
-from tests.support import backups, embedded, promises, servers
+from tests.support import backups, embedded, images, promises, servers
 from tests.support.backups import Ended, Place, Source
+from tests.support.effort import chosen
 from tests.support.servers import Server
 
+ANY = chosen("direct", "exec")  # a client in the container starts a program of Docker's for each question
 ROWS = 2000
 _CONTENT = """
 CREATE TABLE users (id int PRIMARY KEY, email text NOT NULL UNIQUE);
@@ -35,6 +38,7 @@ CREATE TABLE orders (id int PRIMARY KEY, of_user int NOT NULL REFERENCES users, 
 CREATE TABLE "odd ""name"", with a
 newline" (id serial PRIMARY KEY, what text);
 CREATE TABLE arrivals (id bigint PRIMARY KEY);
+CREATE INDEX ON orders (of_user);
 INSERT INTO users SELECT n, 'user' || n || '@example.org' FROM generate_series(1, {rows}) AS n;
 INSERT INTO orders SELECT n, n, md5(n::text) FROM generate_series(1, {rows}) AS n;
 INSERT INTO "odd ""name"", with a
@@ -50,6 +54,7 @@ SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
 WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1
 """
 Content = dict[str, str]
+_BACKUPS: dict[tuple[str, str, int], tuple[str, bytes]] = {}  # (server, client, rows) -> name and content
 
 
 @dataclass
@@ -135,8 +140,23 @@ class Lab:
         """
         remade(self, rows)
         new = self.content()
-        file = self.backup()
-        return file, new, self.lose()
+        return self._backup_of(rows), new, self.lose()
+
+    def _backup_of(self, rows: int) -> Path:
+        """A backup of the database as it was made: made anew for each server and client, then copied."""
+        known = (self.dsn("postgres"), self.source.values["CLIENT"], rows)
+        if known not in _BACKUPS:
+            file = self.backup()
+            _BACKUPS[known] = (file.name, file.read_bytes())
+            return file
+        name, content = _BACKUPS[known]
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        file, latest = self.directory / name, self.directory / names.latest(self.database)
+        file.touch(0o600)
+        file.write_bytes(content)
+        latest.unlink(missing_ok=True)
+        latest.symlink_to(name)
+        return file
 
 
 def _hash(session: psycopg.Connection, name: str) -> str:
@@ -156,9 +176,14 @@ def remade(lab: Lab, rows: int = ROWS) -> None:
     lab.sql(_CONTENT.replace("{rows}", str(rows)), lab.database)
 
 
-def in_container(server: Server, path: Path, kind: str = "exec", **environment: str) -> Lab:
-    """A lab in a container. kind: the client. environment: more settings."""
+def in_container(server: Server, path: Path, kind: str = ANY, **environment: str) -> Lab:
+    """A lab in a container. kind: the client; where none is named, any will do. environment: more settings."""
     values = {"CONTAINER": server.name, "DIR": "auth", "CLIENT": kind, "DATABASE": server.database, "USER": server.user}
+    if kind == "direct":
+        # Of a host that is kept as up to date as its servers: not newer than 16, whose dumps 15 understands.
+        values["PROGRAMS"] = str(images.wheel_tree(max(server.major, 16)) / "bin")
+        values["URL"] = f"postgresql://{server.address}:5432/"
+        values["PASSFILE"] = str(server.passfile(path))
     return _lab(path, server.database, values, environment, server.dsn, server.logs, server)
 
 

@@ -102,10 +102,7 @@ def direct(server: Server, major: int | None = None, *, database: str | None = N
 def passfile(server: Server) -> Iterator[str]:
     """A .pgpass file that opens the server from anywhere."""
     with tempfile.TemporaryDirectory() as directory:
-        file = Path(directory, "pass, file")
-        file.touch(0o600)
-        file.write_text(f"*:*:*:{server.user}:{server.password}\n")
-        yield str(file)
+        yield str(server.passfile(Path(directory)))
 
 
 @contextmanager

@@ -69,6 +69,15 @@ class Server:
             connect_timeout=CONNECT_SECONDS,
         )
 
+    def passfile(self, directory: Path) -> Path:
+        """Make a .pgpass file that opens the server from anywhere, once in a directory; return its path."""
+        file = directory / f"{self.name}.pass, file"
+        if not file.exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            file.touch(0o600)
+            file.write_text(f"*:*:*:*:{self.password}\n")
+        return file
+
     def connect(self, database: str | None = None, **options: Any) -> psycopg.Connection:
         """Open a session of the test's own, in autocommit unless the options say otherwise."""
         return psycopg.connect(self.dsn(database), **{"autocommit": True, **options})

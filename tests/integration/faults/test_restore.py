@@ -17,7 +17,7 @@ from pgbackup.formats import dumpfile
 
 from tests.integration.faults.test_disk import disk
 from tests.support import backups, promises, restores, servers
-from tests.support.effort import FULL, chosen
+from tests.support.effort import only_in_full, wide
 from tests.support.restores import Lab
 from tests.support.runs import soon
 
@@ -59,7 +59,7 @@ def test_a_disk_that_fills_up_while_it_loads_loses_nothing(
     fault = f"restore: disk full, {which}"
     expected(34, fault, 1)
     with small_disks(tmp_path / "disks") as (server, data, wal):
-        lab = restores.in_container(server, tmp_path)
+        lab = restores.in_container(server, tmp_path, "exec")
         file, new, old = lab.reset(rows=20_000)
         process = lab.start("--yes", file.name)
         assert soon(lambda: bool(lab.scratch()) or process.poll() is not None, 60)
@@ -86,7 +86,7 @@ def test_a_disk_without_room_for_a_second_copy_is_told_before_anything_changes(
     fault = "restore: no room for a second copy"
     expected(34, fault, 1)
     with small_disks(tmp_path / "disks") as (server, data, _):
-        lab = restores.in_container(server, tmp_path)
+        lab = restores.in_container(server, tmp_path, "exec")
         file, new, old = lab.reset(30_000)
         filled(data, 16_000_000)  # room for an empty database, which is what --in-place tries things out in
         ended = lab.restore("--yes", file.name)
@@ -123,9 +123,10 @@ FAILING = {
         b"CREATE TABLE public.a (id int);\nCOPY public.a (id) FROM stdin;\n1\n\\.\nDROP TABLE public.a;\n"
     ),
 }
+LIKE_ANOTHER = ("deferred foreign key at COMMIT", "a trigger that swallows rows")  # an error at the end; a difference
 
 
-@pytest.mark.parametrize("how", FAILING)
+@wide("how", [how for how in FAILING if how not in LIKE_ANOTHER], FAILING)
 def test_a_dump_that_fails_or_is_not_equal_is_not_swapped_in(
     lab: Lab, expected: Note, survived: Note, how: str
 ) -> None:
@@ -306,7 +307,7 @@ ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("answer", chosen(["end of file", "y", "YES ", "another name"], list(ANSWERS)))
+@wide("answer", ["end of file", "YES "], ANSWERS)
 def test_no_other_answer_than_the_name_is_a_yes(lab: Lab, expected: Note, survived: Note, answer: str) -> None:
     fault = "restore: EOF, no terminal, y, YES, another name at the prompt"
     expected(37, fault, 1)
@@ -355,7 +356,7 @@ def test_without_a_terminal_only_yes_will_do(lab: Lab, expected: Note, survived:
 def test_the_file_that_was_verified_is_the_one_that_is_loaded(
     lab: Lab, tmp_path: Path, tries: Tries, expected: Note, survived: Note
 ) -> None:
-    fault, count = "restore: file renamed over between verify and load", tries(3, 1000)
+    fault, count = "restore: file renamed over between verify and load", tries(1, 1000)
     expected(38, fault, count)
     file, new, _ = lab.reset()
     evil = by_hand(lab, b"CREATE TABLE public.evil (id int);\n", "evil")
@@ -405,7 +406,8 @@ BUGS = {
 }
 
 
-@pytest.mark.parametrize("bug", BUGS if FULL else ["counts not compared"])
+@only_in_full
+@pytest.mark.parametrize("bug", BUGS)
 def test_a_suite_with_a_bug_is_caught(lab: Lab, tmp_path: Path, bug: str) -> None:
     lab.place.root = backups.mutated(tmp_path / "copy", BUGS[bug])
     _, _, old = lab.reset()
@@ -413,6 +415,7 @@ def test_a_suite_with_a_bug_is_caught(lab: Lab, tmp_path: Path, bug: str) -> Non
     assert restores.failed(lab, ended, 65, old), "checker is broken: no error found"
 
 
+@only_in_full
 def test_a_suite_that_opens_the_file_twice_is_caught(lab: Lab, tmp_path: Path) -> None:
     """The test of row 38 must not pass only because nobody looks at the file again."""
     change = (

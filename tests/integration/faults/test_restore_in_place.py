@@ -15,6 +15,7 @@ from pgbackup.formats import names
 
 from demo import servers as demo_servers
 from tests.support import backups, restores, servers
+from tests.support.effort import wide
 from tests.support.restores import Lab, Writers
 from tests.support.runs import soon
 
@@ -85,7 +86,7 @@ def test_what_cannot_be_loaded_beside_the_live_one_is_not_missing_it(
     server: servers.Server, tmp_path: Path, how: str
 ) -> None:
     """There is room here: the live database waits under another name until the new one is loaded."""
-    lab = restores.in_container(server, tmp_path, "exec")
+    lab = restores.in_container(server, tmp_path)
     lab.reset(20)
     lab.sql(WITH_ROWS[how], lab.database)
     old = lab.content()
@@ -211,7 +212,7 @@ def test_bringing_back_is_not_refused_for_a_difference(lab: Lab, tmp_path: Path)
 
 
 @pytest.mark.fault(104, "--in-place: the container restarts in mid-load, while it is brought back")
-@pytest.mark.parametrize("kind", ["sidecar", "exec"])
+@wide("kind", ["exec"], ["sidecar", "exec"])
 def test_a_container_that_restarts_ends_with_a_database(server: servers.Server, tmp_path: Path, kind: str) -> None:
     lab = restores.in_container(server, tmp_path, kind)
     file, new, old = lab.reset(20)

@@ -18,6 +18,7 @@ import pytest
 
 from demo import servers as demo_servers
 from tests.support import killing, restores, servers
+from tests.support.effort import wide
 from tests.support.restores import Content, Lab, Writers
 from tests.support.runs import soon
 
@@ -84,12 +85,12 @@ def killed_at_random(lab: Lab, count: int, done: Callable[[], None]) -> dict[str
 def test_a_kill_at_any_moment_leaves_the_live_database_wholly_old_or_new(
     lab: Lab, tries: Tries, expected: Note, survived: Note
 ) -> None:
-    fault, count = "restore: kill -9 under connecting writers, direct", tries(6, 200)
+    fault, count = "restore: kill -9 under connecting writers, direct", tries(3, 200)
     expected(31, fault, count)
     print(killed_at_random(lab, count, lambda: survived(31, fault)))
 
 
-@pytest.mark.parametrize("kind", ["sidecar", "exec"])
+@wide("kind", ["exec"], ["sidecar", "exec"])
 def test_a_kill_beside_a_container_too(
     server: servers.Server, tmp_path: Path, tries: Tries, expected: Note, survived: Note, kind: str
 ) -> None:
@@ -134,7 +135,7 @@ def test_a_killed_in_place_restore_is_brought_back_by_the_next_command(
 # ------------------------------------------------------------------------------------------------- row 32
 
 
-@pytest.mark.parametrize("kind", ["sidecar", "exec"])
+@wide("kind", ["sidecar"], ["sidecar", "exec"])
 def test_a_container_killed_in_mid_load_loses_nothing(
     server: servers.Server, tmp_path: Path, expected: Note, survived: Note, kind: str
 ) -> None:
@@ -156,7 +157,7 @@ def test_a_container_killed_in_mid_load_loses_nothing(
 # ------------------------------------------------------------------------------------------------- row 33
 
 
-@pytest.mark.parametrize("options", [["--online"], []])
+@wide("options", [[]], [["--online"], []])
 def test_fifty_reconnecting_clients_are_without_the_database_for_seconds(
     server: servers.Server, tmp_path: Path, expected: Note, survived: Note, options: list[str]
 ) -> None:

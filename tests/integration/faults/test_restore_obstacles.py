@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from tests.support import restores, servers
+from tests.support.effort import wide
 from tests.support.restores import Lab
 from tests.support.runs import soon
 
@@ -41,6 +42,12 @@ def lab(server: servers.Server, tmp_path: Path) -> Iterator[Lab]:
             for what in ("DISABLE", "SET (slot_name = NONE)"):
                 lab.sql(f"ALTER SUBSCRIPTION {subscription} {what}", name)
             lab.sql(f"DROP SUBSCRIPTION {subscription}", name)
+
+
+def password(lab: Lab) -> str:
+    """For a role that comes by the passfile of the lab."""
+    assert lab.server
+    return f"PASSWORD '{lab.server.password}'"
 
 
 # ------------------------------------------------------------------------------------------------ row 106
@@ -97,7 +104,7 @@ def subscription(lab: Lab, name: str) -> Iterator[None]:
 
 
 @pytest.mark.fault(106, "restore: killed; a subscription, a slot, a prepared transaction in what it left")
-@pytest.mark.parametrize("how", [prepared, slot, subscription])
+@wide("how", [prepared, subscription], [prepared, slot, subscription])
 def test_what_hangs_on_a_scratch_database_goes_with_it(
     lab: Lab, how: Callable[[Lab, str], AbstractContextManager[None]]
 ) -> None:
@@ -120,7 +127,7 @@ def test_a_backup_is_made_although_what_a_killed_restore_left_cannot_be_dropped(
     process.kill()
     process.communicate()
     (name,) = lab.scratch()
-    lab.sql("CREATE ROLE reader LOGIN; GRANT pg_read_all_data TO reader")  # who may not drop it
+    lab.sql(f"CREATE ROLE reader LOGIN {password(lab)}; GRANT pg_read_all_data TO reader")  # who may not drop it
     ended = lab.place.run("-q", lab.source.name, AUTH_USER="reader")
     assert ended.status == 0, ended.stderr
     assert "warning" in ended.stderr
@@ -164,7 +171,7 @@ def intruders(lab: Lab, prefix: str) -> Iterator[list[str]]:
 
 
 @pytest.mark.fault(107, "restore: others are connected to the database that is being loaded")
-@pytest.mark.parametrize("options", [[], ["--into", "copy"], ["--in-place"]])
+@wide("options", [[], ["--in-place"]], [[], ["--into", "copy"], ["--in-place"]])
 def test_others_in_the_scratch_database_do_not_stop_a_restore(lab: Lab, options: list[str]) -> None:
     file, new, _ = lab.reset(20)
     with intruders(lab, f"{lab.database}_%restore_%") as seen:
@@ -185,7 +192,7 @@ def named_postgres(engine: str) -> Iterator[servers.Server]:
 
 
 @pytest.mark.fault(108, "a database that is called postgres")
-@pytest.mark.parametrize("kind", ["sidecar", "exec"])
+@wide("kind", [restores.ANY], ["sidecar", "exec"])
 def test_a_database_called_postgres_is_restored_like_any_other(
     named_postgres: servers.Server, tmp_path: Path, kind: str
 ) -> None:
@@ -218,7 +225,7 @@ def test_a_server_without_the_database_postgres_is_restored_too(lab: Lab, how: s
     file, new, _ = lab.reset(20)
     owner = restores.quoted("plain")
     lab.sql(f"DROP ROLE IF EXISTS {owner}")
-    lab.sql(f"CREATE ROLE {owner} LOGIN CREATEDB PASSWORD 'x'")
+    lab.sql(f"CREATE ROLE {owner} LOGIN CREATEDB {password(lab)}")
     lab.sql(f'ALTER DATABASE "{lab.database}" OWNER TO {owner}')
     lab.sql(f"REASSIGN OWNED BY auth_user TO {owner}", lab.database) if how == "none" else None
     try:

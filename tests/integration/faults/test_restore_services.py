@@ -13,7 +13,7 @@ import pytest
 
 from demo import servers as demo_servers
 from tests.support import backups, health_server, images, restores
-from tests.support.effort import FULL
+from tests.support.effort import each_value, only_in_full, wide
 from tests.support.restores import Lab, moments, up
 from tests.support.runs import soon
 from tests.support.servers import docker
@@ -131,8 +131,7 @@ def interrupted_well(lab: Lab, ended: backups.Ended, number: int, old: restores.
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("phase", ["stopping", "load", "swap"])
+@each_value(number=[signal.SIGINT, signal.SIGTERM], phase=["stopping", "load", "swap"])
 def test_a_signal_in_any_phase_stops_it_and_starts_the_services_again(
     lab: Lab, names: list[str], expected: Note, survived: Note, number: signal.Signals, phase: str
 ) -> None:
@@ -249,7 +248,7 @@ def test_services_that_never_get_well_are_a_failure_although_the_restore_is_done
     assert up(names) == [True, True]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@wide("number", [signal.SIGTERM], [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_health_is_waited_for_ends_the_waiting_and_says_that_the_restore_is_done(
     lab: Lab, health: health_server.Health, names: list[str], number: signal.Signals
 ) -> None:
@@ -277,6 +276,7 @@ LEFT_DOWN = (
 NOT_HASTENED = ("host/services.py", '"stop", "--time", "1", "--", name', '"version"')
 
 
+@only_in_full
 def test_a_suite_that_leaves_services_down_after_a_failure_is_caught(
     lab: Lab, names: list[str], tmp_path: Path
 ) -> None:
@@ -286,7 +286,7 @@ def test_a_suite_that_leaves_services_down_after_a_failure_is_caught(
     assert up(names) != [True, True], "checker is broken: no error found"
 
 
-@pytest.mark.skipif(not FULL, reason="takes long: make faults")
+@only_in_full
 def test_a_suite_that_starts_what_is_still_being_stopped_is_caught(lab: Lab, tmp_path: Path) -> None:
     lab.place.root = backups.mutated(tmp_path / "copy", NOT_HASTENED)
     with restores.services(images.ensure(15), "service-b-1", stubborn=True) as (name,):

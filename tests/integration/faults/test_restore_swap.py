@@ -19,7 +19,7 @@ import pytest
 
 from demo import servers as demo_servers
 from tests.support import backups, killing, restores, servers
-from tests.support.effort import FULL
+from tests.support.effort import only_in_full, wide
 from tests.support.restores import Lab
 from tests.support.runs import soon
 
@@ -114,7 +114,7 @@ def test_a_swap_that_the_server_finished_after_the_kill_is_found_to_be_in_place(
     survived(32, fault)
 
 
-@pytest.mark.parametrize("statement", [1, 2])
+@wide("statement", [2], [1, 2])
 def test_a_swap_whose_session_is_ended_changes_nothing(
     lab: Lab, expected: Note, survived: Note, statement: int
 ) -> None:
@@ -129,7 +129,7 @@ def test_a_swap_whose_session_is_ended_changes_nothing(
     survived(32, fault)
 
 
-@pytest.mark.parametrize("statement", [1, 2])
+@wide("statement", [2], [1, 2])
 def test_a_server_that_crashes_in_the_swap_comes_back_wholly_old(
     lab: Lab, expected: Note, survived: Note, statement: int
 ) -> None:
@@ -224,7 +224,7 @@ def test_a_container_killed_in_the_swap_loses_nothing(
 ) -> None:
     fault = "restore: container killed in the swap"
     expected(32, fault, 1)
-    lab = restores.in_container(server, tmp_path)
+    lab = restores.in_container(server, tmp_path, "exec")
     file, new, old = lab.reset()
     with suppress(psycopg.OperationalError), waiting_in_the_swap(lab, file, 1) as (process, _):
         server.kill()
@@ -257,7 +257,8 @@ BUGS = {
 }
 
 
-@pytest.mark.parametrize("bug", BUGS if FULL else ["two transactions"])
+@only_in_full
+@pytest.mark.parametrize("bug", BUGS)
 def test_a_suite_with_a_bug_is_caught(lab: Lab, tmp_path: Path, bug: str) -> None:
     lab.place.root = backups.mutated(tmp_path / "copy", BUGS[bug])
     lab.place.environment["COMMAND_SECONDS"] = "3"
