@@ -15,7 +15,8 @@ from pgbackup.errors import ConfigurationError, IoFailed
 from pgbackup.host.scheduling import wal_service
 
 from tests.support import archives
-from tests.support.archives import Lab
+from tests.support.archives import Lab, rows
+from tests.support.effort import wide
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +27,6 @@ def lab(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         made.await_confirmed()
         assert made.run("backup-postgres.sh", "-q").returncode == 0
         yield made
-
-
-def payments(lab: Lab, *to: str) -> int:
-    done = lab.restore(*to, "--into", "beside", "--yes")
-    assert done.returncode == 0, done.stderr
-    try:
-        return int(lab.server.sql("SELECT count(*) FROM payments", "beside")[0][0])
-    finally:
-        lab.server.sql("DROP DATABASE beside")
 
 
 def test_a_slot_that_another_installation_uses_is_left_alone(lab: Lab, tmp_path: Path) -> None:
@@ -85,7 +77,7 @@ def test_an_archive_that_was_moved_aside_is_recovered_by_its_name(lab: Lab, tmp_
     assert aside.restore("--latest", "--into", "beside", "--yes").returncode == 66
     shown = aside.restore("--window", "--archive", "payment.4711", "--json")
     assert json.loads(shown.stdout)["archive"] == str(archive)
-    assert payments(aside, "--latest", "--archive", "payment.4711") == 3
+    assert rows(aside, "--latest", "--archive", "payment.4711") == 3
     refused = aside.restore("--latest", "--archive", "payment.4712", "--into", "beside", "--yes")
     assert refused.returncode == 66
     assert "payment.4712" in refused.stderr
@@ -114,7 +106,7 @@ def test_databases_that_share_an_archive_have_it_verified_and_a_base_backup_made
 
 
 @pytest.mark.fault(92, "the set-up may not change the server's settings")
-@pytest.mark.parametrize("major", [15, 18])
+@wide("major", [15], [15, 18])
 def test_a_server_whose_settings_cannot_be_changed_is_archived_with_a_warning(
     engine: str, tmp_path: Path, major: int
 ) -> None:
@@ -170,4 +162,4 @@ def test_a_role_with_the_right_to_replicate_is_enough(engine: str, tmp_path: Pat
         lab.server.sql("INSERT INTO payments VALUES (4)")
         lab.await_confirmed()
         assert lab.window()["problems"] == []
-        assert payments(lab, "--latest") == 4
+        assert rows(lab, "--latest") == 4

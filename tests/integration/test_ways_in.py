@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import backups, restores, runs, servers
+from tests.support.effort import chosen, wide
 from tests.support.restores import Lab
 from tests.support.runs import soon
 from tests.support.servers import Server
@@ -57,7 +58,7 @@ def rules(server: Server, *lines: str) -> Iterator[None]:
 
 
 @pytest.mark.fault(119, "restore where pg_hba.conf closes the socket")
-@pytest.mark.parametrize("local", ["scram-sha-256", "peer", "reject"])
+@wide("local", ["scram-sha-256"], ["scram-sha-256", "peer", "reject"])
 def test_where_the_socket_is_closed_all_goes_by_the_passfile(server: Server, tmp_path: Path, local: str) -> None:
     with runs.passfile(server) as file, rules(server, f"local all all {local}", "host all all all scram-sha-256"):
         everything_works(restores.in_container(server, tmp_path, "auto", AUTH_PASSFILE=file))
@@ -84,7 +85,7 @@ HOSTILE = {
 
 
 @pytest.mark.fault(120, "PG* variables in the container's environment")
-@pytest.mark.parametrize("kind", ["sidecar", "exec"])
+@wide("kind", ["exec"], ["sidecar", "exec"])
 def test_libpqs_variables_in_the_container_steer_nothing(engine: str, tmp_path: Path, kind: str) -> None:
     disk = {tmp_path / "data": "/var/lib/postgresql/data"}
     with servers.running(15, database="shop", user="shop", password="x", mounts=disk):
@@ -94,7 +95,7 @@ def test_libpqs_variables_in_the_container_steer_nothing(engine: str, tmp_path: 
 
 
 @pytest.mark.fault(121, "the port stands in a configuration file")
-@pytest.mark.parametrize("kind", ["sidecar", "exec", "auto"])
+@wide("kind", ["auto"], ["sidecar", "exec", "auto"])
 def test_a_port_that_stands_in_the_configuration_is_found(server: Server, tmp_path: Path, kind: str) -> None:
     lab = restores.in_container(server, tmp_path, kind)
     server.psql("-c", "ALTER SYSTEM SET port = 5433")
@@ -123,9 +124,8 @@ def test_read_only_and_impatient_roles_are_no_hindrance(server: Server, tmp_path
             session.execute(f"ALTER ROLE shop SET {setting}".encode())
         again = lab.place.run("-q", lab.source.name)
         assert again.status == 0, again.stderr
-        done(lab, "--yes", file.name)
-        done(lab, "--yes", "--rollback")
-        done(lab, "--yes", "--drop-old")
+        for words in chosen([], [[file.name], ["--rollback"], ["--drop-old"]]):
+            done(lab, "--yes", *words)
         done(lab, "--yes", file.name)
         session.execute("ALTER ROLE shop RESET ALL")
     assert lab.content() == new
