@@ -63,7 +63,7 @@ def test_leaving_early_ends_everything(lab: Server, kind: str, moment: str) -> N
 
 @wide(
     "kind, victim",
-    [("sidecar", "docker"), ("exec", "docker"), ("sidecar", "pg_dump"), ("exec", "backend"), ("direct", "pg_dump")],
+    [("sidecar", "docker"), ("exec", "docker"), ("sidecar", "pg_dump"), ("direct", "backend")],
     [(kind, victim) for kind in KINDS for victim in ("docker", "pg_dump", "backend") if (kind, victim) != NO_DOCKER],
 )
 def test_whatever_is_killed_the_dump_fails_and_nothing_is_left(lab: Server, kind: str, victim: str) -> None:

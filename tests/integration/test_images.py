@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from tests.support import images, servers
+from tests.support.effort import chosen
 from tests.support.servers import Server, docker
 
 PROGRAMS = (
@@ -26,7 +27,7 @@ CONTRIB = ("hstore", "pg_trgm", "citext", "postgres_fdw", "file_fdw", "amcheck")
 SIDECAR = ("--user", "12345:12345", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 
 
-@pytest.fixture(scope="module", params=images.MAJORS)
+@pytest.fixture(scope="module", params=chosen([15, 18], images.MAJORS))
 def made(request: pytest.FixtureRequest, engine: str) -> Iterator[Server]:
     with servers.running(request.param, database="shop", user="keeper") as running:
         yield running

@@ -144,8 +144,8 @@ class Lab:
 
     def await_confirmed(self, seconds: float = 60) -> None:
         """Wait until all that is committed now is archived."""
-        now = self.server.sql("SELECT clock_timestamp()")[0][0]
-        self.until(lambda: (found := self.confirmed()[0]) != "" and _instant(found) >= now, seconds)
+        now = float(self.server.sql("SELECT extract(epoch FROM clock_timestamp())")[0][0])
+        self.until(lambda: (found := self.confirmed()[0]) != "" and _instant(found).timestamp() >= now, seconds)
 
     def await_received(self, seconds: float = 60) -> None:
         """Wait until what is committed now is archived, though nobody has confirmed it."""

@@ -12,7 +12,7 @@ import pytest
 from tests.support import backups, databases, embedded, servers
 from tests.support.backup_files import MARKER
 from tests.support.backups import Place, Source
-from tests.support.effort import FULL
+from tests.support.effort import FULL, chosen
 
 LARGE_ROWS = 800_000 if FULL else 40_000
 
@@ -66,7 +66,7 @@ def large() -> Iterator[list[Source]]:
         yield sources
 
 
-@pytest.fixture(scope="module", params=["sidecar", "exec"])
+@pytest.fixture(scope="module", params=chosen(["sidecar"], ["sidecar", "exec"]))
 def contained(request: pytest.FixtureRequest, postgres_a: servers.Server) -> Iterator[list[Source]]:
     """auth_db with 10 MB more in a container, for each client that works through Docker."""
     yield [databases.container_source(postgres_a, "auth", bulk=databases.BULK_ROWS, kind=request.param)]

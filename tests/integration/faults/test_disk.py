@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import backups, databases, promises
 from tests.support.backups import Place, Source
-from tests.support.effort import FULL
+from tests.support.effort import only_in_full, wide
 
 Tries = Callable[[int, int], int]
 Note = Callable[..., None]
@@ -76,7 +76,7 @@ def test_a_disk_that_is_full_at_any_size_keeps_the_old_backups(
         assert place.run("-q").status == 0
         whole = range(0, place.fresh()[0].stat().st_size, STEP_BYTES)
         assert len(whole) > 4
-        chosen = sorted(random.Random(6).sample(whole, min(len(whole), tries(4, len(whole)))))
+        chosen = sorted(random.Random(6).sample(whole, min(len(whole), tries(2, len(whole)))))
         expected(6, fault, len(chosen))
         for room in chosen:
             resize(where, size=16 << 20)
@@ -124,7 +124,7 @@ def test_a_disk_without_inodes_keeps_the_old_backups(
     fault = "inodes used up, at every number of them"
     with disk(tmp_path / "disk", size=16 << 20, nr_inodes=64) as where:
         place = backups.place(where, small)
-        for spare in range(0, 12, tries(2, 1)):
+        for spare in range(0, 12, tries(3, 1)):
             resize(where, nr_inodes=64)
             place.reset()
             place.plant(small[0])
@@ -213,11 +213,9 @@ FAILING_TOO = [
     ("symlinkat", "error=ENOSPC", {74}),
     ("renameat", "error=EIO", {74}),
 ]
-if FULL:
-    FAILING += FAILING_TOO
 
 
-@pytest.mark.parametrize(("call", "error", "statuses"), FAILING, ids=[f"{call}-{error}" for call, error, _ in FAILING])
+@wide("call, error, statuses", FAILING, [*FAILING, *FAILING_TOO])
 def test_a_disk_that_fails_a_call_fails_the_run_and_never_a_backup(
     small: list[Source],
     tmp_path: Path,
@@ -259,8 +257,10 @@ def fsync_again(trace: str) -> bool:
     return any(name == synced[failed[0]][0] for name, _ in synced[failed[0] + 1 :])
 
 
-@pytest.mark.parametrize(
-    ("call", "error"), [("write", "error=EINTR"), ("fsync", "error=EINTR"), ("linkat", "error=EPERM")]
+@wide(
+    "call, error",
+    [("write", "error=EINTR"), ("linkat", "error=EPERM")],
+    [("write", "error=EINTR"), ("fsync", "error=EINTR"), ("linkat", "error=EPERM")],
 )
 def test_what_is_no_failure_of_the_disk_does_not_fail_the_run(
     small: list[Source], tmp_path: Path, expected: Note, survived: Note, call: str, error: str
@@ -402,6 +402,7 @@ def test_a_read_only_disk_fails_the_run_loudly(
 # ------------------------------------------------------------------------------------- tests of these tests
 
 
+@only_in_full
 def test_a_suite_that_ignores_a_failed_fsync_is_caught(small: list[Source], tmp_path: Path) -> None:
     backups.needs(strace="strace")
     place = backups.place(tmp_path / "backups", small)
@@ -415,7 +416,7 @@ def test_a_suite_that_ignores_a_failed_fsync_is_caught(small: list[Source], tmp_
     assert not fsync_again("1 fsync(5</a>) = -1 EIO (INJECTED)\n1 fsync(5</b>) = 0\n")
 
 
-@pytest.mark.skipif(not FULL, reason="takes long: make faults")
+@only_in_full
 def test_a_suite_that_does_not_read_back_is_caught(small: list[Source], tmp_path: Path) -> None:
     """A disk that takes bytes and loses them is found by reading back alone."""
     backups.needs(strace="strace")

@@ -18,7 +18,7 @@ import pytest
 
 from tests.support import backups, killing, promises
 from tests.support.backups import Place, Source
-from tests.support.effort import FULL
+from tests.support.effort import FULL, only_in_full
 
 Tries = Callable[[int, int], int]
 Note = Callable[..., None]
@@ -51,7 +51,7 @@ def test_a_kill_at_any_moment_leaves_only_good_backups(
 ) -> None:
     fault, count = (
         f"kill -9 of the {'process' if how is killing.kill_process else 'whole group'}, direct",
-        tries(3, 300),
+        tries(2, 300),
     )
     expected(1, fault, count)
     killed_at_random(backups.prepared(tmp_path, small), how, count, lambda: survived(1, fault))
@@ -141,7 +141,7 @@ def test_killing_what_works_for_a_run_fails_it_and_publishes_nothing(
     kind = contained[0].values["CLIENT"]
     place = backups.prepared(tmp_path, contained)
     workers = ["docker client", "pg_dump", "backend", "sidecar's client"][: 4 if kind == "sidecar" else 3]
-    for what in workers if FULL or kind == "sidecar" else ["docker client"]:
+    for what in workers:
         fault = f"kill of the {what} in mid-dump, {kind}"
         expected(4, fault, 1)
         place.again()
@@ -212,6 +212,7 @@ def test_the_checker_sees_what_is_broken_in_a_place(small: list[Source], tmp_pat
         killing.kill_everything(process.pid)
 
 
+@only_in_full
 def test_a_suite_that_does_not_sweep_is_caught(
     large: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from pgbackup.formats import names
 
 from tests.support import backups, databases, promises, servers
 from tests.support.backups import Place, Source
-from tests.support.effort import FULL
+from tests.support.effort import FULL, only_in_full
 
 Tries = Callable[[int, int], int]
 Note = Callable[..., None]
@@ -235,7 +235,8 @@ BUGS = {
 }
 
 
-@pytest.mark.parametrize("bug", BUGS if FULL else ["umask trusted"])
+@only_in_full
+@pytest.mark.parametrize("bug", BUGS)
 def test_a_suite_with_a_bug_is_caught(place: Place, tmp_path: Path, bug: str) -> None:
     """Each bug makes that test fail which looks for it."""
     place.root = backups.mutated(tmp_path / "copy", *BUGS[bug])

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import backups, promises
 from tests.support.backups import Place, Source
-from tests.support.effort import FULL
+from tests.support.effort import only_in_full
 
 Tries = Callable[[int, int], int]
 Note = Callable[..., None]
@@ -94,7 +94,8 @@ BUGS = {
 }
 
 
-@pytest.mark.parametrize("bug", BUGS if FULL else ["published before it is proven"])
+@only_in_full
+@pytest.mark.parametrize("bug", BUGS)
 def test_a_suite_with_a_bug_is_caught(small: list[Source], tmp_path: Path, bug: str) -> None:
     place = backups.prepared(tmp_path, small[:1], STALL_SECONDS="3", LOCK_WAIT_SECONDS="1")
     place.root = backups.mutated(tmp_path / "copy", *BUGS[bug])

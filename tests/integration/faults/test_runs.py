@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import backups, promises
 from tests.support.backups import Place, Source
-from tests.support.effort import FULL
+from tests.support.effort import chosen, only_in_full, wide
 from tests.support.runs import soon
 
 Tries = Callable[[int, int], int]
@@ -35,7 +35,7 @@ def locked(source: Source) -> Iterator[None]:
 def test_of_many_runs_of_one_database_at_once_one_wins(
     place: Place, tries: Tries, expected: Note, survived: Note
 ) -> None:
-    fault, count = "32 runs of one database at once", tries(8, 32)
+    fault, count = "32 runs of one database at once", tries(4, 32)
     expected(13, fault, count)
     with locked(place.sources[0]):
         runs = [place.start() for _ in range(count)]
@@ -55,7 +55,7 @@ def test_of_many_runs_of_one_database_at_once_one_wins(
 def test_many_runs_of_different_databases_at_once_all_succeed(
     small: list[Source], tmp_path: Path, tries: Tries, expected: Note, survived: Note
 ) -> None:
-    fault, count = "32 runs of different databases at once", tries(4, 32)
+    fault, count = "32 runs of different databases at once", tries(3, 32)
     expected(13, fault, count)
     url = small[0].values["URL"]
     fresh = [f"copy_{number}" for number in range(count)]
@@ -124,7 +124,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@wide("change", ["summer time ends"], CHANGES)
 def test_a_change_of_summer_time_loses_no_backup_and_keeps_their_order(
     place: Place, expected: Note, survived: Note, change: str
 ) -> None:
@@ -144,7 +144,7 @@ def test_a_change_of_summer_time_loses_no_backup_and_keeps_their_order(
 
 
 def test_another_time_zone_loses_no_backup(place: Place, expected: Note, survived: Note) -> None:
-    zones = ("Pacific/Kiritimati", "America/Adak", "Asia/Kathmandu", "UTC")
+    zones = ("Pacific/Kiritimati", "America/Adak", "Asia/Kathmandu", "UTC")[: chosen(2, 4)]
     fault = "another TZ at each run"
     expected(14, fault, len(zones))
     for number, zone in enumerate(zones, 1):
@@ -163,7 +163,7 @@ CLOCKS: dict[str, datetime | str] = {
 }
 
 
-@pytest.mark.parametrize("clock", CLOCKS)
+@wide("clock", ["a year ahead", "1970"], CLOCKS)
 def test_a_clock_that_is_wrong_never_costs_the_newest_good_backups(
     place: Place, expected: Note, survived: Note, clock: str
 ) -> None:
@@ -193,13 +193,16 @@ def test_a_clock_that_is_wrong_never_costs_the_newest_good_backups(
 # ------------------------------------------------------------------------------------------------ row 15
 
 
-@pytest.mark.parametrize("content", ["", "1\n", f"{os.getpid()}\n", "garbage \0 \n"], ids=["empty", "1", "live", "odd"])
+LOCKS = {"live": f"{os.getpid()}\n", "empty": "", "1": "1\n", "odd": "garbage \0 \n"}
+
+
+@wide("content", ["live"], LOCKS)
 def test_a_lock_file_without_its_process_is_free(place: Place, expected: Note, survived: Note, content: str) -> None:
     """No pid is read from it, so no pid that is used again can hold it."""
     fault = "stale lock file, with the pid of a live process too"
     expected(15, fault, 1)
     lock = place.directory() / ".auth_db.lock"
-    lock.write_text(content)
+    lock.write_text(LOCKS[content])
     lock.chmod(0o600)
     assert not promises.after(place)
     survived(15, fault)
@@ -241,7 +244,8 @@ BUGS = {
 }
 
 
-@pytest.mark.parametrize("bug", BUGS if FULL else ["a final name replaced"])
+@only_in_full
+@pytest.mark.parametrize("bug", BUGS)
 def test_a_suite_with_a_bug_is_caught(place: Place, tmp_path: Path, bug: str) -> None:
     """Each bug makes that test fail which looks for it."""
     place.root = backups.mutated(tmp_path / "copy", *BUGS[bug])

@@ -18,7 +18,7 @@ import pytest
 
 from tests.support import backups, databases, killing, promises, servers
 from tests.support.backups import Place, Source
-from tests.support.effort import each_value
+from tests.support.effort import each_value, wide
 from tests.support.runs import soon
 
 Tries = Callable[[int, int], int]
@@ -46,7 +46,7 @@ def interrupted_well(place: Place, ended: backups.Ended, number: int) -> list[st
 def test_a_signal_at_any_moment_stops_a_run_cleanly_within_ten_seconds(
     large: list[Source], tmp_path: Path, tries: Tries, expected: Note, survived: Note
 ) -> None:
-    fault, count = "SIGTERM, SIGINT, SIGHUP at a random moment", tries(4, 100)
+    fault, count = "SIGTERM, SIGINT, SIGHUP at a random moment", tries(3, 100)
     expected(3, fault, count)
     place = backups.prepared(tmp_path, large)
     took = place.run("-q").seconds
@@ -213,7 +213,7 @@ CLOSED = {
 }
 
 
-@pytest.mark.parametrize("how", CLOSED)
+@wide("how", ["all three closed", "stderr full", "nobody reads stdout"], CLOSED)
 def test_a_run_that_nobody_listens_to_still_backs_up(
     small: list[Source], tmp_path: Path, expected: Note, survived: Note, how: str
 ) -> None:

@@ -8,12 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.integration.faults.containers.conftest import BOUND_SECONDS, KINDS, QUICK, source
 from tests.support import backups, databases, promises, relay, servers
 from tests.support.backups import Place, Source
-from tests.support.effort import FULL
+from tests.support.effort import chosen, only_in_full, wide
 from tests.support.servers import Server, docker
 
 Tries = Callable[[int, int], int]
@@ -78,13 +76,12 @@ HARM: dict[str, Callable[[Server], object]] = {
 }
 
 
-@pytest.mark.parametrize("harm", HARM if FULL else ["killed", "removed", "recreated under its name"])
+@wide("harm", ["killed", "recreated under its name"], HARM)
 def test_a_container_that_goes_away_in_mid_dump_fails_the_run(
-    tmp_path: Path, engine: str, tries: Tries, expected: Note, survived: Note, harm: str
+    tmp_path: Path, engine: str, expected: Note, survived: Note, harm: str
 ) -> None:
     """In the short form each harm comes to one of the two clients."""
-    chosen = [KINDS[list(HARM).index(harm) % 2]] if tries(0, 1) == 0 else KINDS
-    for kind in chosen:
+    for kind in chosen([KINDS[list(HARM).index(harm) % 2]], KINDS):
         fault = f"container {harm} in mid-dump, {kind}"
         expected(9, fault, 1)
         with servers.running(15, name="pgbackup-test-a-", database="auth_db", user="auth_user", durable=True) as server:
@@ -160,7 +157,7 @@ def test_a_docker_client_that_is_missing_or_hangs_fails_the_run(
     assert not promises.after(place, "-q")
 
 
-@pytest.mark.parametrize("how", ["restarted", "hanging"] if FULL else ["restarted"])
+@wide("how", ["restarted"], ["restarted", "hanging"])
 def test_a_docker_that_goes_away_in_mid_dump_fails_the_run_or_is_not_missed(
     place: Place, kind: str, expected: Note, survived: Note, how: str
 ) -> None:
@@ -186,6 +183,7 @@ def test_a_docker_that_goes_away_in_mid_dump_fails_the_run_or_is_not_missed(
 # ------------------------------------------------------------------------------------- tests of these tests
 
 
+@only_in_full
 def test_a_suite_that_takes_a_replaced_container_for_its_own_is_caught(auth: Server, tmp_path: Path) -> None:
     """A name that leads to another container in the end: the check of the id is what tells."""
     one = source(auth, "auth", "exec")
