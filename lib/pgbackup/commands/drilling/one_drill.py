@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from pgbackup import interrupt
+from pgbackup import docker, interrupt
 from pgbackup.commands import archiving, claim
 from pgbackup.commands.drilling import assertions, compare
 from pgbackup.commands.drilling.verdict import FAILED, NOT_DONE, PASSED, Drill
@@ -21,7 +21,7 @@ from pgbackup.database.cluster import empty_server
 from pgbackup.database.cluster.empty_server import Site
 from pgbackup.database.cluster.throwaway import Throwaway
 from pgbackup.database.questions import needs, preflight, roles
-from pgbackup.errors import BackupBad, IoFailed, LockHeld, PermissionDenied, SuiteError, path_error
+from pgbackup.errors import BackupBad, IoFailed, LockHeld, PermissionDenied, SuiteError, Unavailable, path_error
 from pgbackup.formats import dumpfile, names
 from pgbackup.formats.dumpfile import Contents
 from pgbackup.report.result import size
@@ -123,6 +123,11 @@ def _site(job: Job, source: Source) -> Iterator[Site]:
         with empty_server.on_host(job.target, job.settings, job.run, major) as site:
             yield site
         return
+    if remote := docker.elsewhere():
+        raise Unavailable(
+            f"DOCKER_HOST={remote} is another machine, to which a drill cannot hand a backup",
+            "drill it on that machine",
+        )
     if held:
         image = archiving.image(job, str(held.raw.get("image")), needs.major(held.raw["server_version"]))
     else:
