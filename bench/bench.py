@@ -23,6 +23,7 @@ import picture
 import report
 import scene
 import section_backup
+import section_drill
 import section_growth
 import section_point_in_time
 import section_restore
@@ -38,7 +39,7 @@ ROOT = HERE.parent
 OPTIONS = {
     "rows": ("540000", "payments of the main database, 1.9 kB each"),
     "rounds": ("5", "how often each contender runs; twice that in the section 'small'"),
-    "only": ("backup,verify,restore,small,growth,point_in_time", "the sections to run, by comma"),
+    "only": ("backup,verify,restore,drill,small,growth,point_in_time", "the sections to run, by comma"),
     "growth": ("10,100,1000,4000", "sizes of the section 'growth' in MB, by comma"),
     "many": ("10000", "backups in the crowded directory"),
     "place": ("/var/tmp", "where the backups are made"),  # noqa: S108  a directory of our own is made in it
@@ -65,6 +66,7 @@ def sections(stage: scene.Scene, chosen: Chosen) -> dict[str, Callable[[], Itera
         "backup": lambda: section_backup.measure(stage, chosen.rows, chosen.rounds),
         "verify": lambda: section_verify.measure(stage, chosen.rows, chosen.rounds),
         "restore": lambda: section_restore.measure(stage, chosen.rows, chosen.rounds),
+        "drill": lambda: section_drill.measure(stage, chosen.rows, chosen.rounds),
         "small": lambda: section_small.measure(stage, chosen.many, 2 * chosen.rounds),
         "growth": lambda: section_growth.measure(stage, chosen.growth, chosen.rows, chosen.rounds),
         "point_in_time": lambda: section_point_in_time.measure(stage, chosen.rows, chosen.rounds),

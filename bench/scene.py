@@ -80,6 +80,7 @@ class Scene:
             "MIN_BACKUPS": "7",
             "BACKUP_JOBS": "2",
             "DOCKER": "docker",
+            "DRILL_AFTER_BACKUP": "no",
             "PAYMENT_CONTAINER": self.server.name,
             "PAYMENT_DATABASE": database,
             "PAYMENT_USER": USER,

@@ -49,12 +49,20 @@ def _ratio(table: str, above: str, below: str, field: str = "seconds") -> Callab
     return value
 
 
-def _difference(table: str, more: str, less: str) -> Callable[[Tables], float | None]:
+def _more(table: str, more: str, less: str) -> Callable[[Tables], float | None]:
     def value(tables: Tables) -> float | None:
-        if table not in tables or tables[table].facts.get("backups", MANY) < MANY:
+        if table not in tables:
             return None
         upper, lower = (tables[table].median(key) for key in (more, less))
         return upper - lower if upper is not None and lower is not None else None
+
+    return value
+
+
+def _difference(table: str, more: str, less: str) -> Callable[[Tables], float | None]:
+    def value(tables: Tables) -> float | None:
+        counted = table in tables and tables[table].facts.get("backups", MANY) >= MANY
+        return _more(table, more, less)(tables) if counted else None
 
     return value
 
@@ -135,6 +143,12 @@ TARGETS = (
         4.0,
         "×",
         at_least=True,
+    ),
+    Target(
+        "drill", "drill against the plain load into such a server", _ratio("drill", "ours_drill", "plain"), 1.2, "×"
+    ),
+    Target(
+        "night", "what the drill adds to a night of a small database", _more("night", "ours_night", "without"), 5.0, "s"
     ),
     Target(
         "restore",
