@@ -130,6 +130,11 @@ def recovered(into: str = "", *, latest: bool = False) -> Effect:
     return steps
 
 
+def all_are_healthy(host: Host) -> Steps:
+    yield
+    wait_for(lambda: healthy(host), 60)
+
+
 def rolled_back(host: Host) -> Steps:
     """What the last restore had thrown away is there again."""
     since = "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'written_since%'"

@@ -7,6 +7,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.effort import chosen
+
 PAGE = Path(__file__).resolve().parents[2] / "docs/runbook.md"
 
 # What tests note in their reports: a command that was run as written, and a line for the end of the whole run.
@@ -21,6 +23,7 @@ PLACEHOLDERS = (
     ("payment BACKUP_FILE", "payment {payment}"),
     ("gunzip -t backup_file.sql.gz", "gunzip -t {auth}"),
     ("--to-time '2024-01-15 13:37:00+03'", "--to-time '{moment}'"),
+    ("sleep 30", chosen("sleep 1", "sleep 30")),  # what it waits for is waited for as well
 )
 
 # Not commands but lines that belong into the editor, or the crontab, of which the block speaks.

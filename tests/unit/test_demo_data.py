@@ -16,6 +16,7 @@ import pytest
 
 from demo import servers, workspace
 from tests.support import embedded
+from tests.support.effort import wide
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = (1, 7, 150)
@@ -24,6 +25,12 @@ SIZES = (1, 7, 150)
 @pytest.fixture(scope="module")
 def server() -> Iterator[servers.Server]:
     with embedded.running(["auth_user"]) as (started,):
+        yield started
+
+
+@pytest.fixture(scope="module")
+def newer() -> Iterator[servers.Server]:
+    with embedded.running(["auth_user"], major=18) as (started,):
         yield started
 
 
@@ -48,9 +55,10 @@ def test_payment_db_takes_any_size(server: servers.Server, rows: int) -> None:
 
 
 @pytest.mark.parametrize("file", [embedded.AUTH_SQL, embedded.PAYMENT_SQL], ids=lambda file: file.stem)
-def test_two_loads_hold_the_same_rows_on_every_version(server: servers.Server, file: Path) -> None:
-    with embedded.running(["auth_user"], major=18) as (newer,):
-        dumps = [_dump(one, f"{file.stem}_{turn}", file) for turn, one in enumerate((server, server, newer))]
+def test_two_loads_hold_the_same_rows_on_every_version(
+    server: servers.Server, newer: servers.Server, file: Path
+) -> None:
+    dumps = [_dump(one, f"{file.stem}_{turn}", file) for turn, one in enumerate((server, server, newer))]
     assert dumps[0].count("\n") > 300
     assert dumps[0] == dumps[1]
     assert dumps[0] == dumps[2]
@@ -111,7 +119,7 @@ def test_a_directory_in_use_is_not_swept() -> None:
     assert not place.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+@wide("number", [signal.SIGINT], [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_demo_leaves_nothing(number: signal.Signals) -> None:
     demo = subprocess.Popen(
         [sys.executable, ROOT / "demo" / "demo.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
