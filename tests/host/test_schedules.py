@@ -14,6 +14,8 @@ UNITS = (
     "postgres-backup.timer",
     "postgres-verify.service",
     "postgres-verify.timer",
+    "postgres-drill.service",
+    "postgres-drill.timer",
     "postgres-backup-failure@.service",
 )
 

@@ -13,6 +13,7 @@ from tests.support.servers import docker
 
 CRON, SYSTEMD = f"{SCRIPTS}/setup-backup-cron.sh", f"{SCRIPTS}/setup-backup-systemd.sh"
 LINE = f"0 2 * * * BACKUP_DIR=/opt/backups RETENTION_DAYS=7 {SCRIPTS}/backup-postgres.sh"
+DRILL = f"0 5 * * 3 BACKUP_DIR=/opt/backups {SCRIPTS}/drill-backups.sh --rotate # goes with backup-postgres.sh"
 SPOOL = "/var/spool/cron/crontabs/deployer"
 UNITS = "/etc/systemd/system"
 ODD_PLACE, ODD_BACKUPS = "/srv/a  place 100%/x", "/srv/back ups/100%"
@@ -88,12 +89,12 @@ CRONTABS = [
 
 
 @wide("text", CRONTABS[:2], CRONTABS)
-def test_one_line_comes_and_goes_and_the_others_stay(host: Host, text: str) -> None:
+def test_two_lines_come_and_go_and_the_others_stay(host: Host, text: str) -> None:
     if text:
         put_crontab(host, text)
     for _ in range(2):
         set_up(host, CRON)
-        assert crontab(host) == [*text.splitlines(), LINE]
+        assert crontab(host) == [*text.splitlines(), LINE, DRILL]
     host.run(f"{CRON} --uninstall")
     assert crontab(host) == (text.splitlines() or ["no crontab for deployer"])
     assert host.run(OURS) == ""
@@ -101,15 +102,33 @@ def test_one_line_comes_and_goes_and_the_others_stay(host: Host, text: str) -> N
 
 def test_the_guides_lines_check_change_and_remove_it(host: Host) -> None:
     set_up(host, CRON)
-    assert host.run("crontab -u deployer -l | grep backup") == LINE
+    assert host.run("crontab -u deployer -l | grep backup").splitlines() == [LINE, DRILL]
     host.run("crontab -u deployer -l | sed 's/RETENTION_DAYS=7/RETENTION_DAYS=14/' | crontab -u deployer -")
     edited = LINE.replace("=7", "=14")
     set_up(host, CRON)
-    assert crontab(host) == [edited]
+    assert crontab(host) == [edited, DRILL]
     set_up(host, f"{CRON} --schedule every-6h")
-    assert crontab(host) == [edited.replace("0 2 *", "0 */6 *")]
+    assert crontab(host) == [edited.replace("0 2 *", "0 */6 *"), DRILL]
     host.run("crontab -u deployer -l | grep -v backup-postgres.sh | crontab -u deployer -")
     assert crontab(host) == []
+
+
+def test_the_weekly_drill_comes_with_an_upgrade_and_can_be_switched_off(host: Host) -> None:
+    put_crontab(host, LINE.replace("/opt/backups", "/opt/backups/") + "\n")  # of a version without drills, edited
+    first = crontab(host)
+    refused(host, f"{CRON} --dry-run", 0, f"+{DRILL.replace('/opt/backups', '/opt/backups/')}")
+    set_up(host, CRON)
+    assert crontab(host) == [*first, DRILL.replace("/opt/backups", "/opt/backups/")]
+    host.run(f"{SYSTEMD}; rm {UNITS}/postgres-drill.*; systemctl daemon-reload", check=False)
+    set_up(host, SYSTEMD)
+    assert host.run("systemctl is-active postgres-drill.timer") == "active"
+    off = "env DRILL_WEEKLY=no"
+    set_up(host, f"{off} {CRON}")
+    assert crontab(host) == first
+    for _ in range(2):
+        set_up(host, f"{off} {SYSTEMD}")
+        assert host.run("systemctl is-enabled postgres-{drill,verify}.timer", check=False) == "disabled\nenabled"
+        assert host.run("systemctl is-active postgres-{drill,verify}.timer", check=False) == "inactive\nactive"
 
 
 @pytest.mark.fault(92, "the job of another account, by cron")
@@ -131,7 +150,7 @@ def test_a_dry_run_shows_what_is_then_done(host: Host) -> None:
     assert crontab(host) == ["5 4 * * * true"]
     set_up(host, CRON)
     refused(host, f"{CRON} --dry-run", 0, "nothing would change")
-    refused(host, f"{CRON} --dry-run --uninstall", 0, f"-{LINE}")
+    refused(host, f"{CRON} --dry-run --uninstall", 0, f"-{LINE}", f"-{DRILL}")
 
 
 def test_of_set_ups_at_the_same_time_none_undoes_the_other(host: Host) -> None:
@@ -152,7 +171,8 @@ def test_of_set_ups_at_the_same_time_none_undoes_the_other(host: Host) -> None:
         host.run("mv /usr/bin/crontab.away /usr/bin/crontab")
     found = crontab(host)
     assert found[0] == "5 4 * * * true"
-    assert sorted(found[1:]) == [LINE.replace("/opt/payment-system/deployment", place) for place in places]
+    wanted = [line.replace("/opt/payment-system/deployment", place) for line in (LINE, DRILL) for place in places]
+    assert sorted(found[1:]) == sorted(wanted)
     host.run(f"rm -r {' '.join(places)}")
 
 
@@ -160,7 +180,7 @@ def test_another_installations_line_is_told_and_stays(host: Host) -> None:
     other = "0 2 * * * /srv/opt/payment-system/deployment/scripts/backup-postgres.sh"
     put_crontab(host, f"{other}\n")
     assert f"stays in the crontab of 'deployer': {other}" in set_up(host, CRON)
-    assert crontab(host) == [other, LINE]
+    assert crontab(host) == [other, LINE, DRILL]
 
 
 # --- systemd
@@ -169,7 +189,7 @@ def test_another_installations_line_is_told_and_stays(host: Host) -> None:
 def test_timers_are_on_and_go_without_a_trace(host: Host) -> None:
     for _ in range(2):
         set_up(host, SYSTEMD)
-        assert host.run("systemctl is-active postgres-backup.timer postgres-verify.timer") == "active\nactive"
+        assert host.run("systemctl is-active postgres-{backup,verify,drill}.timer") == "active\nactive\nactive"
     host.run("systemctl start --wait postgres-backup.service", check=False)
     log = host.run("journalctl -u postgres-backup.service --no-pager")
     assert "container 'postgres-a' is not there" in log, "it got as far as Docker"

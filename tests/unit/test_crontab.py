@@ -1,4 +1,4 @@
-"""A crontab: the suite's one line comes, changes and goes; nobody else's changes by a byte."""
+"""A crontab: the suite's lines come, change and go; nobody else's changes by a byte."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pgbackup.host.scheduling import crontab
 
 SCRIPT = Path("/opt/payment-system/deployment/scripts/backup-postgres.sh")
 GUIDE = f"0 2 * * * BACKUP_DIR=/opt/backups RETENTION_DAYS=7 {SCRIPT}"
+DRILL = SCRIPT.with_name("drill-backups.sh")
+WEEKLY = f"0 5 * * 3 BACKUP_DIR=/opt/backups {DRILL} --rotate # goes with backup-postgres.sh"
 FOREIGN = [
     "",
     "# comment\n",
@@ -84,17 +86,37 @@ def test_the_same_script_of_another_place_is_told() -> None:
     assert crontab.strangers(f"{other}\n{GUIDE}\n#{GUIDE}\n", SCRIPT) == [other]
 
 
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_the_drills_line_comes_and_goes_beside_the_backups(foreign: str) -> None:
+    assert crontab.weekly_drill("/opt/backups", DRILL) == WEEKLY
+    before = crontab.added(foreign, SCRIPT, GUIDE, None)
+    text = crontab.added(before, DRILL, WEEKLY, None)
+    assert text == before + WEEKLY + "\n"
+    assert crontab.added(text, DRILL, "another", None) == text
+    assert (crontab.jobs_of(text, SCRIPT), crontab.jobs_of(text, DRILL)) == ([GUIDE], [WEEKLY])
+    assert crontab.strangers(text, SCRIPT) == crontab.strangers(before, SCRIPT)
+    assert crontab.removed(text, DRILL) == before
+    assert crontab.removed(crontab.removed(text, SCRIPT), DRILL) == foreign
+
+
+def test_the_guides_removal_takes_the_drills_line_along() -> None:
+    text = f"5 4 * * * true\n{GUIDE}\n{WEEKLY}\n"
+    done = subprocess.run(["grep", "-v", SCRIPT.name], input=text.encode(), capture_output=True, check=False)
+    assert done.stdout == b"5 4 * * * true\n"
+
+
 @pytest.mark.parametrize("name", ["plain", "two  blanks", "100%", "%", "it $(touch x) `touch x`", "ü", "a;b&c|d"])
 def test_whatever_is_in_a_path_reaches_the_script(tmp_path: Path, name: str) -> None:
     script = tmp_path / name / "scripts" / SCRIPT.name
     script.parent.mkdir(parents=True)
     script.write_text(f'#!/bin/sh\nprintf "%s|" "$BACKUP_DIR" "$RETENTION_DAYS" "$#" >"{tmp_path}/said"\n')
     script.chmod(0o755)
-    line = crontab.job("* * * * *", tmp_path / name / "b", 14, script)
-    assert crontab.jobs_of(line, script) == [line]
-    assert "%" not in line.replace("\\%", "")
-    subprocess.run(["sh", "-c", as_cron_reads_it(line)], cwd=tmp_path, env={"PATH": os.defpath}, check=True)
-    assert (tmp_path / "said").read_text() == f"{tmp_path / name / 'b'}|14|0|"
+    drill = crontab.weekly_drill(str(tmp_path / name / "b"), script)
+    for line, said in ((crontab.job("* * * * *", tmp_path / name / "b", 14, script), "14|0"), (drill, "|1")):
+        assert crontab.jobs_of(line, script) == [line]
+        assert "%" not in line.replace("\\%", "")
+        subprocess.run(["sh", "-c", as_cron_reads_it(line)], cwd=tmp_path, env={"PATH": os.defpath}, check=True)
+        assert (tmp_path / "said").read_text() == f"{tmp_path / name / 'b'}|{said}|"
     assert not (tmp_path / "x").exists()
 
 

@@ -68,12 +68,17 @@ def test_where_each_has_one_service_each_takes_its_own_with_its_timer(
 ) -> None:
     install(tmp_path, "/opt/x", *units.NAMES)
     install(tmp_path, "/srv/y", "postgres-verify.service")
-    assert removed(tmp_path, "/opt/x", monkeypatch)[0] == {units.SERVICE, units.TIMER}
+    assert removed(tmp_path, "/opt/x", monkeypatch)[0] == {
+        units.SERVICE,
+        units.TIMER,
+        "postgres-drill.service",
+        units.DRILL_TIMER,
+    }
     assert removed(tmp_path, "/srv/y", monkeypatch)[0] == {"postgres-verify.service", "postgres-verify.timer"}
 
 
 def test_what_a_removal_has_left_half_done_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    left = (units.TIMER, "postgres-verify.timer", "postgres-backup-failure@.service")
+    left = (*units.TIMERS, "postgres-backup-failure@.service")
     install(tmp_path, "/opt/x", *left)
     assert removed(tmp_path, "/opt/x", monkeypatch)[0] == set(left)
 

@@ -42,8 +42,13 @@ def test_only_timers_and_receivers_are_installed_to_start_at_boot() -> None:
     assert {name for name, text in TEMPLATES.items() if "[Install]" in text} == {*units.TIMERS, units.WAL_SERVICE}
 
 
+def test_each_timer_has_an_hour_of_its_own() -> None:
+    times = [re.findall(r"^OnCalendar=.* (\d\d):", TEMPLATES[name], re.MULTILINE) for name in units.TIMERS]
+    assert times == [["02"], ["04"], ["05"]]
+
+
 def test_every_failure_is_reported() -> None:
-    for name in (units.SERVICE, "postgres-verify.service", units.WAL_SERVICE):
+    for name in (units.SERVICE, "postgres-verify.service", "postgres-drill.service", units.WAL_SERVICE):
         assert "OnFailure=postgres-backup-failure@%n.service" in TEMPLATES[name]
 
 
@@ -65,7 +70,7 @@ def test_the_exposure_is_small(name: str, tmp_path: Path) -> None:
 def test_systemd_finds_nothing_wrong_whatever_the_path(name: str, tmp_path: Path) -> None:
     root = tmp_path / name
     (root / "scripts").mkdir(parents=True)
-    for script in ("backup-postgres.sh", "verify-backups.sh", "receive-wal.sh"):
+    for script in ("backup-postgres.sh", "verify-backups.sh", "drill-backups.sh", "receive-wal.sh"):
         (root / "scripts" / script).write_text("#!/bin/sh\n")
         (root / "scripts" / script).chmod(0o755)
     host = replace(GUIDE, root=root, backup_dir=root / "b k", used=(root, root / "b k"))
@@ -89,7 +94,9 @@ def test_a_path_that_would_be_read_as_something_else_is_refused(char: str) -> No
 def test_a_database_over_the_network_opens_the_network_and_only_that() -> None:
     text = units.rendered(TEMPLATES[units.SERVICE], replace(GUIDE, over_network=True))
     changed = set(text.splitlines()) - set(TEMPLATES[units.SERVICE].splitlines())
-    assert changed == {"PrivateNetwork=no", "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6"}
+    # The last one for the drill's server, which is the host's own there and may compile queries.
+    opened = {"PrivateNetwork=no", "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6", "MemoryDenyWriteExecute=no"}
+    assert changed == opened
 
 
 @pytest.mark.parametrize("path", ["/home/deployer/.pgpass", "/root/backups", "/run/user/999/x"])

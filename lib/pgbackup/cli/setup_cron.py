@@ -14,8 +14,8 @@ SCRIPT = "setup-backup-cron.sh"
 def parser() -> Parser:
     return setup.parser_of(
         SCRIPT,
-        "Let cron make the backups: one line in the account's crontab, and the rotation of backup.log.\n"
-        "Every other line stays as it is; so does a line of the suite's that somebody has edited.",
+        "Let cron make the backups, and drill one each week: two lines in the account's crontab, and the rotation\n"
+        "of backup.log. Every other line stays as it is; so does a line of the suite's that somebody has edited.",
         [
             ("sudo setup-backup-cron.sh", "every night at 2"),
             ("sudo setup-backup-cron.sh --schedule '30 1 * * 1-5' --dry-run", "what would change, as a diff"),

@@ -14,7 +14,7 @@ SCRIPT = "setup-backup-systemd.sh"
 def parser() -> Parser:
     return setup.parser_of(
         SCRIPT,
-        "Let systemd make the backups and verify them weekly: units, timers, and the rotation of backup.log.\n"
+        "Let systemd make the backups, verify and drill them weekly: units, timers, and the rotation of backup.log.\n"
         "Lines with Environment= and OnCalendar= are kept, and a unit with other changes by hand is kept whole.",
         [
             ("sudo setup-backup-systemd.sh", "every night at 2; if the host was down then, as soon as it is up"),

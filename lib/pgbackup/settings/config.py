@@ -63,6 +63,7 @@ class Settings:
     recovery_megabytes: int
     drill_after_backup: bool
     drill_after_backup_megabytes: int
+    drill_weekly: bool
     drill_cpus: int
     rto_minutes: int
     health_seconds: int

@@ -96,6 +96,12 @@ GLOBAL_SETTINGS = (
         "size up to which a database is small enough for a drill after each backup",
     ),
     Setting(
+        "DRILL_WEEKLY",
+        values.YES_OR_NO,
+        "yes",
+        "whether the set-up of a schedule, by systemd or cron, has a drill made each week",
+    ),
+    Setting(
         "DRILL_CPUS",
         whole_number(0, 1024, "processors"),
         "0",

@@ -1,7 +1,8 @@
-"""setup-backup-cron.sh: one line in a user's crontab, and the rotation of backup.log."""
+"""setup-backup-cron.sh: two lines in a user's crontab, and the rotation of backup.log."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pgbackup.commands.setup import frame
@@ -17,12 +18,13 @@ SCRIPT = "setup-backup-cron.sh"
 
 
 def set_up(settings: Settings, root: Path, options: Options) -> Result:
-    """Put the job into the crontab, once; one that is there is kept, but for a schedule that is asked for.
+    """Put the backup and the weekly drill into the crontab, each once; what is there is kept.
 
-    At the end the account makes a dry run; the status is that one's. Raise SuiteError before anything is changed: no
-    cron, no such account, a path that cannot be written.
+    Only a schedule that is asked for changes the backup's line, and DRILL_WEEKLY=no takes the drill's away. At the end
+    the account makes a dry run; the status is that one's. Raise SuiteError before anything is changed: no cron, no such
+    account, a path that cannot be written.
     """
-    script = root / "scripts" / "backup-postgres.sh"
+    script, drill = _scripts(root)
     account = accounts.find(options.user or accounts.DEFAULT)
     folders = accounts.directories(settings)
     for path in (script, settings.backup_dir):
@@ -33,36 +35,52 @@ def set_up(settings: Settings, root: Path, options: Options) -> Result:
         asked = options.schedule.cron if options.schedule else None
         line = crontab.job(asked or NAMED["daily"], settings.backup_dir, settings.retention_days, script)
         after = crontab.added(before, script, line, asked)
+        jobs = crontab.jobs_of(after, script)
+        given = trial.assigned(crontab.command_of(jobs[0]))
+        after = _with_drill(after, drill, settings, given)
         rotating = rotation.setting_up(root, settings.backup_dir, account)
         if not options.dry_run:
             accounts.make_directories(folders, account)
             if after != before:
                 crontab.write(account.name, after)
             installed.apply(rotating)
-    jobs = crontab.jobs_of(after, script)
     verb = "runs" if after != before else "already runs"
+    jobs += crontab.jobs_of(after, drill)
     done = [f"cron {verb} the backup as '{account.name}':", *(f"  {job}" for job in jobs)]
     done += [f"check it: crontab -u {account.name} -l | grep backup"]
     warnings = [*_warnings(before, script, account), *rotation.warnings(rotating)]
-    given = trial.assigned(crontab.command_of(jobs[0]))
     failures = [] if options.dry_run else trial.of(root, account, settings, given)
     changes = [crontab.change(account.name, before, after), rotating]
     return frame.told(SCRIPT, options, changes, done, warnings, failures)
 
 
+def _scripts(root: Path) -> tuple[Path, Path]:
+    """What makes the backup, and what drills."""
+    return root / "scripts" / "backup-postgres.sh", root / "scripts" / "drill-backups.sh"
+
+
+def _with_drill(text: str, drill: Path, settings: Settings, given: Mapping[str, str]) -> str:
+    """The crontab with the weekly drill, or without it. given: what the backup's line sets."""
+    if not settings.drill_weekly:
+        return crontab.removed(text, drill)
+    backup_dir = given.get("BACKUP_DIR", str(settings.backup_dir))
+    return crontab.added(text, drill, crontab.weekly_drill(backup_dir, drill), None)
+
+
 def take_down(root: Path, options: Options) -> Result:
-    """Remove the job from the crontab, and the log's rotation unless others run backups. Nothing there: no error.
+    """Remove the jobs from the crontab, and the log's rotation unless others run backups. Nothing there: no error.
 
     Without --user: from the crontab of whoever has it.
     """
-    script = root / "scripts" / "backup-postgres.sh"
+    script, drill = _scripts(root)
     user = options.user or accounts.DEFAULT
     with frame.alone():
         known = crontab.installed() and accounts.exists(user)
         crontabs = {user: crontab.read(user) if known else ""}
         if options.user is None and crontab.installed():
-            crontabs |= crontab.holders(script, "")
-        changes = [crontab.change(one, text, crontab.removed(text, script)) for one, text in crontabs.items()]
+            crontabs |= crontab.holders(script, "") | crontab.holders(drill, "")
+        without = {one: crontab.removed(crontab.removed(text, script), drill) for one, text in crontabs.items()}
+        changes = [crontab.change(one, text, without[one]) for one, text in crontabs.items()]
         had = [one for one, change in zip(crontabs, changes, strict=True) if change.before != change.after]
         left = [line for change in changes for line in crontab.strangers(change.after or "", script)]
         if not (units.DIRECTORY / units.TIMER).exists() and not left:

@@ -38,11 +38,12 @@ def set_up(settings: Settings, root: Path, options: Options) -> Result:
         if not options.dry_run:
             accounts.make_directories(folders, account)
             installed.apply(rotating)
-            _switch_on(changes)
+            _switch_on(changes, [] if settings.drill_weekly else [units.DRILL_TIMER])
     warnings = [*units.taken_over(changes, root), *_warnings(changes, root, account)]
     warnings += rotation.warnings(rotating)
+    drilled = " and drills one of each database" if settings.drill_weekly else ""
     done = [
-        f"systemd runs the backup as '{account.name}' and verifies all backups weekly:",
+        f"systemd runs the backup as '{account.name}', verifies all backups weekly{drilled}:",
         *(f"  {change.path}" + ("" if change.diff() else " (unchanged)") for change in changes),
         f"check it: systemctl list-timers {units.TIMER}",
     ]
@@ -64,11 +65,15 @@ def take_down(root: Path, options: Options) -> Result:
     return frame.told(SCRIPT, options, changes, [had], warnings)
 
 
-def _switch_on(changes: Sequence[Change]) -> None:
+def _switch_on(changes: Sequence[Change], off: Sequence[str]) -> None:
+    """off: timers that the settings want off."""
     units.apply(changes)
-    systemctl.call("enable", *units.TIMERS)
+    on = [name for name in units.TIMERS if name not in off]
+    systemctl.call("enable", *on)
     # A timer that runs already would keep the moment that it has reckoned before.
-    systemctl.call("restart", *units.TIMERS)
+    systemctl.call("restart", *on)
+    if off:
+        systemctl.call("disable", "--now", *off)
 
 
 def _switch_off(changes: Sequence[Change]) -> None:

@@ -1,7 +1,7 @@
 """A user's crontab: which of its lines are the suite's, and how one is added, changed and removed.
 
-All lines but the suite's own are kept byte for byte. Its own is found by the script that it starts, not by a mark:
-`grep -v backup-postgres.sh` has to remove everything that belongs to it.
+All lines but the suite's own are kept byte for byte. Its own are found by the script that they start, not by a mark:
+`grep -v backup-postgres.sh` has to remove everything that belongs to the backup, also the drill's line.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ _SECONDS = 30
 _SPOOL = Path("/var/spool/cron/crontabs")
 _SPOOLS = (_SPOOL, Path("/var/spool/cron"), Path("/var/spool/cron/tabs"))  # Debian's, Red Hat's, SUSE's
 _OF = "crontab of "
+_WEEKLY = "0 5 * * 3"
+_WITH_THE_BACKUP = " # goes with backup-postgres.sh"  # a comment for sh, which cron starts
 _BACKUP_DIR = re.compile(r"(?<!\S)BACKUP_DIR=(?:'[^']*'|\"[^\"]*\"|\\.|[^\s'\"\\])*")
 _JOB = re.compile(r"[ \t]*(?P<when>@\S+|[0-9*~]\S*(?:[ \t]+\S+){4})[ \t]+(?P<command>\S.*)")
 
@@ -33,6 +35,12 @@ def job(cron: str, backup_dir: Path, retention_days: int, script: Path) -> str:
     """
     words = (f"BACKUP_DIR={shlex.quote(str(backup_dir))}", f"RETENTION_DAYS={retention_days}", shlex.quote(str(script)))
     return f"{cron} " + " ".join(words).replace("%", r"\%")
+
+
+def weekly_drill(backup_dir: str, script: Path) -> str:
+    """Return the line of the weekly drill, without a newline. script: drill-backups.sh."""
+    words = (f"BACKUP_DIR={shlex.quote(backup_dir)}", shlex.quote(str(script)), "--rotate")
+    return f"{_WEEKLY} " + " ".join(words).replace("%", r"\%") + _WITH_THE_BACKUP
 
 
 def watchdog(backup_dir: Path, script: Path, argument: str) -> str:
@@ -58,7 +66,7 @@ def command_of(line: str) -> str:
 def strangers(text: str, script: Path) -> list[str]:
     """The lines that start a script of the same name somewhere else."""
     lines = [line.rstrip("\n") for line in _lines(text) if not _starts(line, script)]
-    return [line for line in lines if _JOB.match(line) and script.name in line]
+    return [line for line in lines if _JOB.match(line) and script.name in line.removesuffix(_WITH_THE_BACKUP)]
 
 
 def added(text: str, script: Path, line: str, cron: str | None, argument: str = "") -> str:

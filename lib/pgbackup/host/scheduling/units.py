@@ -15,9 +15,18 @@ from pgbackup.settings.config import Settings
 
 DIRECTORY = Path("/etc/systemd/system")
 SERVICE, TIMER = "postgres-backup.service", "postgres-backup.timer"
-TIMERS = (TIMER, "postgres-verify.timer")
+DRILL_TIMER = "postgres-drill.timer"
+TIMERS = (TIMER, "postgres-verify.timer", DRILL_TIMER)
 WAL_SERVICE = "postgres-wal@.service"
-NAMES = (SERVICE, TIMER, "postgres-verify.service", "postgres-verify.timer", "postgres-backup-failure@.service")
+NAMES = (
+    SERVICE,
+    TIMER,
+    "postgres-verify.service",
+    "postgres-verify.timer",
+    "postgres-drill.service",
+    DRILL_TIMER,
+    "postgres-backup-failure@.service",
+)
 
 # What the files in systemd/ say, readable as they are.
 _ROOT, _BACKUP_DIR = "/opt/payment-system/deployment", "/opt/backups"
@@ -42,8 +51,8 @@ class Host:
 
 def host_of(settings: Settings, root: Path, user: str) -> Host:
     """Return what the units have to know. Raise ConfigurationError for a path that none can hold."""
-    passfiles = [target.passfile for target in settings.targets if target.passfile]
-    used = (root, settings.backup_dir, settings.backup_dir.resolve(), *passfiles)
+    files = [file for target in settings.targets for file in (target.passfile, target.drill_sql) if file]
+    used = (root, settings.backup_dir, settings.backup_dir.resolve(), *files)
     for path in used:
         check_path(path)
     return Host(
@@ -147,6 +156,8 @@ def _value(key: str, value: str, host: Host) -> str:
         return "no"
     if key == "RestrictAddressFamilies" and host.over_network:
         return "AF_UNIX AF_INET AF_INET6"
+    if key == "MemoryDenyWriteExecute" and host.over_network:  # a drill starts PostgreSQL here, which compiles queries
+        return "no"
     if value == _BACKUP_DIR:
         return _word(host.backup_dir)
     if value.startswith(_ROOT + "/"):
