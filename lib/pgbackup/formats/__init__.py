@@ -1,1 +1,1 @@
-"""Bytes: the backup file and its manifest, WAL records and timelines, PostgreSQL's backup_manifest. Opens nothing."""
+"""Bytes: the backup file, its manifest, its encryption, WAL records, timelines, backup_manifest. Opens nothing."""
