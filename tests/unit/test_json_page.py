@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 from pgbackup import wal
+from pgbackup.commands.setup import encryption
 from pgbackup.commands.setup import frame as setup
 from pgbackup.commands.setup import wal as setup_wal
 from pgbackup.commands.setup.options import Options
 from pgbackup.errors import SuiteError
+from pgbackup.formats import sealed
 from pgbackup.host.scheduling.installed import Change
 from pgbackup.settings import config
 from pgbackup.store import lock
@@ -37,9 +39,10 @@ FAILURE, BACKUP, DRY = "Failure before there is a result", "backup-postgres.sh",
 DRILL = "drill-backups.sh"
 VERIFY, RESTORE, LIST = "verify-backups.sh", "restore-postgres.sh", "restore-postgres.sh --list"
 HISTORY, WINDOW = "restore-postgres.sh --history", "restore-postgres.sh --window"
-SET_UP, WAL, RECEIVE = (
+SET_UP, WAL, KEYS, RECEIVE = (
     "setup-backup-cron.sh and setup-backup-systemd.sh",
     "setup-wal-archiving.sh",
+    "setup-encryption.sh",
     "receive-wal.sh",
 )
 Told = dict[str, list[dict[str, Any]]]
@@ -159,9 +162,17 @@ def of_set_ups(top: Path) -> Told:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setup, "_DIRECTORY", top / "archived")
         archiving = setup_wal.set_up(settings, [], top, asked, quiet=True)
+        (one, two), there = (sealed.new_key()[1] for _ in range(2)), {"ENCRYPTION_RECIPIENTS": str(top / "recipients")}
+        settings = config.load(there, top / "absent", {})
+        encrypting = [encryption.add(settings, each, dry_run=False) for each in (one, two)]
+        encrypting.append(encryption.retire(settings, one, dry_run=False))
     scripts = ("setup-backup-cron.sh", "setup-backup-systemd.sh")
     made = [setup.told(script, asked, [change], [], ["warning"], [failure]) for script in scripts]
-    return {SET_UP: [one.document for one in made], WAL: [archiving.document]}
+    return {
+        SET_UP: [one.document for one in made],
+        WAL: [archiving.document],
+        KEYS: [one.document for one in encrypting],
+    }
 
 
 @pytest.mark.parametrize("section", [name for name in SECTIONS if name != documents.EVERY])

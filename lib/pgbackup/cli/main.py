@@ -15,7 +15,18 @@ from pgbackup.report.log import say
 from pgbackup.report.result import Result, document
 from pgbackup.report.stdout import StdoutFailed, show
 
-VERBS = ("backup", "verify", "drill", "restore", "setup-cron", "setup-systemd", "setup-wal", "receive-wal", "prepare")
+VERBS = (
+    "backup",
+    "verify",
+    "drill",
+    "restore",
+    "setup-cron",
+    "setup-systemd",
+    "setup-wal",
+    "setup-encryption",
+    "receive-wal",
+    "prepare",
+)
 
 
 def main(words: Sequence[str]) -> int:

@@ -18,7 +18,7 @@ def ask(name: str, what: str) -> None:
     require_terminal(what)
     sys.stderr.write(f"Type the database's name, {name}, to go on: ")
     sys.stderr.flush()
-    if _typed() != name:
+    if typed() != name:
         raise UsageError("not confirmed: nothing was touched", f"type exactly: {name}")
     say("")
 
@@ -32,7 +32,7 @@ def require_terminal(what: str) -> None:
         )
 
 
-def _typed() -> str:
+def typed() -> str:
     """One line from the terminal; "" at its end. A signal interrupts the waiting, as input() would not let it."""
     line = b""
     while not line.endswith(b"\n"):

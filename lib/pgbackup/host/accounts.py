@@ -25,10 +25,10 @@ class Account:
     group: str
 
 
-def require_root(script: str) -> None:
-    """Raise PermissionDenied unless this process is root's."""
+def require_root(script: str, what: str = "set up the schedule of another account") -> None:
+    """Raise PermissionDenied unless this process is root's. what: the script is to do."""
     if os.geteuid() != 0:
-        raise PermissionDenied("only root may set up the schedule of another account", f"sudo {script}")
+        raise PermissionDenied(f"only root may {what}", f"sudo {script}")
 
 
 def exists(name: str) -> bool:

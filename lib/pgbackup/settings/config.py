@@ -68,6 +68,7 @@ class Settings:
     rto_minutes: int
     health_seconds: int
     health_ca: Path | None
+    encryption_recipients: Path
     targets: tuple[Target, ...]
 
     def chosen(self, names: tuple[str, ...]) -> tuple[Target, ...]:

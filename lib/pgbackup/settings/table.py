@@ -122,6 +122,12 @@ GLOBAL_SETTINGS = (
         "",
         "CA certificates (PEM) for the health URLs; empty accepts any certificate, like `curl -k`",
     ),
+    Setting(
+        "ENCRYPTION_RECIPIENTS",
+        values.PATH_BELOW_ROOT,
+        "/etc/pgbackup/recipients",
+        "the file that names whom copies elsewhere are encrypted for; setup-encryption.sh writes it",
+    ),
 )
 
 # What the operator's guide calls things; every other name gets the pattern.
