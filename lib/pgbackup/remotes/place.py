@@ -1,0 +1,64 @@
+"""What a place elsewhere can do: five words. There is no word for removing, and none for replacing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from pgbackup.errors import CannotCreate, IoFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """What a place says of one object, which may be a lie. name: below the remote path; modified: by its own clock.
+
+    hashes: kind ("md5", "sha1", "sha256") to lower-case hexadecimal, those that the place computes; only stat() asks.
+    """
+
+    name: str
+    bytes: int
+    modified: datetime
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+
+class AlreadyThere(CannotCreate):
+    """An object of that name is there already, and stays as it is."""
+
+
+class PlaceFull(IoFailed):
+    """The place has no room for it."""
+
+
+class Place(Protocol):
+    """A place elsewhere. Names are paths below its remote path: `host/dumps/dir/file`.
+
+    Every word raises Unavailable for a place that is away, slow beyond a limit or failing; PermissionDenied for
+    credentials that it refuses; ConfigurationError for an rclone that is not configured for it.
+    """
+
+    def put(self, name: str, path: Path, *, lock_days: int) -> None:
+        """Upload a file whole, under a name that must be free. lock_days: 0, or how long the place must keep it.
+
+        Raise AlreadyThere, PlaceFull. What has been cut off is never there under that name.
+        """
+
+    def put_many(self, directory: Path, names: Sequence[str], *, lock_days: int) -> None:
+        """Upload many small files in one go: `directory/<name>` becomes the object `<name>`.
+
+        An object that is there already stays as it is, without an error: stat() or list() tells what is there now.
+        """
+
+    def get(self, name: str) -> Iterator[bytes]:
+        """Read an object from its first to its last byte. Raise NoBackup: it is absent; IoFailed: it is cut."""
+
+    def fetch_many(self, names: Sequence[str], directory: Path) -> None:
+        """Download many objects in one go: `<name>` becomes `directory/<name>`. Raise NoBackup where one is absent."""
+
+    def list(self, prefix: str) -> list[Object]:
+        """All objects in the directory `prefix` and below, by name; [] for none. Raise BackupBad: too many."""
+
+    def stat(self, name: str) -> Object | None:
+        """What the place says of one object, with its hashes; None where it is absent."""

@@ -1,0 +1,65 @@
+"""Places elsewhere as the tests have them: an S3 server and an SFTP server on the loopback, and a file for rclone."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from pgbackup.remotes.rclone import Rclone
+
+from tests.support import engine
+from tests.support.s3_server import BUCKET, S3Server
+from tests.support.sftp_server import SftpServer
+
+if TYPE_CHECKING:
+    from pgbackup.remotes.place import Place
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """One place. remote: as in <NAME>_REMOTE; config: rclone's file with the credential of a host in it."""
+
+    kind: str
+    remote: str
+    config: Path
+
+    def place(self, program: str = "rclone") -> Place:
+        return Rclone(self.remote, program, self.config, "")
+
+
+def configured(directory: Path, text: str) -> Path:
+    """rclone's configuration in that directory, mode 0600."""
+    path = directory / "rclone.conf"
+    path.touch(0o600)
+    path.write_text(text)
+    return path
+
+
+def on_s3(server: S3Server, directory: Path, below: str) -> Elsewhere:
+    """A place in the bucket, below a path that is the test's own."""
+    text = server.section("s3", server.host) + server.section("owner", server.admin)
+    return Elsewhere("s3", f"s3:{BUCKET}/{below}", configured(directory, text))
+
+
+def on_sftp(server: SftpServer, directory: Path, below: str) -> Elsewhere:
+    return Elsewhere("sftp", f"nas:{below}", configured(directory, server.section("nas")))
+
+
+def own_rclone() -> Path:
+    """The rclone that was installed with the suite."""
+    return Path(sys.executable).with_name("rclone")
+
+
+def debians_rclone() -> Path:
+    """The oldest that is supported, Debian 12's; the test is skipped where it cannot be had."""
+    try:
+        engine.install({"rclone": "rclone"})
+    except engine.NoEngine as reason:
+        pytest.skip(str(reason))
+    path = Path("/usr/bin/rclone")
+    if not path.exists():
+        pytest.skip("this machine has no rclone of its distribution's")
+    return path
