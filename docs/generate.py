@@ -19,11 +19,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "lib"))
 
 from pgbackup.errors import EXIT_STATUSES  # noqa: E402  as above
-from pgbackup.settings.table import GLOBAL_SETTINGS, TARGET_SETTINGS, Setting  # noqa: E402  found by the line above
+from pgbackup.settings.table import GLOBAL_SETTINGS, PLACE_SETTINGS, TARGET_SETTINGS, Setting  # noqa: E402  found by the line above
 
 BEGIN = "<!-- written by docs/generate.py: begin -->\n"
 END = "<!-- written by docs/generate.py: end -->\n"
 ANY_NAME = "<name>"
+ANY_PLACE = "<place>"
+EXAMPLE_PLACE = "s3"
 _WIDTH = 110
 
 _ENV_HEAD = """\
@@ -46,7 +48,10 @@ def env_example() -> str:
         parts.append(_env_heading(f"the database '{name}'"))
         parts += [_env_setting(row, f"{name.upper()}_{row.key}", name) for row in TARGET_SETTINGS]
     another = _env_heading("another database: add its name to DATABASES above, and these three lines")
-    return "\n".join([*parts, another + _ENV_THIRD])
+    parts.append(another + _ENV_THIRD)
+    parts.append(_env_heading("a place elsewhere for copies: its name in OFFSITE above, and these lines"))
+    parts += [_env_setting(row, f"{EXAMPLE_PLACE.upper()}_{row.key}", EXAMPLE_PLACE) for row in PLACE_SETTINGS]
+    return "\n".join(parts)
 
 
 def _env_heading(title: str) -> str:
@@ -63,13 +68,17 @@ def _env_setting(row: Setting, key: str, name: str) -> str:
 
 
 def settings_tables() -> str:
-    """Return the two tables of docs/configuration.md."""
+    """Return the tables of docs/configuration.md."""
     return (
         "### For all databases\n\n"
         + _settings_table((row.key, row, _code(row.default_for(""))) for row in GLOBAL_SETTINGS)
         + "\n### For each database\n\n"
         f"`{ANY_NAME.upper()}` stands for a name from `DATABASES`, in capitals.\n\n"
         + _settings_table((f"{ANY_NAME.upper()}_{row.key}", row, _target_default(row)) for row in TARGET_SETTINGS)
+        + f"\n### For each place elsewhere\n\n`{ANY_PLACE.upper()}` stands for a name from `OFFSITE`, in capitals.\n\n"
+        + _settings_table(
+            (f"{ANY_PLACE.upper()}_{row.key}", row, _code(row.default_for(ANY_PLACE))) for row in PLACE_SETTINGS
+        )
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pgbackup.errors import ConfigurationError, UsageError
 from pgbackup.settings import config
-from pgbackup.settings.table import GLOBAL_SETTINGS, TARGET_SETTINGS
+from pgbackup.settings.table import GLOBAL_SETTINGS, PLACE_SETTINGS, TARGET_SETTINGS
 
 from tests.support.effort import chosen
 from tests.support.settings import load, refusal
@@ -365,3 +365,72 @@ def test_any_text_in_any_key_is_taken_or_refused(tmp_path: Path, key: str, value
         load(tmp_path, "", {key: value})
     except ConfigurationError as error:
         assert key in error.message or "DATABASES" in error.message
+
+
+# --- places elsewhere
+
+
+def test_without_a_place_elsewhere_there_is_none(tmp_path: Path) -> None:
+    assert load(tmp_path, "").offsite == ()
+
+
+def test_each_place_elsewhere_has_settings_of_its_own(tmp_path: Path) -> None:
+    text = 'OFFSITE="s3 nas"\nS3_REMOTE=aws:bucket/backups/\nS3_LOCK_DAYS=30\nNAS_REQUIRED=no\nNAS_ENCRYPTED=no\n'
+    s3, nas = load(tmp_path, text + 'NAS_BANDWIDTH="08:00,512k 19:00,off"\n').offsite
+    assert (s3.name, s3.remote, s3.bandwidth, s3.lock_days) == ("s3", "aws:bucket/backups", "", 30)
+    assert (s3.required, s3.encrypted) == (True, True)
+    assert (nas.remote, nas.bandwidth, nas.lock_days) == ("nas:backups", "08:00,512k 19:00,off", 0)
+    assert (nas.required, nas.encrypted) == (False, False)
+
+
+def test_a_place_is_chosen_by_its_name(tmp_path: Path) -> None:
+    found = load(tmp_path, 'OFFSITE="s3 nas"\n')
+    assert found.place("nas") is found.offsite[1]
+    with pytest.raises(UsageError, match="no place 'nass'") as caught:
+        found.place("nass")
+    assert caught.value.hint == "choose from: s3, nas"
+    with pytest.raises(UsageError, match="no place 's3'"):
+        load(tmp_path, "").place("s3")
+
+
+# The last but one would put a secret on every command line of rclone.
+BAD_REMOTES = ("", "bucket", ":s3:bucket", "s3:a/../b", "-x:y", "/mnt/nas", ":s3,secret_access_key=x:bucket", "a,b=c:d")
+
+
+@pytest.mark.parametrize("value", BAD_REMOTES)
+def test_a_remote_that_rclone_would_not_find_in_its_file_is_refused(tmp_path: Path, value: str) -> None:
+    assert "S3_REMOTE=" in refusal(tmp_path, f'OFFSITE=s3\nS3_REMOTE="{value}"\n')
+
+
+@pytest.mark.parametrize("value", ["fast", "10 M", "25:99,1M,", "08:00", "-1", "--config=x", "08:00,512k  19:00,off"])
+def test_a_bandwidth_that_is_none_is_refused(tmp_path: Path, value: str) -> None:
+    assert "S3_BANDWIDTH=" in refusal(tmp_path, f'OFFSITE=s3\nS3_BANDWIDTH="{value}"\n')
+
+
+@pytest.mark.parametrize("value", ["", "10M", "1.5M", "512k", "08:00,512k 19:00,off", "Mon-08:00,512 Sat-00:00,off"])
+def test_a_bandwidth_is_taken_as_rclone_takes_it(tmp_path: Path, value: str) -> None:
+    assert load(tmp_path, f'OFFSITE=s3\nS3_BANDWIDTH="{value}"\n').offsite[0].bandwidth == value
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("S3_REMOTE=x:y\n", "OFFSITE has no 's3': add it there"),
+        ("OFFSITE=s3\nS3_REMOT=x:y\n", "did you mean S3_REMOTE?"),
+        ("OFFSITE=s3\nS3_LOCK_DAY=3\n", "did you mean S3_LOCK_DAYS?"),
+        ("OFSITE=s3\n", "did you mean OFFSITE?"),
+        ("OFFSITE=auth\n", "'auth' cannot be a name: a database in DATABASES has it"),
+        ("OFFSITE=S3\n", "OFFSITE='S3' must be"),
+        ('OFFSITE="s3 s3"\n', "must be different names"),
+    ],
+)
+def test_what_is_wrong_with_the_names_of_places_is_told(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refusal(tmp_path, text)
+
+
+def test_one_key_of_a_database_and_of_a_place_is_refused(tmp_path: Path) -> None:
+    """No two rows end alike today; what a later one brings is seen here."""
+    assert not {row.key for row in PLACE_SETTINGS} & {row.key for row in TARGET_SETTINGS}
+    assert not {f"{row.key}" for row in GLOBAL_SETTINGS if row.key.startswith("OFFSITE_")} & {
+        f"OFFSITE_{row.key}" for row in PLACE_SETTINGS
+    }

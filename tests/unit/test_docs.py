@@ -15,7 +15,7 @@ from pgbackup.commands import dump
 from pgbackup.errors import EXIT_STATUSES
 from pgbackup.formats import dumpfile
 from pgbackup.settings import config
-from pgbackup.settings.table import GLOBAL_SETTINGS, TARGET_SETTINGS, Setting
+from pgbackup.settings.table import GLOBAL_SETTINGS, PLACE_SETTINGS, TARGET_SETTINGS, Setting
 
 from docs import generate
 from tests.host import runbook
@@ -81,7 +81,7 @@ def test_a_page_without_its_marks_is_an_error() -> None:
 
 def in_force(text: str) -> str:
     """`.env.example` with every line of it in force, but for the third database."""
-    return re.sub(r"^#(?!SHOP_)([A-Z_]+=)", r"\1", text, flags=re.MULTILINE)
+    return re.sub(r"^#(?!SHOP_|S3_)([A-Z_]+=)", r"\1", text, flags=re.MULTILINE)
 
 
 def test_no_line_of_env_example_is_in_force() -> None:
@@ -124,9 +124,17 @@ def test_a_copy_of_env_example_with_one_more_database_works(tmp_path: Path, name
     assert [target.name for target in config.load({}, mine, {}).targets] == names.split()
 
 
-@pytest.mark.parametrize("row", [*GLOBAL_SETTINGS, *TARGET_SETTINGS], ids=lambda row: row.key)
+def test_a_copy_of_env_example_with_a_place_elsewhere_works(tmp_path: Path) -> None:
+    text = re.sub("^#S3_", "S3_", (ROOT / ".env.example").read_text(), flags=re.MULTILINE)
+    mine = tmp_path / ".env"
+    mine.write_text(text.replace("#OFFSITE=\n", "OFFSITE=s3\n"))
+    (place,) = config.load({}, mine, {}).offsite
+    assert (place.name, place.remote, place.required, place.encrypted) == ("s3", "s3:backups", True, True)
+
+
+@pytest.mark.parametrize("row", [*GLOBAL_SETTINGS, *TARGET_SETTINGS, *PLACE_SETTINGS], ids=lambda row: row.key)
 def test_every_setting_has_meaning_unit_allowed_values_and_default(row: Setting) -> None:
-    key = row.key if row in GLOBAL_SETTINGS else f"<NAME>_{row.key}"
+    key = row.key if row in GLOBAL_SETTINGS else f"<{'NAME' if row in TARGET_SETTINGS else 'PLACE'}>_{row.key}"
     (line,) = (
         line for line in (ROOT / "docs/configuration.md").read_text().splitlines() if line.startswith(f"| `{key}` |")
     )

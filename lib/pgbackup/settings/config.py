@@ -5,21 +5,21 @@ Precedence: command line > process environment > `.env` at the install root > de
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pgbackup.docker import Docker
 from pgbackup.errors import ConfigurationError, UsageError
-from pgbackup.settings import envfile, values
+from pgbackup.settings import envfile, known_keys, values
 from pgbackup.settings.envfile import Given, Problem
-from pgbackup.settings.table import GLOBAL_SETTINGS, TARGET_SETTINGS, Setting
+from pgbackup.settings.table import GLOBAL_SETTINGS, PLACE_SETTINGS, TARGET_SETTINGS, Setting
 
 _LONGEST_SHOWN = 80
 _MOST_TOLD = 60  # what is no settings file at all must not fill the screen
 _DEFAULT = "the default"
 _DATABASES = next(row for row in GLOBAL_SETTINGS if row.key == "DATABASES")
+_OFFSITE = next(row for row in GLOBAL_SETTINGS if row.key == "OFFSITE")
 _IN_URL = {"DATABASE": "database", "USER": "role"}
 
 
@@ -42,6 +42,21 @@ class Target:
     base_full_every_days: int
     wal_keep_megabytes: int
     wal_sync: bool
+
+
+@dataclass(frozen=True)
+class Offsite:
+    """One place elsewhere for copies. remote: `name:path` of rclone's configuration; bandwidth: as for --bwlimit.
+
+    lock_days: how long the place must keep each object, 0 for no lock. required: whether its failure fails a run.
+    """
+
+    name: str
+    remote: str
+    bandwidth: str
+    lock_days: int
+    required: bool
+    encrypted: bool
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,10 @@ class Settings:
     health_seconds: int
     health_ca: Path | None
     encryption_recipients: Path
+    offsite_host: str
+    rclone_config: Path
     targets: tuple[Target, ...]
+    offsite: tuple[Offsite, ...]
 
     def chosen(self, names: tuple[str, ...]) -> tuple[Target, ...]:
         """The targets named on the command line, each once, or all. Raise UsageError for an unknown name."""
@@ -78,6 +96,16 @@ class Settings:
             if name not in known:
                 raise UsageError(f"there is no database {name!r} in DATABASES", f"choose from: {', '.join(known)}")
         return tuple(known[name] for name in dict.fromkeys(names)) or self.targets
+
+    def place(self, name: str) -> Offsite:
+        """The place elsewhere of that name. Raise UsageError for one that is not in OFFSITE."""
+        for one in self.offsite:
+            if one.name == name:
+                return one
+        choose = f"choose from: {', '.join(one.name for one in self.offsite)}"
+        raise UsageError(
+            f"there is no place {name!r} in OFFSITE", choose if self.offsite else "name one: OFFSITE in .env"
+        )
 
 
 Lookup = Callable[[str], Given | None]
@@ -99,21 +127,25 @@ def load(environment: Mapping[str, str], env_file: Path, overrides: Mapping[str,
             return Given(environment[key], "the environment")
         return written.get(key)
 
-    names = _target_names(given, problems)
-    # The environment may narrow DATABASES for one run: what .env says of the others stays known.
-    owners = _owners((*names, *_target_names(written.get, [])), problems)
-    problems += _unknown(written, owners, names_known=bool(names))
+    names, places = _names(_DATABASES, given, problems), _names(_OFFSITE, given, problems)
+    # The environment may narrow DATABASES or OFFSITE for one run: what .env says of the others stays known.
+    problems += known_keys.problems(
+        written,
+        databases=None if names is None else (*names, *(_names(_DATABASES, written.get, []) or ())),
+        places=None if places is None else (*places, *(_names(_OFFSITE, written.get, []) or ())),
+    )
     found = {
         row.key.lower(): _value(row, row.key, Given(row.default_for(""), _DEFAULT), given, problems)
         for row in GLOBAL_SETTINGS
-        if row is not _DATABASES
+        if row not in (_DATABASES, _OFFSITE)
     }
-    targets = tuple(target for name in names if (target := _target(name, given, problems)))
+    targets = tuple(target for name in names or () if (target := _target(name, given, problems)))
+    offsite = tuple(place for name in places or () if (place := _place(name, given, problems)))
     problems += [*_limits(found["stall_seconds"], found["lock_wait_seconds"]), *_mismatches(targets)]
     if problems:
         raise _refusal(problems)
     docker = Docker(found.pop("docker"), found["command_seconds"])  # type: ignore[arg-type]
-    return Settings(docker=docker, targets=targets, **found)  # type: ignore[arg-type]
+    return Settings(docker=docker, targets=targets, offsite=offsite, **found)  # type: ignore[arg-type]
 
 
 def with_client(settings: Settings, client: str | None) -> Settings:
@@ -157,10 +189,20 @@ def _value(setting: Setting, key: str, otherwise: Given, given: Lookup, problems
         return None
 
 
-def _target_names(given: Lookup, problems: list[Problem]) -> tuple[str, ...]:
-    default = Given(_DATABASES.default_for(""), _DEFAULT)
-    names = _value(_DATABASES, _DATABASES.key, default, given, problems)
-    return names if isinstance(names, tuple) else ()
+def _names(setting: Setting, given: Lookup, problems: list[Problem]) -> tuple[str, ...] | None:
+    """The names that DATABASES or OFFSITE has; None where they cannot be read, and that is a problem."""
+    names = _value(setting, setting.key, Given(setting.default_for(""), _DEFAULT), given, problems)
+    return names if isinstance(names, tuple) else None
+
+
+def _place(name: str, given: Lookup, problems: list[Problem]) -> Offsite | None:
+    """The place of that name, None where something is wrong with it."""
+    before = len(problems)
+    found = {}
+    for row in PLACE_SETTINGS:
+        key = f"{name.upper()}_{row.key}"
+        found[row.key.lower()] = _value(row, key, Given(row.default_for(name), _DEFAULT), given, problems)
+    return None if len(problems) > before else Offsite(name=name, **found)  # type: ignore[arg-type]
 
 
 def _target(name: str, given: Lookup, problems: list[Problem]) -> Target | None:
@@ -193,48 +235,6 @@ def _named_by(url: Given | None, key: str) -> str:
         "USER": values.user_of(url.value),
         "CLIENT": "direct",
     }.get(key, "")
-
-
-def _owners(names: Iterable[str], problems: list[Problem]) -> dict[str, str]:
-    """Every key that may be set with the database that it is of, '' for a global one.
-
-    One key that would be of two is a problem, as AUTH_HEALTH_URL is with `auth` and `auth_health`.
-    """
-    owners = {setting.key: "" for setting in GLOBAL_SETTINGS}
-    for name in dict.fromkeys(names):
-        for setting in TARGET_SETTINGS:
-            key = f"{name.upper()}_{setting.key}"
-            if key in owners:
-                other = f"'{owners[key]}'" if owners[key] else "all databases"
-                message = f"DATABASES: '{name}' cannot be a name: {key} would be a setting of {other} too"
-                problems.append(Problem(message, f"choose another name for '{name}'"))
-            owners.setdefault(key, name)
-    return owners
-
-
-def _unknown(written: Mapping[str, Given], known: Mapping[str, str], *, names_known: bool) -> list[Problem]:
-    """The settings that there are not. names_known: DATABASES could be read; else any name may be one."""
-    return [
-        Problem(f"{found.place}: unknown setting {key!r}", _hint_for(key, known), found.line)
-        for key, found in written.items()
-        if key not in known and (names_known or not _databases_in(key))
-    ]
-
-
-def _databases_in(key: str) -> list[str]:
-    """The names that a database would have of which `key` is a setting."""
-    return [key.removesuffix(f"_{row.key}").lower() for row in TARGET_SETTINGS if key.endswith(f"_{row.key}")]
-
-
-def _hint_for(key: str, known: Mapping[str, str]) -> str:
-    names = _databases_in(key)
-    # SHOP_HEALTH_URL is much like AUTH_HEALTH_URL, but not a slip of the pen.
-    near = difflib.get_close_matches(key.upper(), sorted(known), n=1, cutoff=0.85 if names else 0.5)
-    if near:
-        return f"did you mean {near[0]}?"
-    if names:
-        return f"DATABASES has no '{min(names, key=len)}': add it there, or put # before its lines"
-    return "see docs/configuration.md for all settings"
 
 
 def _limits(stall: object, lock_wait: object) -> list[Problem]:

@@ -11,9 +11,9 @@ from pgbackup.settings.values import Kind, whole_number
 
 @dataclass(frozen=True)
 class Setting:
-    """One row: the key (for a per-database one the part after `AUTH_`), its kind, default and meaning.
+    """One row: the key (for one of a database or a place the part after `AUTH_`), its kind, default and meaning.
 
-    A default is a text as it would be written, or per database a function of its name in DATABASES.
+    A default is a text as it would be written, or a function of the name in DATABASES or OFFSITE.
     """
 
     key: str
@@ -128,6 +128,24 @@ GLOBAL_SETTINGS = (
         "/etc/pgbackup/recipients",
         "the file that names whom copies elsewhere are encrypted for; setup-encryption.sh writes it",
     ),
+    Setting(
+        "OFFSITE",
+        values.PLACE_NAMES,
+        "",
+        "the places elsewhere that copies go to, by the names used on the command line; empty: none",
+    ),
+    Setting(
+        "OFFSITE_HOST",
+        values.OPTIONAL_HOST_NAME,
+        "",
+        "what this host is called there: its copies lie below that name; empty means the host's name",
+    ),
+    Setting(
+        "RCLONE_CONFIG",
+        values.PATH_BELOW_ROOT,
+        "/etc/pgbackup/rclone.conf",
+        "rclone's configuration (mode 0600), which holds the places' credentials",
+    ),
 )
 
 # What the operator's guide calls things; every other name gets the pattern.
@@ -224,4 +242,27 @@ TARGET_SETTINGS = (
         "no",
         "whether to sync WAL to disk as it arrives, for synchronous_standby_names (docs/point-in-time.md)",
     ),
+)
+
+PLACE_SETTINGS = (
+    Setting(
+        "REMOTE",
+        values.REMOTE,
+        lambda name: f"{name}:backups",
+        "where the copies go: a remote of rclone's configuration, and a path on it, for example s3:bucket/path",
+    ),
+    Setting(
+        "BANDWIDTH",
+        values.OPTIONAL_BANDWIDTH,
+        "",
+        'the most that copies may take of the line, as rclone\'s --bwlimit: 2M, or by the hour "08:00,512k 19:00,off"',
+    ),
+    Setting(
+        "LOCK_DAYS",
+        whole_number(0, 3650, "days"),
+        "0",
+        "how long the place must refuse to delete a new object, also to its owner (S3 object lock); 0: no lock",
+    ),
+    Setting("REQUIRED", values.YES_OR_NO, "yes", "whether a run fails where copies to this place fail"),
+    Setting("ENCRYPTED", values.YES_OR_NO, "yes", "whether the copies there are encrypted (setup-encryption.sh)"),
 )

@@ -111,6 +111,13 @@ def _health_url(value: str) -> str:
     return value
 
 
+def _remote(value: str) -> str:
+    path = _matching(r"[\w.+@][\w.+@ -]*:([^\x00-\x1f\x7f]*)", re.ASCII)(value).partition(":")[2]
+    if any(part in (".", "..") for part in path.split("/")):
+        raise ValueError(value)
+    return value.rstrip("/") if path.strip("/") else value
+
+
 def database_of(url: str) -> str:
     """The database that a postgresql:// URL names, or '' (PostgreSQL manual, 34.1.1.2 Connection URIs)."""
     return _parameters(url).get("dbname") or unquote(urlsplit(url).path.removeprefix("/"))
@@ -129,6 +136,8 @@ def _parameters(url: str) -> dict[str, str]:
 
 
 # Docker's own rule for names; it also keeps a name from being taken for an option.
+_RATE = r"(?:off|[0-9]{1,9}(?:\.[0-9]{1,3})?[BkKMG]?)"
+_AT = rf"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)-)?[0-2][0-9]:[0-5][0-9],{_RATE}"
 _CONTAINER = _matching(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 PATH_BELOW_ROOT = Kind("an absolute path other than '/', without '..'", _path_below_root)
@@ -137,6 +146,24 @@ TARGET_NAMES = Kind(
     "one or more different names, separated by spaces; a name is at most 31 lower-case letters, digits and '_',"
     " beginning with a letter",
     _target_names,
+)
+PLACE_NAMES = Kind(
+    "different names, separated by spaces; a name is at most 31 lower-case letters, digits and '_', beginning with a"
+    " letter; or empty",
+    _or_nothing(_target_names, ()),
+)
+OPTIONAL_HOST_NAME = Kind(
+    "a name of at most 63 letters, digits, '_', '.' and '-', beginning with a letter or digit, or empty",
+    _or_nothing(_matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"), ""),
+)
+# A name of the configuration and no more: what rclone also takes, `:s3,secret=…:`, would put a secret on command lines.
+REMOTE = Kind(
+    "the name of a remote, a colon, and a path without '..', for example s3:bucket/path",
+    _remote,
+)
+OPTIONAL_BANDWIDTH = Kind(
+    "a number with B, k, M, G for bytes a second, or times of day each with one, or empty",
+    _or_nothing(_matching(rf"{_RATE}|{_AT}( {_AT})*"), ""),
 )
 YES_OR_NO = Kind("yes or no", _yes_or_no)
 PROGRAM = Kind("a program, with its arguments if any, quoted as for a shell", _program)
