@@ -38,6 +38,7 @@ SECTIONS = documents.sections(PAGE)
 FAILURE, BACKUP, DRY = "Failure before there is a result", "backup-postgres.sh", "backup-postgres.sh --dry-run"
 DRILL = "drill-backups.sh"
 VERIFY, RESTORE, LIST = "verify-backups.sh", "restore-postgres.sh", "restore-postgres.sh --list"
+AWAY = "restore-postgres.sh --list --from"
 HISTORY, WINDOW = "restore-postgres.sh --history", "restore-postgres.sh --window"
 SET_UP, WAL, KEYS, RECEIVE = (
     "setup-backup-cron.sh and setup-backup-systemd.sh",
@@ -146,11 +147,24 @@ def without_a_server(top: Path) -> Told:
             received = said("receive-wal.sh", "payment", "--watchdog", **there)
     scripts = sorted(path.name for path in (ROOT / "scripts").glob("*.sh"))
     return {
+        AWAY: [away(top, there)],
         WINDOW: [said("restore-postgres.sh", "payment", "--window", **there)],
         "archives": [said("verify-backups.sh", **there)],
         RECEIVE: [received],
         FAILURE: [said(script, "--no-such-option") for script in scripts],
     }
+
+
+def away(top: Path, there: dict[str, str]) -> dict[str, Any]:
+    """The list of copies at a place, which is a directory here."""
+    (top / "away/host/dumps/payment").mkdir(parents=True)
+    (top / "away/host/dumps/payment/payment_db_20240115_020000.sql.gz.age").write_bytes(b"age")
+    (top / "rclone.conf").touch(0o600)
+    (top / "rclone.conf").write_text("[away]\ntype = local\n")
+    there |= {"OFFSITE": "away", "AWAY_REMOTE": f"away:{top}/away", "OFFSITE_HOST": "host"}
+    return said(
+        "restore-postgres.sh", "payment", "--from", "away", "--list", RCLONE_CONFIG=f"{top}/rclone.conf", **there
+    )
 
 
 def of_set_ups(top: Path) -> Told:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -18,6 +19,7 @@ from pgbackup.errors import UsageError
 if TYPE_CHECKING:
     from pgbackup.commands.job import Job
     from pgbackup.commands.loading.record import Record
+    from pgbackup.settings.config import Settings, Target
 
 SCRIPT = "restore-postgres.sh"
 
@@ -27,6 +29,7 @@ class Request:
     """One thing to do. action: list, history, window, restore, rollback or drop-old.
 
     source: of a restore, a file or a moment; "" for all else. archive: another directory than the database's own.
+    place: elsewhere, by its name in OFFSITE; key: a file of private keys, "-" for stdin; None where not given.
     """
 
     target: str
@@ -34,6 +37,8 @@ class Request:
     source: str | Aim
     archive: str | None
     options: Options
+    place: str | None = None
+    key: str | None = None
 
 
 def parser() -> Parser:
@@ -71,6 +76,16 @@ def parser() -> Parser:
         "--latest", action="store_const", const="", dest="to_latest", help="up to the last commit that was archived"
     )
     point.add_argument("--archive", metavar="NAME", help="a directory in BACKUP_DIR/pitr other than the database's own")
+    away = parser.add_argument_group("from a place elsewhere")
+    away.add_argument(
+        "--from", metavar="PLACE", dest="place", help="a copy at a place in OFFSITE: with FILE, a name, or with --list"
+    )
+    away.add_argument(
+        "--key", metavar="KEYFILE", help="the private key that opens it, mode 0600; - to type it or give it by a pipe"
+    )
+    away.add_argument(
+        "--with-roles", action="store_true", help="bring missing roles back as they were, with passwords and powers"
+    )
     how = parser.add_argument_group("how")
     how.add_argument("--yes", action="store_true", help="do not ask; needed where there is no terminal")
     how.add_argument(
@@ -116,9 +131,22 @@ def request(options: Namespace) -> Request:
                 f"--archive {options.archive!r} is not the name of a directory in BACKUP_DIR/pitr",
                 "see: ls BACKUP_DIR/pitr",
             )
+    _check_place(options, action, from_file=action == "restore" and not aims)
     source = moments.aim(*aims[0]) if aims else options.file or ""
     how = {field.name: getattr(options, field.name) for field in fields(Options)}
-    return Request(options.target, action, source, options.archive, Options(**how))
+    return Request(options.target, action, source, options.archive, Options(**how), options.place, options.key)
+
+
+def _check_place(options: Namespace, action: str, *, from_file: bool) -> None:
+    """Raise UsageError where --from, --key and --with-roles do not go with what is asked."""
+    if options.place is not None and not from_file and action != "list":
+        raise UsageError(
+            "--from goes with FILE and with --list", f"see: restore-postgres.sh {options.target} --from PLACE --list"
+        )
+    if (options.key is not None or options.with_roles) and (options.place is None or not from_file):
+        raise UsageError("--key and --with-roles go with --from PLACE FILE")
+    if options.key == "-" and not (options.yes or options.dry_run) and not (sys.stdin and sys.stdin.isatty()):
+        raise UsageError("a key that comes by a pipe leaves no terminal to ask on", "add --yes, or name a key file")
 
 
 def command(options: Namespace) -> Command:
@@ -133,15 +161,36 @@ def command(options: Namespace) -> Command:
         from pgbackup.commands.recover import window
 
         return partial(window.show, known, target, archive)
+    if asked.place is not None and asked.action == "list":
+        from pgbackup.commands.restore import elsewhere
+
+        return partial(elsewhere.show, known, target, asked.place)
     if asked.action in ("list", "history"):
         from pgbackup.commands.restore import listing
 
         return partial(listing.listing if asked.action == "list" else listing.past, known, target)
     from pgbackup.commands.restore import frame
 
-    work = _work(asked, archive)
+    work = _from_place(asked, asked.place, known, target) if asked.place is not None else _work(asked, archive)
     dry = asked.options.dry_run
     return partial(frame.run, known, target, asked.action, work, quiet=options.quiet, dry=dry)
+
+
+def _from_place(asked: Request, place: str, known: Settings, target: Target) -> Callable[[Job, Record], object]:
+    """A restore of a copy elsewhere. The key is asked for before anything is begun."""
+    from pgbackup.commands import key
+    from pgbackup.commands.restore import elsewhere, restore
+
+    there, chosen = elsewhere.at(known, target, place), asked.options
+
+    def restored(job: Job, record: Record) -> None:
+        elsewhere.require_key(known, place, asked.key)
+        keys = key.given(asked.key) if asked.key else []
+        roles = partial(elsewhere.globals_at, there, keys) if chosen.with_roles else None
+        opening = partial(elsewhere.from_place, job, there, str(asked.source), keys, record)
+        restore.restore(job, opening, chosen, record, roles)
+
+    return restored
 
 
 def _work(asked: Request, archive: str) -> Callable[[Job, Record], object]:

@@ -80,27 +80,28 @@ def opened(path: Path, database: str, name: str = "") -> Source:
 
     Raise BackupBad for what is no regular file or its manifest is damaged, PermissionDenied, NoBackup.
     """
+    called = name or str(path)
     try:
         if path.is_symlink():
-            raise BackupBad(f"'{path}' is a symbolic link", f"name the file itself: {path.readlink()}")
+            raise BackupBad(f"'{called}' is a symbolic link", f"name the file itself: {path.readlink()}")
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except PermissionError as error:
-        raise PermissionDenied(f"may not read '{path}': {error.strerror}", "run it with sudo") from None
+        raise PermissionDenied(f"may not read '{called}': {error.strerror}", "run it with sudo") from None
     except OSError as error:
-        raise NoBackup(f"cannot open '{path}': {error.strerror}") from None
+        raise NoBackup(f"cannot open '{called}': {error.strerror}") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-            raise BackupBad(f"'{path}' is not a regular file")
+            raise BackupBad(f"'{called}' is not a regular file")
         if other := _other_kind(path, descriptor, status, database):
-            raise BackupBad(f"'{path}' {other[0]}", other[1])
+            raise BackupBad(f"'{called}' {other[0]}", other[1])
         try:
             found = manifest.read(descriptor, status.st_size)
         except BackupBad as bad:
-            raise BackupBad(f"'{path}' is bad: {bad.message}", "take an older one: --list") from None
+            raise BackupBad(f"'{called}' is bad: {bad.message}", "take an older one: --list") from None
         held = found[0] if found else None
         named = database if names.parse(database, path.name) else None
-        return Source(path, descriptor, held.database if held else named, held, name or str(path))
+        return Source(path, descriptor, held.database if held else named, held, called)
     except BaseException:
         os.close(descriptor)
         raise

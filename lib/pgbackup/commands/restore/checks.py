@@ -32,10 +32,10 @@ class Situation:
     """exists: the live database is there. valid: no DROP of it was interrupted. server: the properties that the
     restored one gets. major: the server's.
 
-    databases: the names of all that the server has. up: services that run, in stopping order; absent: configured ones
-    that do not exist. tables: the backup's and the live ones side by side, None where the live ones are not known or do
-    not matter. warnings: what may go otherwise than it was, and stops nothing. fits: there is surely room for a second
-    copy.
+    databases, present: the names of all databases and roles that the server has. up: services that run, in stopping
+    order; absent: configured ones that do not exist. tables: the backup's and the live ones side by side, None where
+    the live ones are not known or do not matter. warnings: what may go otherwise than it was, and stops nothing. fits:
+    there is surely room for a second copy.
     """
 
     exists: bool
@@ -47,6 +47,7 @@ class Situation:
     restricts: bool
     fits: bool
     roles: Lacking
+    present: list[str]
     databases: list[str]
     warnings: list[str] = field(default_factory=list)
     up: list[str] = field(default_factory=list)
@@ -92,11 +93,19 @@ def examine(
         restricts=found["restricts"],
         fits=free is not None and free >= wanted,
         roles=of_roles,
+        present=found["roles"],
         databases=found["databases"],
         warnings=[*needs.other_versions(found, server), *([] if create_roles else of_roles.still_to_do())],
         up=up,
         absent=absent,
     )
+
+
+def lacking_roles(client: Client, source: Source) -> Lacking:
+    """What of the roles that a backup needs is not on the server now."""
+    server: dict[str, Any] = source.manifest.raw["server"] if source.manifest else {}
+    found = preflight.look(client, [])
+    return roles.lacking(server, found["roles"], found["memberships"])
 
 
 def _require_restorable(

@@ -13,7 +13,13 @@ class Options:
     into: str = ""
     online: bool = False
     create_roles: bool = False
+    with_roles: bool = False
     keep_failed: bool = False
     keep_going: bool = False
     in_place: bool = False
     dry_run: bool = False
+
+    @property
+    def makes_roles(self) -> bool:
+        """Whether roles that the dump needs are made: with their passwords where these are known, else without."""
+        return self.create_roles or self.with_roles

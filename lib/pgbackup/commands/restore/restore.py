@@ -22,6 +22,7 @@ from pgbackup.commands.restore import checks, outage, undo
 from pgbackup.commands.restore.checks import Situation
 from pgbackup.commands.restore.options import Options
 from pgbackup.commands.restore.work import Work
+from pgbackup.database import pg_dumpall
 from pgbackup.database.clients.client import Client
 from pgbackup.database.loading import leaving, swap
 from pgbackup.database.questions import roles
@@ -30,15 +31,23 @@ from pgbackup.formats import loadable
 from pgbackup.formats.dumpfile import Contents
 from pgbackup.report.log import say
 from pgbackup.sql import naming
+from pgbackup.sql.cluster import Globals
 from pgbackup.store import journal
 from pgbackup.store.source import Source
 from pgbackup.store.statefile import Unreadable
 
 
-def restore(job: Job, opening: Callable[[], AbstractContextManager[Source]], options: Options, record: Record) -> None:
+def restore(
+    job: Job,
+    opening: Callable[[], AbstractContextManager[Source]],
+    options: Options,
+    record: Record,
+    roles_of: Callable[[], Globals] | None = None,
+) -> None:
     """Restore a source; what comes of it is noted in `record`. Raise SuiteError or OSError.
 
-    opening: opens the source, when the lock is held and what earlier runs have left is settled.
+    opening: opens the source, when the lock is held and what earlier runs have left is settled. roles_of: gives the
+    roles that options.with_roles brings back.
 
     Whatever is raised, the live database is as it was, open, and the services that ran run again.
     """
@@ -48,14 +57,21 @@ def restore(job: Job, opening: Callable[[], AbstractContextManager[Source]], opt
         if unsettled:
             record.warnings.append(unsettled.message)
         with opening() as opened:
+            found = roles_of() if roles_of else None
             prepared = _prepared(job, ask, opened, options, record)
+            if found:
+                say("\n".join(pg_dumpall.told(found, pg_dumpall.missing(found, prepared.situation.present))))
             if options.dry_run:
                 return
             work = _carrying_on(prepared)
             if not options.yes:
                 confirm.ask(options.into or job.target.database, "a restore")
-            if options.create_roles:
-                record.warnings += roles.create(ask, work.situation.roles, work.situation.major)
+            lacking = work.situation.roles
+            if found:
+                record.warnings += pg_dumpall.bring_back(ask, found)
+                lacking = checks.lacking_roles(ask, opened)
+            if options.makes_roles:
+                record.warnings += roles.create(ask, lacking, work.situation.major)
             _carry_out(work)
     if record.unreplayed:
         raise BackupBad(
@@ -119,7 +135,7 @@ def _examined(job: Job, ask: Client, opened: Source, options: Options, record: R
                 opened,
                 reading.result,
                 into=options.into,
-                create_roles=options.create_roles,
+                create_roles=options.makes_roles,
                 in_place=options.in_place,
             )
         finally:

@@ -1,0 +1,77 @@
+"""The names of copies at a place elsewhere, below the remote path. Pure.
+
+`<host>/dumps/<dir>/<file>`, `<host>/globals/<dir>/<YYYYmmdd_HHMMSS>.sql`, `<host>/settings/<YYYYmmdd_HHMMSS>.env`; an
+encrypted one has `.age` behind its name. <host> is OFFSITE_HOST, <dir> a database's directory in BACKUP_DIR.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+from pgbackup.formats import names
+from pgbackup.formats.manifest import Manifest
+
+ENCRYPTED = ".age"
+_GLOBALS = re.compile(r"[0-9]{8}_[0-9]{6}\.sql(\.age)?")
+# The clocks of a host and of a place may differ, and a name is local time, of which the zone is not known.
+_AHEAD = timedelta(hours=15)
+# A name that was taken moves a backup's by up to an hour, and summer time by another one.
+_OFF = timedelta(hours=2, minutes=5)
+
+
+def dumps(host: str, directory: str) -> str:
+    """Where the copies of a database's backups lie."""
+    return f"{host}/dumps/{directory}"
+
+
+def globals_of(host: str, directory: str) -> str:
+    """Where the copies of the globals of a database's cluster lie."""
+    return f"{host}/globals/{directory}"
+
+
+def settings(host: str) -> str:
+    """Where the copies of `.env` lie."""
+    return f"{host}/settings"
+
+
+def plain(name: str) -> str:
+    """The name of a copy without what stands for its encryption."""
+    return name.removesuffix(ENCRYPTED)
+
+
+def file_in(under: str, name: str) -> str | None:
+    """Given an object's name, return that of the file it is a copy of, if it lies right in the directory `under`."""
+    head, _, file = name.rpartition("/")
+    return plain(file) if head == under and file else None
+
+
+def is_globals(name: str) -> bool:
+    """Whether an object's last part is the name of globals."""
+    return bool(_GLOBALS.fullmatch(name.rpartition("/")[2]))
+
+
+def implausible(said: names.Named, arrived: datetime) -> str:
+    """Why a copy of that name cannot be what it is called, by the place's own clock; "" where it may be.
+
+    A name that is later than the object's arrival was made up: to be taken for the newest.
+    """
+    if said.taken - arrived > _AHEAD:
+        return f"its name is of {said.taken:%Y-%m-%d}, but it was there on {arrived:%Y-%m-%d} already"
+    return ""
+
+
+def exchanged(file: str, database: str, held: Manifest) -> str:
+    """Why a file is not the one that its name promises: another backup lies under it. "" where it may be the one."""
+    if held.database != database:
+        return f"it is a backup of '{held.database}'"
+    said = names.parse(database, file)
+    zone = str(held.raw.get("time_zone") or "").rpartition(" ")[2]
+    if said is None or not re.fullmatch(r"[+-][0-9]{4}", zone):
+        return ""
+    offset = timedelta(hours=int(zone[1:3]), minutes=int(zone[3:])) * (-1 if zone[0] == "-" else 1)
+    stamp = file.removesuffix(names.SUFFIX)[-len("20240115_020000") :]
+    called = datetime.strptime(f"{stamp}+0000", "%Y%m%d_%H%M%S%z") - offset
+    if abs(called - held.started) > _OFF:
+        return f"it holds the backup of {held.started + offset:%Y-%m-%d %H:%M:%S}"
+    return ""
