@@ -8,9 +8,10 @@ import os
 import random
 import secrets
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -234,6 +235,32 @@ def test_a_name_from_the_future_is_passed_over(on_s3: Away) -> None:
     ended = on_s3.restore("--yes", "auth_db_LATEST.sql.gz")
     assert ended.status == 0 and lab.content() == new
     assert file.name in ended.stderr
+
+
+@pytest.mark.fault(151, "an attacker with this host's credentials deletes and overwrites: locked versions restore")
+def test_what_was_deleted_and_written_over_comes_back_as_it_was_then(on_s3: Away, s3: S3Server, tmp_path: Path) -> None:
+    file, new, old = on_s3.lab.reset()
+    spool = tmp_path / "spool"
+    spool.write_bytes(on_s3.sealed(file.read_bytes()))
+    names = [f"{HOST}/dumps/auth/{name}.age" for name in (file.name, "auth_db_20240102_020000.sql.gz")]
+    for name in names:
+        on_s3.where.place().put(name, spool, lock_days=3)
+    before = datetime.now(timezone.utc) + timedelta(seconds=1)
+    time.sleep(2)  # versions are told apart by whole seconds
+    spool.write_bytes(b"forged")
+    rclone = [str(elsewhere.own_rclone()), "--config", str(on_s3.where.config), "--s3-no-check-bucket"]
+    subprocess.run([*rclone, "deletefile", f"{on_s3.where.remote}/{names[0]}"], check=True)
+    subprocess.run([*rclone, "copyto", "--ignore-times", str(spool), f"{on_s3.where.remote}/{names[1]}"], check=True)
+    assert b"".join(on_s3.where.place().get(names[1])) == b"forged"
+    nothing_happened(on_s3, on_s3.restore("--yes", file.name), 66, old, "there is no copy of a file")
+    config = tmp_path / "then.conf"
+    config.touch(0o600)
+    section = s3.section("s3", s3.admin)
+    config.write_text(f"{section}version_at = {before:%Y-%m-%dT%H:%M:%SZ}\n")
+    assert "auth_db_20240102" in on_s3.restore("--list", RCLONE_CONFIG=str(config)).stdout
+    ended = on_s3.restore("--yes", file.name, RCLONE_CONFIG=str(config))
+    assert ended.status == 0, ended.stderr
+    assert on_s3.lab.content() == new
 
 
 def test_what_is_not_there_is_told_with_what_is(on_s3: Away) -> None:
