@@ -94,7 +94,7 @@ def _lines(drills: Sequence[Drill]) -> list[str]:
         ]
         for made in drills
     ]
-    lines = table(["database", "drill", "rows", "a restore, s", "all, s", "backup"], rows, right=(2, 3, 4))
+    lines = table(["database", "drill", "rows", "restore (s)", "drill (s)", "backup"], rows, right=(2, 3, 4))
     for made in drills:
         if made.steps:
             lines.append(f"{made.record.target}: compared: {', '.join(made.steps)}")

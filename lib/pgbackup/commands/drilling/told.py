@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import Any
@@ -20,7 +21,7 @@ def emit(job: Job, made: Drill) -> None:
     facts: dict[str, object] = {"verdict": made.verdict, "file": record.file, "rows": record.rows}
     line = {**record.line(), "verdict": made.verdict, "restore_seconds": made.restore_seconds}
     if made.verdict == PASSED:
-        said = f"{job.target.name}: drilled '{record.file}': loaded, compared, all equal; a restore takes"
+        said = f"{job.target.name}: drilled '{os.path.basename(record.file)}': loaded, compared, all equal; a restore takes"
         said += f" {made.restore_seconds:.1f} s"
         job.events.emit(Event(INFO, job.target.name, "drill.passed", facts, said, line))
         return
