@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -21,8 +21,8 @@ def emit(job: Job, made: Drill) -> None:
     facts: dict[str, object] = {"verdict": made.verdict, "file": record.file, "rows": record.rows}
     line = {**record.line(), "verdict": made.verdict, "restore_seconds": made.restore_seconds}
     if made.verdict == PASSED:
-        said = f"{job.target.name}: drilled '{os.path.basename(record.file)}': loaded, compared, all equal; a restore takes"
-        said += f" {made.restore_seconds:.1f} s"
+        said = f"{job.target.name}: drilled '{Path(record.file).name}': loaded, compared, all equal;"
+        said += f" a restore takes {made.restore_seconds:.1f} s"
         job.events.emit(Event(INFO, job.target.name, "drill.passed", facts, said, line))
         return
     facts |= {"status": record.status, "reason": record.outcome}
