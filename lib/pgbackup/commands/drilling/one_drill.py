@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -89,26 +89,25 @@ def _drilled(job: Job, source: Source, made: Drill) -> None:
         )
     made.sha256 = source.manifest.sha256 if source.manifest else ""
     server: dict[str, Any] = source.manifest.raw["server"] if source.manifest else {}
-    with _site(job, source) as site:
+    with ExitStack() as stack:
         with record.timed("server"):
+            site = stack.enter_context(_site(job, source))
             _require_room(site, source)
             started = empty_server.running(site, server.get("instance") or {}, _tablespaces(server))
-        with started as without:
-            made.notes += [f"loaded without {each}" for each in without]
-            with record.timed("server"):
-                origin = _prepared(site.client, source)
-            name = job.target.database if job.target.database not in _TAKEN else f"{job.target.database}_drill"
-            contents = _loaded(job, site, origin, name, made)
-            made.sha256, made.schema = contents.sha256, contents.outline.fingerprint()
-            record.rows, record.tables = sum(contents.rows.values()), len(contents.rows)
-            record.sql_bytes = contents.sql_bytes
-            loaded = site.client.of(name)
-            with record.timed("compare"):
-                compare.compare(job, loaded, site.server, source, contents, made)
-            if queries:
-                with record.timed("assertions"):
-                    assertions.check(loaded, queries, float(job.settings.load_stall_seconds))
-                made.steps.append(f"{len(queries)} of DRILL_SQL")
+            made.notes += [f"loaded without {each}" for each in stack.enter_context(started)]
+            origin = _prepared(site.client, source)
+        name = job.target.database if job.target.database not in _TAKEN else f"{job.target.database}_drill"
+        contents = _loaded(job, site, origin, name, made)
+        made.sha256, made.schema = contents.sha256, contents.outline.fingerprint()
+        record.rows, record.tables = sum(contents.rows.values()), len(contents.rows)
+        record.sql_bytes = contents.sql_bytes
+        loaded = site.client.of(name)
+        with record.timed("compare"):
+            compare.compare(job, loaded, site.server, source, contents, made)
+        if queries:
+            with record.timed("assertions"):
+                assertions.check(loaded, queries, float(job.settings.load_stall_seconds))
+            made.steps.append(f"{len(queries)} of DRILL_SQL")
 
 
 @contextmanager

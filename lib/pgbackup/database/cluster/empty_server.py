@@ -29,7 +29,8 @@ from pgbackup.sql.naming import identifier, literal
 
 _READY = "database system is ready to accept connections"
 _TICK_SECONDS = 0.05
-_CPU_SHARES = 128  # an eighth of what others have, as with nice 10: it goes on beside a busy server, and stays behind
+# Of 1,024, which others have: as `nice -n 10` on the host. With less it would never end beside a busy database.
+_CPU_SHARES = "102"
 _PACKAGED = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin", "/usr/local/pgsql/bin")
 
 
@@ -49,8 +50,8 @@ class Site:
 
 @contextmanager
 def in_container(target: Target, settings: Settings, run: Run, image: str, pipes: Path) -> Iterator[Site]:
-    """Give a site in a throwaway container of that image, which gives way to others where processors are scarce."""
-    limits = ["--cpu-shares", str(_CPU_SHARES), "--shm-size", f"{settings.recovery_megabytes // 2}m"]
+    """Give a site in a throwaway container of that image, behind all others where processors are scarce."""
+    limits = ["--cpu-shares", _CPU_SHARES, "--shm-size", f"{settings.recovery_megabytes // 2}m"]
     if settings.drill_cpus:
         limits += ["--cpus", str(settings.drill_cpus)]
     with throwaway.started(target, settings, run, image, pipes, settings.recovery_megabytes, limits) as container:
