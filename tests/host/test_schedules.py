@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from tests.host.host import SCRIPTS, Host, healthy, wait_for
+from tests.support import drills
 
 UNITS = (
     "postgres-backup.service",
@@ -32,6 +34,14 @@ systemctl daemon-reload
 """
 
 
+# A mailer for cron, which looks for one at this place.
+_MAILER = """
+install -d -m 0777 /run/told
+printf '#!/bin/sh\\ncat >>/run/told/mail\\n' >/usr/sbin/sendmail
+chmod 755 /usr/sbin/sendmail
+"""
+
+
 @pytest.fixture
 def with_timer(installed: Host) -> Iterator[Host]:
     """The host with the systemd timers on."""
@@ -40,8 +50,30 @@ def with_timer(installed: Host) -> Iterator[Host]:
     installed.run(f"{SCRIPTS}/setup-backup-systemd.sh --uninstall")
 
 
+@pytest.fixture
+def broken(installed: Host) -> Iterator[Host]:
+    """The host after a migration of auth_db that pg_dump writes down and no psql can load."""
+    before = all_files(installed)
+    installed.run("rm -f /opt/backups/postgres-?/.*.drills.json")
+    installed.sql("auth", drills.CANNOT_BE_LOADED.replace("$", r"\$"))
+    yield installed
+    installed.sql("auth", "DROP TABLE prices; DROP FUNCTION fits; DROP FUNCTION helper")
+    for path in all_files(installed)["auth"] - before["auth"]:
+        installed.run(f"rm {path}")
+    installed.run(f"{SCRIPTS}/backup-postgres.sh -q auth", "deployer")
+
+
 def both_have_more_than(host: Host, before: dict[str, set[str]]) -> bool:
     return all(host.files(target) - files for target, files in before.items())
+
+
+def finished_runs(host: Host) -> int:
+    return int(host.run("cat /opt/backups/backup.log 2>/dev/null | grep -c event=run.finish", check=False))
+
+
+def told_of(host: Host, unit: str, since: str) -> bool:
+    """Whether the unit that tells of failures has told of this one."""
+    return f"{unit} has failed" in host.run(f"journalctl -p err -u 'postgres-backup-failure@*' --since {since}")
 
 
 def all_files(host: Host) -> dict[str, set[str]]:
@@ -66,17 +98,43 @@ def test_a_malformed_unit_would_be_noticed(installed: Host) -> None:
     installed.run("rm /run/systemd/system/broken.service")
 
 
-def test_cron_starts_a_backup_as_deployer_within_two_minutes(installed: Host) -> None:
-    before = all_files(installed)
-    installed.run(f"{SCRIPTS}/setup-backup-cron.sh --schedule '* * * * *'")
+@pytest.mark.fault(160, "a migration that breaks the restore, by cron")
+def test_cron_starts_backup_and_drill_as_deployer_and_mails_that_a_restore_is_broken(broken: Host) -> None:
+    before = all_files(broken)
+    runs = finished_runs(broken)
+    broken.run(f"cat <<'EOF' | sh -e\n{_MAILER}\nEOF")
+    # The drill waits for the backup of its minute: both start together, and it would make way.
+    done = f"until [ $(grep -c event=run.finish /opt/backups/backup.log) -gt {runs} ]; do sleep 0.2; done"
+    edit = f"sed 's|^0 5 [*] [*] 3 |* * * * * {done}; |'"
     try:
-        wait_for(lambda: both_have_more_than(installed, before), 120)
+        broken.run(f"{SCRIPTS}/setup-backup-cron.sh --schedule '* * * * *'")
+        broken.run(f"crontab -u deployer -l | {edit} | crontab -u deployer -")
+        wait_for(lambda: finished_runs(broken) > runs, 120)
+        broken.run("crontab -u deployer -r")
+        assert both_have_more_than(broken, before)
+        wait_for(lambda: broken.succeeds("grep -q 'restore (s)' /run/told/mail"), 60)
     finally:
-        installed.run(f"{SCRIPTS}/setup-backup-cron.sh --uninstall")
-    for target, files in all_files(installed).items():
+        broken.run(f"{SCRIPTS}/setup-backup-cron.sh --uninstall; rm /usr/sbin/sendmail")
+    for target, files in all_files(broken).items():
         for path in files - before[target]:
-            assert installed.run(f"stat -c '%U %a' {path}") == "deployer 600"
-    assert re.search(r"\(deployer\) CMD \(BACKUP_DIR=/opt/backups ", installed.run("journalctl -u cron.service"))
+            assert broken.run(f"stat -c '%U %a' {path}") == "deployer 600"
+    assert re.search(r"\(deployer\) CMD \(BACKUP_DIR=/opt/backups ", broken.run("journalctl -u cron.service"))
+    mail = broken.run("cat /run/told/mail; rm -r /run/told")
+    assert "auth: the backup is published, but it cannot be restored" in mail
+    assert "drill-backups.sh: auth: the drill of" in mail and "is FAILED" in mail
+    assert "TABLE DATA prices" in mail and "function helper(integer) does not exist" in mail
+    assert re.search(r"^payment +passed ", mail, re.MULTILINE)
+
+
+@pytest.mark.fault(160, "a migration that breaks the restore, by systemd")
+def test_a_migration_that_breaks_the_restore_is_told_the_same_night(with_timer: Host, broken: Host) -> None:
+    for unit in ("postgres-backup.service", "postgres-drill.service"):
+        since = broken.run("date +@%s")
+        assert not broken.succeeds(f"systemctl start {unit}")
+        said = broken.run(f"journalctl -u {unit} --since {since}")
+        assert "TABLE DATA prices" in said and "function helper(integer) does not exist" in said
+        assert "payment: drilled" in said
+        wait_for(partial(told_of, broken, unit, since), 30)
 
 
 def test_a_failing_backup_reaches_the_unit_that_tells_of_it(with_timer: Host) -> None:
