@@ -221,13 +221,13 @@ def test_the_page_names_every_phase_that_a_run_tells(told: Told) -> None:
 def test_a_line_of_the_history_is_a_restores_document_without_what_the_page_says(told: Told) -> None:
     known = {name: field for name, field in fields(RESTORE).items() if not name.startswith("compared")}
     known = {name: field for name, field in known.items() if name not in ("command", "version")}
+    of_a_drill = {name: fields(DRILL)[f"drills[].{name}"] for name in ("verdict", "restore_seconds")}
     (document,) = told[HISTORY]
-    lines = document["restores"]
-    assert [line["action"] for line in lines].count("drill") == 1
-    drills = {name: field for name, field in fields(DRILL).items() if name.startswith("drills[].")}
-    of_a_drill = {name: drills[f"drills[].{name}"] for name in ("verdict", "restore_seconds")}
-    assert documents.differences(known, [line for line in lines if line["action"] != "drill"]) == []
-    assert documents.differences(known | of_a_drill, [line for line in lines if line["action"] == "drill"]) == []
+    drilled = [line for line in document["restores"] if line["action"] == "drill"]
+    others = [line for line in document["restores"] if line["action"] != "drill"]
+    assert (len(drilled), len(others)) == (1, 5)
+    assert documents.differences(known, others) == []
+    assert documents.differences(known | of_a_drill, drilled) == []
 
 
 @pytest.mark.parametrize(

@@ -60,5 +60,5 @@ def test_a_difference_is_seen(before: str, after: str, said: str) -> None:
 
 
 def test_a_new_test_of_an_unknown_row_is_seen() -> None:
-    more = [*NAMED, Use(130, "something new", "test_new.py:1")]
-    assert faults.differences(PAGE, more) == ["test_new.py:1 names row 130, which the page lacks"]
+    more = [*NAMED, Use(999, "something new", "test_new.py:1")]
+    assert faults.differences(PAGE, more) == ["test_new.py:1 names row 999, which the page lacks"]

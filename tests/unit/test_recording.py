@@ -47,7 +47,7 @@ def test_the_picture_shows_the_demo_of_today_and_runs_nothing() -> None:
     svg = (ROOT / "docs/demo.svg").read_text(encoding="utf-8")
     shown = [line for line in texts(svg) if line.startswith("$ ")]
     told = (ROOT / "demo/demo.py").read_text(encoding="utf-8") + (ROOT / "demo/story.py").read_text(encoding="utf-8")
-    for script in ("backup-postgres.sh", "verify-backups.sh", "restore-postgres.sh"):
+    for script in ("backup-postgres.sh", "verify-backups.sh", "drill-backups.sh", "restore-postgres.sh"):
         assert script in told and any(f"scripts/{script}" in line for line in shown), "run: make recording"
     assert not re.search(r"<script|javascript:|https?://(?!www\.w3\.org/2000/svg)|/tmp/", svg)
     assert "docs/demo.svg" in (ROOT / "README.md").read_text(encoding="utf-8")
