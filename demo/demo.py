@@ -1,4 +1,4 @@
-"""The suite at work without Docker: two throwaway databases, backed up, verified, and what is in the files.
+"""The suite at work without Docker: two throwaway databases, backed up, verified, drilled, lost and restored.
 
     make demo
 
@@ -113,7 +113,7 @@ def play(telling: story.Story, place: Path) -> None:
         telling.environment = environment(installation.programs, chosen)
         show_settings(telling, chosen)
         stage = Stage(telling, databases, place / "backups")
-        for step in (back_up, verify, look_inside, lose_and_restore):
+        for step in (back_up, verify, look_inside, drill, lose_and_restore):
             step(stage)
 
 
@@ -156,6 +156,12 @@ def look_inside(stage: Stage) -> None:
     head_of_rows(stage)
     for database in stage.databases:
         compare_rows(stage, database)
+
+
+def drill(stage: Stage) -> None:
+    """Whether the files can be restored, before anybody needs them."""
+    stage.story.heading("Drill: load the file into a throwaway server, and compare everything")
+    stage.story.run("scripts/drill-backups.sh payment")
 
 
 def lose_and_restore(stage: Stage) -> None:

@@ -73,8 +73,8 @@ runs_as_written() {
 
 @test "the options of the documents exist" {
 	local help
-	help=$(for script in backup-postgres verify-backups restore-postgres setup-wal-archiving; do "$SUITE/scripts/$script.sh" --help; done)
-	for option in $(grep -ohE '`--[a-z-]+' "$ROOT/README.md" "$ROOT/docs/restore.md" "$ROOT/docs/point-in-time.md" | tr -d '`' | sort -u); do
+	help=$(for script in backup-postgres verify-backups drill-backups restore-postgres setup-wal-archiving; do "$SUITE/scripts/$script.sh" --help; done)
+	for option in $(grep -ohE '`--[a-z-]+' "$ROOT/README.md" "$ROOT"/docs/{restore,point-in-time,drill}.md | tr -d '`' | sort -u); do
 		expect_part "$help" "$option"
 	done
 }

@@ -6,7 +6,7 @@ setup() {
 	load common
 	fresh_place
 	scripts=("$SUITE"/scripts/*.sh)
-	of_any_number=("$SUITE"/scripts/{backup-postgres,verify-backups}.sh) # take names of databases, all by default
+	of_any_number=("$SUITE"/scripts/{backup-postgres,verify-backups,drill-backups}.sh) # take names of databases, all by default
 }
 
 # Runs the function $1 with the path of each script, or of those that are named.
@@ -280,7 +280,7 @@ Hint: make -C '$PWD/no venv' setup"
 		[ "$examples" -ge 2 ]
 		expect_equal "$(sed -n '/^exit status:$/,/^$/s/^  \([^ ]*\)  */\1 /p' <<<"$output")" "$documented"
 		# What the usage in front names is what is explained below it.
-		expect_equal "$(grep -oE '\[-[a-z-]+' <<<"${output%%$'\n\n'*}" | tr -d '[' | sort)" \
+		expect_equal "$(grep -oE '(\[|\| )-[a-z-]+' <<<"${output%%$'\n\n'*}" | tr -d '[| ' | sort)" \
 			"$(sed -n 's/^  \(-[a-z-]*\).*/\1/p' <<<"$output" | sort)"
 		for option in --help --version --json --quiet; do
 			expect_line "$(options_of "$output")" "$option"

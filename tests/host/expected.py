@@ -75,7 +75,8 @@ EXPECTED: tuple[tuple[str, Effect], ...] = (
     (
         r"sudo \S+/setup-backup-systemd.sh$",
         holds(
-            "systemctl is-active postgres-{backup,verify}.timer && systemctl is-enabled postgres-{backup,verify}.timer"
+            "systemctl is-active postgres-{backup,verify,drill}.timer"
+            " && systemctl is-enabled postgres-{backup,verify,drill}.timer"
         ),
     ),
     (r"sudo \S+/setup-backup-systemd.sh --uninstall", holds("! ls /etc/systemd/system/postgres-*")),
@@ -100,6 +101,10 @@ EXPECTED: tuple[tuple[str, Effect], ...] = (
         holds("systemctl show -p Result postgres-verify.service | grep -x Result=success"),
     ),
     (
+        r"sudo systemctl start postgres-drill.service",
+        holds("journalctl -u postgres-drill.service | grep -q 'payment: drilled .* all equal'"),
+    ),
+    (
         r"journalctl -u postgres-backup.service",
         shows(r"Finished postgres-backup\.service", r"auth_db_\d{8}_\d{6}\.sql\.gz"),
     ),
@@ -107,6 +112,9 @@ EXPECTED: tuple[tuple[str, Effect], ...] = (
         r"sudo systemctl daemon-reload",
         holds("systemctl show -p Environment postgres-backup.service | grep -w RETENTION_DAYS=14"),
     ),
+    # Drill.
+    (r"sudo -u deployer \S+/drill-backups.sh$", shows(r"^auth +passed +\d", r"^payment +passed +\d")),
+    (r"sudo -u deployer \S+/drill-backups.sh auth --file", shows(r"^auth +passed +\d", r"compared: rows, content")),
     # Verify.
     (r"\S+/verify-backups.sh.* --json", is_json_without_a_bad_file),
     (r"\S+/verify-backups.sh", shows(r"auth_db_\d{8}_\d{6}\.sql\.gz", r"payment_db_\d{8}_\d{6}\.sql\.gz")),
@@ -127,7 +135,7 @@ EXPECTED: tuple[tuple[str, Effect], ...] = (
     (r"docker exec postgres-b .*pg_create_restore_point", shows(r"^ [0-9A-F]+/[0-9A-F]+$")),
     (rf'{_HAND_B} "DROP DATABASE payment_db_at', databases("payment", gone="payment_db_at_1337", there="payment_db")),
     # Restore.
-    (r"sudo \S+/restore-postgres.sh auth --list", shows(r"auth_db_\d{8}_\d{6}\.sql\.gz")),
+    (r"sudo \S+/restore-postgres.sh auth --list", shows(r"auth_db_\d{8}_\d{6}\.sql\.gz .* \d{4}-\d\d-\d\d  ")),
     (r"sudo \S+/restore-postgres.sh auth auth_db_LATEST.sql.gz --dry-run", changes_nothing),
     (r"sudo \S+/restore-postgres.sh auth --rollback", rolled_back),
     (r"sudo \S+/restore-postgres.sh auth --history", shows("rollback", "restore")),
