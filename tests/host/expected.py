@@ -145,6 +145,7 @@ EXPECTED: tuple[tuple[str, Effect], ...] = (
     (r"sudo \S+/restore-postgres.sh payment --to-time .* --into", recovered("payment_db_at_1337")),
     (r"sudo \S+/restore-postgres.sh payment --to-time ", recovered()),
     (r"sudo \S+/restore-postgres.sh payment --latest", recovered(latest=True)),
+    (r"sudo \S+/restore-postgres.sh auth --from nas --list", shows(r"auth_db_\d{8}_\d{6}\.sql\.gz .* encrypted")),
     (r"sudo \S+/restore-postgres.sh auth ", restored("auth")),
     (r"sudo \S+/restore-postgres.sh payment ", restored("payment")),
     # By hand.
@@ -194,6 +195,9 @@ EXPECTED: tuple[tuple[str, Effect], ...] = (
     (r"aws configure", holds("grep -q AKIAEXAMPLE ~/.aws/credentials")),
     (r"aws s3 cp", copied("aws s3 ls --recursive s3://my-backup-bucket", "/opt/backups/")),
     (r"rsync -av ", holds("test -e /opt/backups/postgres-a/auth_db_LATEST.sql.gz")),
+    (r"sudo install -D -m 0600 -o deployer", holds("runuser -u deployer -- test -r /etc/pgbackup/rclone.conf")),
+    (r"sudo \S+/setup-encryption.sh --add-recipient", holds("grep -c ^age1 /etc/pgbackup/recipients")),
+    (r"sudo shred -u /root/key", holds("! test -e /root/key")),
     (r"chown -R deployer", holds("! find /opt/backups ! -user deployer | grep -q .")),
     # When something is wrong.
     (r"systemctl status docker", shows(r"Active: active \(running\)")),

@@ -65,7 +65,8 @@ def seal(read: BinaryIO, write: BinaryIO, recipients: Sequence[str]) -> None:
         raise ValueError("there is nobody to encrypt for")
     for recipient in recipients:
         check_recipient(recipient)
-    source, target = _Watched(read.read), _Watched(lambda data: _write_all(write, data))
+    blocks = _Blocks(iter(lambda: read.read(_PIECE_BYTES), b""))
+    source, target = _Watched(blocks.read), _Watched(lambda data: _write_all(write, data))
     try:
         pyrage.encrypt_io(source, target, [x25519.Recipient.from_str(one) for one in recipients])
     except Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -308,6 +309,46 @@ def test_killed_while_it_fetches_nothing_is_left(on_s3: Away, tries: Callable[[i
     ended = on_s3.restore("--yes", file.name)
     assert ended.status == 0, ended.stderr
     assert restores.after(lab, old, new) == []
+
+
+@pytest.mark.fault(150, "a restore from elsewhere is interrupted while it fetches")
+def test_interrupted_while_it_fetches_it_ends_clean(on_s3: Away, tries: Callable[[int, int], int]) -> None:
+    lab = on_s3.lab
+    file, new, old = lab.reset()
+    on_s3.put(file)
+    chances = random.Random(6)
+    for _ in range(tries(3, 30)):
+        process = lab.start("--from", "away", "--yes", file.name, "--key", str(on_s3.key))
+        time.sleep(chances.uniform(0.5, 1.5))
+        process.terminate()
+        process.communicate(timeout=15)
+        assert process.returncode in (143, -15, 0)
+        assert lab.content() in (old, new)
+        assert not list(lab.directory.glob(".pgbackup-*.partial")), "the backup lies there in the clear"
+        if lab.content() == new:
+            lab.restore("--rollback", "--yes")
+            lab.restore("--drop-old", "--yes")
+
+
+@pytest.mark.fault(152, "somebody watches processes and files for a private key")
+def test_no_key_is_seen_while_it_works(on_s3: Away) -> None:
+    file, new, _ = on_s3.lab.reset()
+    on_s3.put(file)
+    private = on_s3.private.encode()
+    process = on_s3.lab.start("--from", "away", "--yes", file.name, "--key", str(on_s3.key))
+    looks = 0
+    while process.poll() is None:
+        for entry in Path("/proc").glob("[0-9]*"):
+            for name in ("cmdline", "environ"):
+                with contextlib.suppress(OSError):
+                    assert private not in (entry / name).read_bytes()
+        looks += 1
+    _, said = process.communicate()
+    assert process.returncode == 0 and looks > 3
+    assert on_s3.lab.content() == new
+    assert private not in said
+    for path in on_s3.lab.place.path.rglob("*"):
+        assert not path.is_file() or private not in path.read_bytes()
 
 
 def test_roles_come_back_with_their_passwords(on_s3: Away) -> None:
