@@ -26,8 +26,22 @@ class Elsewhere:
     remote: str
     config: Path
 
+    @property
+    def directory(self) -> Path:
+        """Where its objects lie, of a place on disk."""
+        return Path(self.remote.partition(":")[2])
+
+    def break_off(self) -> None:
+        """Nothing answers at the place any more, until mend()."""
+        self.config.with_suffix(".right").write_text(self.config.read_text())
+        away = "type = sftp\nhost = 127.0.0.1\nport = 1\nuser = nobody\n"
+        self.config.write_text("".join(f"[{name}]\n{away}" for name in ("s3", "nas", "disk")))
+
+    def mend(self) -> None:
+        self.config.write_text(self.config.with_suffix(".right").read_text())
+
     def place(self, program: str = "rclone") -> Place:
-        return Rclone(self.remote, program, self.config, "")
+        return Rclone(self.remote, self.config, program=program)
 
 
 def configured(directory: Path, text: str) -> Path:
@@ -46,6 +60,13 @@ def on_s3(server: S3Server, directory: Path, below: str) -> Elsewhere:
 
 def on_sftp(server: SftpServer, directory: Path, below: str) -> Elsewhere:
     return Elsewhere("sftp", f"nas:{below}", configured(directory, server.section("nas")))
+
+
+def on_disk(directory: Path) -> Elsewhere:
+    """A directory that rclone takes for a place: quick, and all that can be looked at there can be seen."""
+    below = directory / "disk"
+    below.mkdir(mode=0o700)
+    return Elsewhere("disk", f"disk:{below}", configured(directory, "[disk]\ntype = local\n"))
 
 
 def own_rclone() -> Path:

@@ -29,7 +29,7 @@ from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal.archive import Receiver, State
 from pgbackup.store.wal.base_backups import BaseBackupRecord
 
-from tests.support import documents, restores
+from tests.support import copies, documents, elsewhere, restores
 from tests.support.restores import Lab
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +39,7 @@ FAILURE, BACKUP, DRY = "Failure before there is a result", "backup-postgres.sh",
 DRILL = "drill-backups.sh"
 VERIFY, RESTORE, LIST = "verify-backups.sh", "restore-postgres.sh", "restore-postgres.sh --list"
 AWAY = "restore-postgres.sh --list --from"
+COPY, COPY_DRY = "copy-backups.sh", "copy-backups.sh --dry-run"
 HISTORY, WINDOW = "restore-postgres.sh --history", "restore-postgres.sh --window"
 SET_UP, WAL, KEYS, RECEIVE = (
     "setup-backup-cron.sh and setup-backup-systemd.sh",
@@ -86,6 +87,7 @@ def told(top: Path) -> Told:
         found = of_the_server(lab)
     found |= without_a_server(top)
     found |= of_set_ups(top)
+    found |= of_copies(top)
     return found
 
 
@@ -165,6 +167,19 @@ def away(top: Path, there: dict[str, str]) -> dict[str, Any]:
     return said(
         "restore-postgres.sh", "payment", "--from", "away", "--list", RCLONE_CONFIG=f"{top}/rclone.conf", **there
     )
+
+
+def of_copies(top: Path) -> Told:
+    """To a directory that rclone takes for a place."""
+    (top / "copied").mkdir(mode=0o700)
+    host = copies.copier(top / "copied", elsewhere.on_disk(top / "copied"))
+    host.plant(1, 0)
+    dry = host.run("--dry-run", "--json").document
+    host.plant(2, database="of another")
+    other = {"DATABASES": "auth other", "OTHER_DIR": "nothing"}
+    made, failed = host.run("--json", **other).document, host.run("--json", "--now", DISK_REMOTE="x:").document
+    assert [one["status"] for one in (dry, made, failed)] == [0, 66, 78]
+    return {COPY: [made, failed], COPY_DRY: [dry, host.run("--dry-run", "--json", **other).document]}
 
 
 def of_set_ups(top: Path) -> Told:

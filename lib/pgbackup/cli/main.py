@@ -20,6 +20,7 @@ VERBS = (
     "verify",
     "drill",
     "restore",
+    "copy",
     "setup-cron",
     "setup-systemd",
     "setup-wal",

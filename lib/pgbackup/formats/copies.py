@@ -25,6 +25,16 @@ def dumps(host: str, directory: str) -> str:
     return f"{host}/dumps/{directory}"
 
 
+def all_dumps(host: str) -> str:
+    """Where the copies of all backups of a host lie."""
+    return f"{host}/dumps"
+
+
+def dump(host: str, directory: str, file: str, *, encrypted: bool) -> str:
+    """The object that a backup file becomes."""
+    return f"{dumps(host, directory)}/{file}{ENCRYPTED if encrypted else ''}"
+
+
 def globals_of(host: str, directory: str) -> str:
     """Where the copies of the globals of a database's cluster lie."""
     return f"{host}/globals/{directory}"

@@ -57,9 +57,9 @@ class Rclone:
     """
 
     remote: str
-    program: str
     config: Path
-    bandwidth: str
+    bandwidth: str = ""
+    program: str = "rclone"
 
     def put(self, name: str, path: Path, *, lock_days: int) -> None:
         where = self._at(name)

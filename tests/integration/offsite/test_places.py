@@ -149,7 +149,7 @@ def test_a_file_of_credentials_that_others_may_read_is_refused(place: Elsewhere)
 
 def test_credentials_that_are_wrong_are_no_place_away(s3: S3Server, tmp_path: Path) -> None:
     text = s3.section("s3", s3.host).replace(s3.host.secret, "wrong")
-    there = Rclone(f"s3:{BUCKET}", "rclone", elsewhere.configured(tmp_path, text), "")
+    there = Rclone(f"s3:{BUCKET}", elsewhere.configured(tmp_path, text))
     with pytest.raises(PermissionDenied) as refused:
         there.list("")
     assert "wrong" not in refused.value.message
@@ -158,9 +158,9 @@ def test_credentials_that_are_wrong_are_no_place_away(s3: S3Server, tmp_path: Pa
 def test_a_place_that_is_away_is_unavailable(tmp_path: Path, s3: S3Server) -> None:
     text = s3.section("s3", s3.host, endpoint="http://127.0.0.1:1")
     with pytest.raises(Unavailable):
-        Rclone(f"s3:{BUCKET}", "rclone", elsewhere.configured(tmp_path, text), "").list("")
+        Rclone(f"s3:{BUCKET}", elsewhere.configured(tmp_path, text)).list("")
 
 
 def test_a_remote_that_is_not_configured_is_a_mistake_in_the_settings(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="knows no remote"):
-        Rclone("s4:x", "rclone", elsewhere.configured(tmp_path, "[s3]\ntype = s3\n"), "").list("")
+        Rclone("s4:x", elsewhere.configured(tmp_path, "[s3]\ntype = s3\n")).list("")

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+from pgbackup.commands import places
 from pgbackup.commands.job import Job
 from pgbackup.commands.loading.record import Record
 from pgbackup.errors import BackupBad, ConfigurationError, IoFailed, NoBackup, UsageError
 from pgbackup.formats import copies, names, sealed
 from pgbackup.formats.dumpfile import write_all
 from pgbackup.remotes.place import Object, Place
-from pgbackup.remotes.rclone import Rclone
 from pgbackup.report.result import Result, age, document, instant, size, table
 from pgbackup.settings.config import Settings, Target
 from pgbackup.sql import cluster
@@ -58,9 +58,7 @@ class Copy:
 
 def at(settings: Settings, target: Target, called: str) -> Copies:
     """Given a place's name in OFFSITE, return the copies there. Raise UsageError for a name that is not in it."""
-    there = settings.place(called)
-    host = settings.offsite_host or os.uname().nodename
-    return Copies(Rclone(there.remote, "rclone", settings.rclone_config, there.bandwidth), called, host, target)
+    return Copies(places.connected(settings, settings.place(called)), called, places.host(settings), target)
 
 
 def listed(there: Copies) -> list[Copy]:

@@ -1,0 +1,42 @@
+"""copy-backups.sh: what is published and proven is copied to the places elsewhere."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from functools import partial
+
+from pgbackup.cli.options import Command, Parser, add_names, settings
+
+SCRIPT = "copy-backups.sh"
+
+
+def parser() -> Parser:
+    parser = Parser(
+        SCRIPT,
+        "Copy the backups to the places elsewhere that OFFSITE names: encrypted, one object a file, confirmed by the\n"
+        "place. Nothing there is ever overwritten or deleted, and nothing here is changed.",
+        [
+            ("copy-backups.sh", "all databases to all places, as the schedule does it"),
+            ("copy-backups.sh --to s3 --dry-run payment", "what would be copied, copying nothing"),
+        ],
+    )
+    add_names(parser)
+    parser.add_argument("--to", metavar="PLACE", action="append", help="a place of OFFSITE; default: all of them")
+    parser.add_argument("--now", action="store_true", help="also to a place that failed and is not to be tried yet")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be copied; copy nothing")
+    return parser
+
+
+def command(options: Namespace) -> Command:
+    from pgbackup.commands import lost_settings
+
+    known = settings()
+    targets = lost_settings.chosen(known, tuple(options.names))
+    places = tuple(known.place(name) for name in dict.fromkeys(options.to)) if options.to else known.offsite
+    if options.dry_run:
+        from pgbackup.commands.offsite import plan
+
+        return partial(plan.plan, known, targets, places)
+    from pgbackup.commands.offsite import copy
+
+    return partial(copy.run, known, targets, places, now=options.now, quiet=options.quiet)

@@ -1,0 +1,1 @@
+"""What this host knows of its copies elsewhere: the index of what was confirmed, the spool, how the last run went."""
