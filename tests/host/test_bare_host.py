@@ -1,0 +1,113 @@
+"""The host is gone, and so is everything on it. What is left are encrypted copies elsewhere, a credential and a key."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.host import host as hosts
+from tests.host import runbook
+from tests.host.host import SCRIPTS, Host, healthy
+from tests.host.runbook import Command
+from tests.host.test_total_loss import counts, register
+from tests.host.typist import typist
+
+AIM_SECONDS = 5 * 60
+_REMOTE = "[nas]\ntype = sftp\nhost = backup-server\nuser = root\nkey_file = /etc/pgbackup/ssh\nshell_type = unix\n"
+_SETTINGS = "OFFSITE=nas\nNAS_REMOTE=nas:/backups/elsewhere\nOFFSITE_HOST=payment-host\n"
+# As copy-backups.sh lays them: one object a file, for the recipients of this host.
+_LAY = f"""
+import io, subprocess, sys, tempfile
+sys.path.insert(0, "{SCRIPTS}/../lib")
+from pathlib import Path
+from pgbackup.formats import sealed
+from pgbackup.remotes.rclone import Rclone
+from pgbackup.settings import config
+from pgbackup.store import keys
+settings = config.load({{}}, Path("{SCRIPTS}/../.env"), {{}})
+place = Rclone(settings.place("nas").remote, "rclone", settings.rclone_config, "")
+def lay(name, data):
+    with tempfile.NamedTemporaryFile() as spool:
+        sealed.seal(io.BytesIO(data), spool, keys.recipients(settings.encryption_recipients).current)
+        spool.flush()
+        place.put(f"payment-host/{{name}}.age", Path(spool.name), lock_days=0)
+for target in settings.targets:
+    for file in (settings.backup_dir / target.directory).glob("*_2*.sql.gz"):
+        lay(f"dumps/{{target.directory}}/{{file.name}}", file.read_bytes())
+    dump = ["docker", "exec", target.container, "pg_dumpall", "-U", target.user, "-l", target.database, "-g"]
+    roles = subprocess.run(dump, capture_output=True, check=True).stdout
+    lay(f"globals/{{target.directory}}/20240115_020000.sql", roles)
+"""
+
+
+@pytest.fixture(scope="module")
+def elsewhere(engine: str) -> Iterator[tuple[str, Host]]:
+    """A network of its own with the other place on it: the host of that name on the shared one lives on."""
+    with ExitStack() as stack:
+        network = stack.enter_context(hosts.network())
+        yield network, stack.enter_context(hosts.backup_server(network))
+
+
+def give_the_way(host: Host, private: str) -> None:
+    """The credential of the place, as the operator brings it."""
+    host.run(
+        f"install -D -m 0600 -o deployer /dev/null /etc/pgbackup/ssh; cat >/etc/pgbackup/ssh <<'END'\n{private}\nEND"
+    )
+
+
+def test_both_databases_are_back_from_copies_elsewhere(
+    elsewhere: tuple[str, Host],
+    ran: Callable[[Command], None],
+    record_property: Callable[[str, object], None],
+) -> None:
+    network, place = elsewhere
+    with hosts.booted(network) as old:
+        old.run(f"make -C {hosts.SOURCE} install")
+        old.run(f"printf '{_SETTINGS}' >>{SCRIPTS}/../.env")
+        private = place.run("cat /root/.ssh/id_ed25519")
+        give_the_way(old, private)
+        old.run("install -m 0600 -o deployer /dev/null /etc/pgbackup/rclone.conf")
+        old.run(f"printf '{_REMOTE}' >/etc/pgbackup/rclone.conf")
+        old.run(f"{SCRIPTS}/setup-encryption.sh --key-file /root/key")
+        key = old.run("cat /root/key; shred -u /root/key")
+        old.sql("payment", "CREATE ROLE shop LOGIN PASSWORD 'of the shop'; GRANT SELECT ON payments TO shop")
+        register(old, "+256700555111")
+        there = counts(old)
+        old.run(f"sudo -u deployer {SCRIPTS}/backup-postgres.sh")
+        old.run(f"{SCRIPTS}/../.venv/bin/python -I - <<'END'\n{_LAY}\nEND")
+        settings = old.run(f"cat {SCRIPTS}/../.env")
+        old.destroy()
+    held = place.run("find /backups/elsewhere -type f")
+    assert held.count(".sql.gz.age") == 2 and held.count(".sql.age") == 2
+    everything = "cat $(find /backups/elsewhere -type f)"
+    assert not place.succeeds(f"{everything} | grep -aqE 'PostgreSQL database|SCRAM-SHA|COPY public'")
+
+    with hosts.booted(network, users=1) as new:
+        assert counts(new) != there
+        new.run(f"cat >{hosts.SOURCE}/.env <<'END'\n{settings}\nEND")
+        new.run(f"install -m 0600 /dev/null /root/key; cat >/root/key <<'END'\n{key}\nEND")
+        new.run(f"printf '{_REMOTE}' >/root/rclone.conf")
+        new.run("useradd --system --create-home --shell /usr/sbin/nologin deployer; usermod -aG docker deployer")
+        give_the_way(new, private)
+        start = time.monotonic()
+        with typist(new) as person:
+            page = runbook.commands(runbook.PAGE.read_text())
+            block = [command for command in page if command.section == "Disaster / From a place elsewhere"]
+            assert len(block) > 8
+            for command in person.block(block):
+                ran(command)
+        took = time.monotonic() - start
+        assert counts(new) == there
+        assert new.sql("auth", "SELECT count(*) FROM users WHERE phone_number = '+256700555111'") == "1"
+        assert healthy(new)
+        login = "docker run --rm --network payment -e PGPASSWORD='of the shop' --entrypoint psql"
+        query = "-XAtq -h postgres-b -U shop -d payment_db -c 'SELECT count(*) FROM payments'"
+        assert int(new.run(f"{login} pgbackup-test/postgres:15 {query}")) > 0
+        said = new.run("cat /opt/backups/*.log /opt/backups/*.jsonl; journalctl --no-pager | tail -2000")
+        assert "AGE-SECRET" not in said
+        assert new.run("find /opt/backups -name '.pgbackup-*.partial'") == ""
+        assert took < AIM_SECONDS
+    record_property(runbook.TOLD, f"from copies elsewhere, by the runbook's lines, it took {took:.0f} s")
