@@ -13,7 +13,7 @@ TAKEN = datetime(2024, 1, 15, 2, 0, 3, tzinfo=timezone.utc)
 
 def held(started: datetime = TAKEN, zone: str | None = "UTC +0000", database: str = "auth_db") -> Manifest:
     raw = {} if zone is None else {"time_zone": zone}
-    return Manifest(database, started, 1, 1, "", 0, {}, {}, raw)
+    return Manifest(database, started, 1, 1, "", 0, {}, {}, "", raw)
 
 
 def test_only_what_lies_right_there_is_a_copy() -> None:
