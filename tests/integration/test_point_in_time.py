@@ -111,6 +111,16 @@ def test_of_an_idle_database_the_moment_after_the_last_commit_can_be_had(each: L
     assert restored(each, "--to-time", each.confirmed()[0]) == list(range(COMMITS))
 
 
+def test_a_drill_of_a_moment_passes_and_is_no_drill_of_a_file(lab: Lab) -> None:
+    assert lab.run("backup-postgres.sh", "-q").returncode == 0
+    ended = lab.run("drill-backups.sh", archives.NAME, "--at-time", committed(lab, 100), "--json")
+    (made,) = json.loads(ended.stdout)["drills"]
+    assert (ended.returncode, made["verdict"], made["rows"]) == (0, "passed", 101), ended.stderr
+    assert made["seconds"]["recovery"] > 0
+    known = json.loads((lab.place / "payment" / f".{lab.server.database}.drills.json").read_text())
+    assert known["moment"] and known["passed"] == {}
+
+
 def test_in_its_place_the_old_one_is_kept_and_comes_back(lab: Lab) -> None:
     done = lab.restore("--to-time", committed(lab, 99), "--yes")
     assert done.returncode == 0, done.stderr

@@ -49,6 +49,7 @@ class Lab:
         known = {"BACKUP_DIR": str(self.place), "DATABASES": NAME, "PAYMENT_CONTAINER": self.server.name}
         known |= {"PAYMENT_DIR": "payment", "PAYMENT_DATABASE": self.server.database, "PAYMENT_USER": self.server.user}
         known |= {"PAYMENT_SERVICES": "", "PAYMENT_HEALTH_URL": "", "WAIT_SECONDS": "20", "COMMAND_SECONDS": "30"}
+        known |= {"DRILL_AFTER_BACKUP": "no"}  # what is tried here is the archive
         return {**os.environ, **known, **self.settings}
 
     @property
