@@ -40,6 +40,7 @@ DRILL = "drill-backups.sh"
 VERIFY, RESTORE, LIST = "verify-backups.sh", "restore-postgres.sh", "restore-postgres.sh --list"
 AWAY = "restore-postgres.sh --list --from"
 COPY, COPY_DRY = "copy-backups.sh", "copy-backups.sh --dry-run"
+THERE = "verify-backups.sh --at"
 HISTORY, WINDOW = "restore-postgres.sh --history", "restore-postgres.sh --window"
 SET_UP, WAL, KEYS, RECEIVE = (
     "setup-backup-cron.sh and setup-backup-systemd.sh",
@@ -179,7 +180,10 @@ def of_copies(top: Path) -> Told:
     other = {"DATABASES": "auth other", "OTHER_DIR": "nothing"}
     made, failed = host.run("--json", **other).document, host.run("--json", "--now", DISK_REMOTE="x:").document
     assert [one["status"] for one in (dry, made, failed)] == [0, 66, 78]
-    return {COPY: [made, failed], COPY_DRY: [dry, host.run("--dry-run", "--json", **other).document]}
+    (gone, *_) = (path for path in (top / "copied/disk").rglob("*.age"))
+    gone.unlink()
+    there = host.run("--at", "disk", "--json", script="verify-backups.sh").document
+    return {COPY: [made, failed], COPY_DRY: [dry, host.run("--dry-run", "--json", **other).document], THERE: [there]}
 
 
 def of_set_ups(top: Path) -> Told:

@@ -5,9 +5,15 @@ from __future__ import annotations
 from argparse import Namespace
 from datetime import timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pgbackup.cli.options import Command, Parser, add_names, settings
 from pgbackup.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgbackup.settings.config import Settings, Target
 
 SCRIPT = "verify-backups.sh"
 
@@ -23,11 +29,17 @@ def parser() -> Parser:
                 "verify-backups.sh --max-age 26 --json payment",
                 "for monitoring: fails without a good backup from the last 26 hours",
             ),
+            ("verify-backups.sh --at s3", "the copies at a place of OFFSITE: are they what was sent, and how old?"),
         ],
     )
     add_names(parser)
     parser.add_argument(
         "--max-age", metavar="HOURS", default="24", help="how old the newest good backup may be; default 24"
+    )
+    parser.add_argument("--at", metavar="PLACE", help="verify the copies at a place of OFFSITE instead")
+    parser.add_argument("--read", action="store_true", help="with --at: read every copy back, to its last byte")
+    parser.add_argument(
+        "--key", metavar="KEYFILE", help="with --read: decrypt them, too; a file of mode 0600, or - to type the key"
     )
     return parser
 
@@ -45,9 +57,25 @@ def max_age(hours: str) -> timedelta:
 
 def command(options: Namespace) -> Command:
     oldest = max_age(options.max_age)
+    if (options.read and not options.at) or (options.key and not options.read):
+        raise UsageError("--read goes with --at PLACE, and --key with --read", "verify-backups.sh --at s3 --read")
     from pgbackup.commands import lost_settings
-    from pgbackup.commands.verify import backups
 
     known = settings()
     targets = lost_settings.chosen(known, tuple(options.names))
+    if options.at:
+        return _there(options, known, targets, oldest)
+    from pgbackup.commands.verify import backups
+
     return partial(backups.run, known, targets, max_age=oldest, quiet=options.quiet)
+
+
+def _there(options: Namespace, known: Settings, targets: Sequence[Target], oldest: timedelta) -> Command:
+    from pgbackup.commands import key
+    from pgbackup.commands.offsite import there
+
+    place = known.place(options.at)
+    keys = key.given(options.key) if options.key else []
+    return partial(
+        there.run, known, targets, place, max_age=oldest, read=options.read, identities=keys, quiet=options.quiet
+    )

@@ -15,7 +15,7 @@ from pgbackup.errors import CannotCreate, IoFailed
 class Object:
     """What a place says of one object, which may be a lie. name: below the remote path; modified: by its own clock.
 
-    hashes: kind ("md5", "sha1", "sha256") to lower-case hexadecimal, those that the place computes; only stat() asks.
+    hashes: the kind ("md5", "sha1", "sha256") that the place computes to lower-case hexadecimal, where it was asked.
     """
 
     name: str
@@ -57,8 +57,11 @@ class Place(Protocol):
     def fetch_many(self, names: Sequence[str], directory: Path) -> None:
         """Download many objects in one go: `<name>` becomes `directory/<name>`. Raise NoBackup where one is absent."""
 
-    def list(self, prefix: str) -> list[Object]:
-        """All objects in the directory `prefix` and below, by name; [] for none. Raise BackupBad: too many."""
+    def list(self, prefix: str, *, hashes: bool = False) -> list[Object]:
+        """All objects in the directory `prefix` and below, by name; [] for none. Raise BackupBad: too many.
+
+        hashes: have them too; a place may have to read every object for that.
+        """
 
     def stat(self, name: str) -> Object | None:
         """What the place says of one object, with its hashes; None where it is absent."""

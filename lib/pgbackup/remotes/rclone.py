@@ -35,6 +35,8 @@ _LONGEST_NAME = 900  # S3 takes 1024 bytes, the remote path included
 _ANSWER_SECONDS = 120
 _LIST_SECONDS = 600
 _TRANSFER_SECONDS = 7 * 86400  # a first copy through a narrow line; rclone gives up by itself when nothing moves
+_STAT_SECONDS = 6 * 3600  # a NAS reads the whole object to tell its hash
+_KINDS = ("md5", "sha256", "sha1")
 _PIECE_BYTES = 1 << 20
 _QUIET = (
     "--ask-password=false",
@@ -100,11 +102,12 @@ class Rclone:
             if not (directory / name).exists():
                 raise NoBackup(f"'{self._at(name)}' is not there")
 
-    def list(self, prefix: str) -> list[Object]:
+    def list(self, prefix: str, *, hashes: bool = False) -> list[Object]:
         found = []
         words = ["lsjson", "--recursive", "--files-only", "--no-mimetype", self._at(prefix)]
+        words += self._hashes if hashes else []
         try:
-            for line in _lines(self._output(words, _LIST_SECONDS)):
+            for line in _lines(self._output(words, _STAT_SECONDS if hashes else _LIST_SECONDS)):
                 one = _object(line.rstrip(b","), f"{prefix}/" if prefix else "")
                 if one and not one.name.startswith(f"{_HIDDEN}/"):
                     found.append(one)
@@ -116,7 +119,7 @@ class Rclone:
 
     def stat(self, name: str) -> Object | None:
         try:
-            said = self._run(["lsjson", "--stat", "--hash", "--no-mimetype", self._at(name)], _ANSWER_SECONDS)
+            said = self._run(["lsjson", "--stat", "--no-mimetype", self._at(name), *self._hashes], _STAT_SECONDS)
         except NoBackup:
             return None
         found = _object(said.stdout, f"{PurePosixPath(name).parent}/")
@@ -131,10 +134,17 @@ class Rclone:
     def _features(self) -> dict[str, Any]:
         said = self._run(["backend", "features", f"{self.remote.partition(':')[0]}:"], _ANSWER_SECONDS, any_rclone=True)
         try:
-            features = json.loads(said.stdout)["Features"]
-            return {"Move": features["Move"], "BucketBased": features["BucketBased"]}
+            told = json.loads(said.stdout)
+            features = {name: told["Features"][name] for name in ("Move", "BucketBased")}
+            return {**features, "Hashes": list(told["Hashes"] or [])}
         except (ValueError, KeyError, TypeError):
             raise Unavailable(f"'{self._any[0]}' does not say what '{self.remote}' can do") from None
+
+    @cached_property
+    def _hashes(self) -> Sequence[str]:
+        """The flags that ask for one hash of each object: a NAS would compute each kind that it has."""
+        kind = next((kind for kind in _KINDS if kind in self._features["Hashes"]), "")
+        return ["--hash", "--hash-type", kind] if kind else []
 
     @cached_property
     def _any(self) -> tuple[str, tuple[int, ...]]:
