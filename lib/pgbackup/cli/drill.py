@@ -33,12 +33,20 @@ def parser() -> Parser:
         action="store_true",
         help="what is next in turn: the newest, an older one, a moment (for the schedule)",
     )
+    parser.add_argument("--from", metavar="PLACE", dest="place", help="fetch the backup from a place in OFFSITE")
+    parser.add_argument("--key", metavar="FILE", help="a private key that opens what is encrypted there; - to type it")
     return parser
 
 
 def command(options: Namespace) -> Command:
     if options.file is not None and len(options.names) != 1:
         raise UsageError("--file needs the name of one database", "for example: drill-backups.sh payment --file FILE")
+    if options.place is not None and (options.at_time is not None or options.rotate):
+        raise UsageError(
+            "--from goes with --file, or takes the newest", "for example: drill-backups.sh payment --from s3"
+        )
+    if options.key is not None and options.place is None:
+        raise UsageError("--key goes with --from", "for example: drill-backups.sh payment --from s3 --key FILE")
     from pgbackup.cli import moments
     from pgbackup.commands import lost_settings
     from pgbackup.commands.drill import drill
@@ -47,5 +55,5 @@ def command(options: Namespace) -> Command:
     aim = moments.aim("time", options.at_time) if options.at_time is not None else None
     known = settings()
     targets = lost_settings.chosen(known, tuple(options.names))
-    wanted = Wanted(options.file or "", aim, options.rotate)
+    wanted = Wanted(options.file or "", aim, options.rotate, options.place or "", options.key)
     return partial(drill.run, known, targets, wanted, quiet=options.quiet)

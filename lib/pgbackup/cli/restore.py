@@ -179,15 +179,16 @@ def command(options: Namespace) -> Command:
 def _from_place(asked: Request, place: str, known: Settings, target: Target) -> Callable[[Job, Record], object]:
     """A restore of a copy elsewhere. The key is asked for before anything is begun."""
     from pgbackup.commands import key
+    from pgbackup.commands.elsewhere import copies, fetching
     from pgbackup.commands.restore import elsewhere, restore
 
-    there, chosen = elsewhere.at(known, target, place), asked.options
+    there, chosen = copies.at(known, target, place), asked.options
 
     def restored(job: Job, record: Record) -> None:
-        elsewhere.require_key(known, place, asked.key)
+        copies.require_key(known, place, asked.key)
         keys = key.given(asked.key) if asked.key else []
         roles = partial(elsewhere.globals_at, there, keys) if chosen.with_roles else None
-        opening = partial(elsewhere.from_place, job, there, str(asked.source), keys, record)
+        opening = partial(fetching.from_place, job, there, str(asked.source), keys, record)
         restore.restore(job, opening, chosen, record, roles)
 
     return restored

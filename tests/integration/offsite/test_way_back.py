@@ -20,7 +20,7 @@ from pgbackup.formats import manifest, sealed
 from pgbackup.store import keys
 
 from demo import servers as demo_servers
-from tests.support import backup_files, elsewhere, restores
+from tests.support import backup_files, drills, elsewhere, restores
 from tests.support.backups import Ended
 from tests.support.elsewhere import Elsewhere
 from tests.support.restores import Lab
@@ -114,6 +114,20 @@ def test_a_database_comes_back_from_there_alone(away: Away) -> None:
     assert not list(away.lab.directory.glob(".pgbackup-*.partial"))
     (line,) = (away.lab.place.path / "restore-history.jsonl").read_text().splitlines()
     assert f"away:{HOST}/dumps/auth/{file.name}.age" in line and "AGE-SECRET" not in line
+
+
+def test_what_lies_there_is_drilled_with_a_key_and_not_without(on_s3: Away) -> None:
+    file, _, old = on_s3.lab.reset()
+    on_s3.put(file)
+    ended = drills.run(on_s3.lab, "scripts/drill-backups.sh", "--from", "away", "--key", str(on_s3.key), "--json")
+    (made,) = json.loads(ended.stdout)["drills"]
+    assert (ended.status, made["verdict"]) == (0, "passed"), ended.stderr
+    assert "fetch" in made["seconds"]
+    assert drills.listed(on_s3.lab)[0]["drilled"]  # the file here holds the same
+    without = drills.run(on_s3.lab, "scripts/drill-backups.sh", "--from", "away")
+    assert without.status == 78 and "a key is needed" in without.stderr
+    assert restores.problems(on_s3.lab, old, old) == []
+    assert not list(on_s3.lab.directory.glob(".pgbackup-*"))
 
 
 def test_the_newest_is_found_by_the_name_of_the_link_and_with_either_name(on_s3: Away) -> None:

@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from pgbackup.commands import key
+from pgbackup.commands.elsewhere import copies, fetching
 from pgbackup.commands.job import Job
 from pgbackup.commands.loading.record import Record
 from pgbackup.commands.recover import recover
 from pgbackup.commands.recover.aim import Aim
 from pgbackup.errors import NoBackup, SuiteError
+from pgbackup.formats import names
 from pgbackup.store import catalog, drills, source
 from pgbackup.store.source import Source
 from pgbackup.store.wal import archive as walarchive
@@ -22,36 +25,47 @@ NEWEST, OLDER, MOMENT = "newest", "older", "moment"
 
 @dataclass(frozen=True)
 class Wanted:
-    """file: as it was typed, "" for none. aim: a moment, None for none. rotate: what is next in turn."""
+    """file: as it was typed, "" for none. aim: a moment, None for none. rotate: what is next in turn.
+
+    place: where the file is fetched from, "" for this host; key: what opens it, as key.given() takes it.
+    """
 
     file: str = ""
     aim: Aim | None = None
     rotate: bool = False
+    place: str = ""
+    key: str | None = None
 
 
 def opening(job: Job, wanted: Wanted, record: Record) -> tuple[AbstractContextManager[Source], bool]:
     """Return what opens the source, and whether it is a moment. Raise NoBackup, SuiteError, OSError."""
     if wanted.aim:
         return recover.source_at(job, job.target.directory, wanted.aim, record), True
+    if wanted.place:
+        copies.require_key(job.settings, wanted.place, wanted.key)
+        identities = key.given(wanted.key) if wanted.key else []
+        there = copies.at(job.settings, job.target, wanted.place)
+        file = wanted.file or names.latest(job.target.database)
+        return fetching.from_place(job, there, file, identities, record), False
     if wanted.file:
         return source.found(wanted.file, job.place.path, job.target.database), False
-    names = [
+    files = [
         backup.name
         for backup in catalog.listing(job.place, job.target.database)
         if backup.manifest and not backup.problem and not backup.manual
     ]
-    if not names:
+    if not files:
         raise none(job.target.database, job.place.path)
     if wanted.rotate:
         known = drills.read(job.place, job.target.database)
         drills.write(job.place, job.target.database, replace(known, turn=known.turn + 1))
         middle = _middle(job)
-        kind = in_turn(known.turn, has_older=len(names) > 1, has_moments=middle is not None)
+        kind = in_turn(known.turn, has_older=len(files) > 1, has_moments=middle is not None)
         if kind == MOMENT and middle:
             return recover.source_at(job, job.target.directory, middle, record), True
         if kind == OLDER:
-            return source.found(names[1 + known.turn % (len(names) - 1)], job.place.path, job.target.database), False
-    return source.found(names[0], job.place.path, job.target.database), False
+            return source.found(files[1 + known.turn % (len(files) - 1)], job.place.path, job.target.database), False
+    return source.found(files[0], job.place.path, job.target.database), False
 
 
 def none(database: str, path: Path) -> NoBackup:
