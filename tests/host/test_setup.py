@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
+from demo import servers as demo_servers
 from tests.host import host as hosts
 from tests.host.host import SCRIPTS, SOURCE, Host
 from tests.support.effort import wide
@@ -218,6 +220,43 @@ def test_a_unit_changed_by_hand_is_kept_and_told(host: Host) -> None:
     assert "01:30:00" in host.run("systemctl list-timers --no-pager postgres-backup.timer")
     host.run(f"{SYSTEMD} --uninstall")
     assert host.run(f"cat {UNITS}/postgres-backup.service.removed") == edited
+
+
+def bring_postgres(host: Host) -> None:
+    """A PostgreSQL server on the host itself, with auth_db, and its programs where they are looked for."""
+    tree = demo_servers._tree(16)
+    packed = ["tar", "-C", str(tree.parents[1]), "-c", f"{tree.parent.name}/{tree.name}", f"{tree.parent.name}.libs"]
+    host.run("mkdir -p /opt/programs")
+    given = subprocess.run([*packed, "--owner=0", "--group=0"], capture_output=True, check=True).stdout
+    docker("exec", "-i", host.container, "tar", "-C", "/opt/programs", "-x", stdin=given)
+    host.run(f"chmod -R a+rX /opt/programs; ln -sfn /opt/programs/{tree.parent.name}/{tree.name} /usr/local/pgsql")
+    host.run("ln -sf /usr/local/pgsql/bin/* /usr/local/bin/; install -d -o nobody /srv/live")
+    start = "initdb -A trust -U auth_user -D /srv/live/data && pg_ctl -D /srv/live/data -l /srv/live/log -w start"
+    host.run(f"cd /; runuser -u nobody -- sh -c '{start}' >/dev/null </dev/null")
+    host.run("psql -h 127.0.0.1 -U auth_user -d postgres -c 'CREATE DATABASE auth_db'")
+
+
+def test_a_drill_with_the_hosts_own_programs_works_in_the_sandbox_of_the_units(host: Host) -> None:
+    env = f"{SCRIPTS}/../.env"
+    host.run(f"cp -p {env} /tmp/env")
+    bring_postgres(host)
+    try:
+        put(
+            host,
+            env,
+            "DATABASES=auth\nAUTH_URL=postgresql://auth_user@127.0.0.1/auth_db\nAUTH_SERVICES=\nAUTH_DIR=own\n",
+        )
+        host.run(SYSTEMD)
+        for unit in ("postgres-backup", "postgres-drill"):
+            host.run(f"systemctl start {unit}.service")
+            said = host.run(f"journalctl --no-pager -o cat -u {unit}.service")
+            assert "auth: drilled" in said and "all equal" in said, said
+    finally:
+        host.run("runuser -u nobody -- /usr/local/pgsql/bin/pg_ctl -D /srv/live/data -m immediate stop", check=False)
+        host.run(
+            f"cp -p /tmp/env {env}; rm -rf /usr/local/pgsql /opt/programs /srv/live /opt/backups/own; "
+            "find /usr/local/bin -xtype l -delete"
+        )
 
 
 def test_each_says_when_the_other_is_on(host: Host) -> None:

@@ -32,6 +32,15 @@ def test_the_files_in_the_checkout_are_those_of_the_guides_host(name: str) -> No
     assert units.rendered(TEMPLATES[name], GUIDE) == TEMPLATES[name]
 
 
+def test_backup_and_drill_have_the_same_sandbox() -> None:
+    backup, drill = (TEMPLATES[name].partition("UMask=")[2] for name in (units.SERVICE, "postgres-drill.service"))
+    assert _settings(backup) == _settings(drill)
+
+
+def _settings(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
 def test_the_guides_line_stands_by_itself() -> None:
     assert '\nEnvironment="RETENTION_DAYS=7"\n' in TEMPLATES[units.SERVICE]
     assert "\nOnCalendar=*-*-* 02:00:00\n" in TEMPLATES[units.TIMER]
