@@ -18,29 +18,6 @@ from tests.host.typist import typist
 AIM_SECONDS = 5 * 60
 _REMOTE = "[nas]\ntype = sftp\nhost = backup-server\nuser = root\nkey_file = /etc/pgbackup/ssh\nshell_type = unix\n"
 _SETTINGS = "OFFSITE=nas\nNAS_REMOTE=nas:/backups/elsewhere\nOFFSITE_HOST=payment-host\n"
-# As copy-backups.sh lays them: one object a file, for the recipients of this host.
-_LAY = f"""
-import io, subprocess, sys, tempfile
-sys.path.insert(0, "{SCRIPTS}/../lib")
-from pathlib import Path
-from pgbackup.formats import sealed
-from pgbackup.remotes.rclone import Rclone
-from pgbackup.settings import config
-from pgbackup.store import keys
-settings = config.load({{}}, Path("{SCRIPTS}/../.env"), {{}})
-place = Rclone(settings.place("nas").remote, "rclone", settings.rclone_config, "")
-def lay(name, data):
-    with tempfile.NamedTemporaryFile() as spool:
-        sealed.seal(io.BytesIO(data), spool, keys.recipients(settings.encryption_recipients).current)
-        spool.flush()
-        place.put(f"payment-host/{{name}}.age", Path(spool.name), lock_days=0)
-for target in settings.targets:
-    for file in (settings.backup_dir / target.directory).glob("*_2*.sql.gz"):
-        lay(f"dumps/{{target.directory}}/{{file.name}}", file.read_bytes())
-    dump = ["docker", "exec", target.container, "pg_dumpall", "-U", target.user, "-l", target.database, "-g"]
-    roles = subprocess.run(dump, capture_output=True, check=True).stdout
-    lay(f"globals/{{target.directory}}/20240115_020000.sql", roles)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +54,14 @@ def test_both_databases_are_back_from_copies_elsewhere(
         register(old, "+256700555111")
         there = counts(old)
         old.run(f"sudo -u deployer {SCRIPTS}/backup-postgres.sh")
-        old.run(f"{SCRIPTS}/../.venv/bin/python -I - <<'END'\n{_LAY}\nEND")
+        old.run(f"sudo -u deployer {SCRIPTS}/copy-backups.sh")
         settings = old.run(f"cat {SCRIPTS}/../.env")
         old.destroy()
     held = place.run("find /backups/elsewhere -type f")
     assert held.count(".sql.gz.age") == 2 and held.count(".sql.age") == 2
+    assert held.count(".env.age") == 1 and held.count("RECOVER.txt") == 1
     everything = "cat $(find /backups/elsewhere -type f)"
-    assert not place.succeeds(f"{everything} | grep -aqE 'PostgreSQL database|SCRAM-SHA|COPY public'")
+    assert not place.succeeds(f"{everything} | grep -aqE 'PostgreSQL database dump|SCRAM-SHA|COPY public'")
 
     with hosts.booted(network, users=1) as new:
         assert counts(new) != there

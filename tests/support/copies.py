@@ -82,8 +82,8 @@ class Copier:
         return f"{HOST}/dumps/{DIRECTORY}/{path.name}{suffix}"
 
     def there(self) -> list[str]:
-        """The names of all objects of this host."""
-        return [one.name for one in self.place.list(HOST)]
+        """The names of all copies of backups of this host."""
+        return [one.name for one in self.place.list(HOST) if "/dumps/" in one.name]
 
     def decrypted(self, path: Path) -> bytes:
         """What is in the copy of a backup."""

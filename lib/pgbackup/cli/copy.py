@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from functools import partial
 
-from pgbackup.cli.options import Command, Parser, add_names, settings
+from pgbackup.cli.options import ROOT, Command, Parser, add_names, settings
 
 SCRIPT = "copy-backups.sh"
 
@@ -39,4 +39,4 @@ def command(options: Namespace) -> Command:
         return partial(plan.plan, known, targets, places)
     from pgbackup.commands.offsite import copy
 
-    return partial(copy.run, known, targets, places, now=options.now, quiet=options.quiet)
+    return partial(copy.run, known, targets, places, ROOT / ".env", now=options.now, quiet=options.quiet)

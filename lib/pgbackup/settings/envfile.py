@@ -42,12 +42,15 @@ def read(path: Path) -> tuple[dict[str, Given], list[Problem]]:
     An absent file is an empty one; a symbolic link is followed. Raise ConfigurationError for a file that cannot be
     read as lines at all; PermissionDenied where the caller may not read it; IoFailed where the disk fails.
     """
-    raw = _bytes(path)
-    return _parsed(raw, path) if raw else ({}, [])
+    text = raw(path)
+    return _parsed(text, path) if text else ({}, [])
 
 
-def _bytes(path: Path) -> bytes:
-    """At most LARGEST_BYTES, of a regular file only: a FIFO would hold the run for ever."""
+def raw(path: Path) -> bytes:
+    """The file as it is, empty where it is absent. Raise as read() does.
+
+    At most LARGEST_BYTES, of a regular file only: a FIFO would hold the run for ever.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor, not a path
@@ -57,16 +60,16 @@ def _bytes(path: Path) -> bytes:
             # Writable by the group is allowed: Ubuntu's umask makes a copy of .env.example so.
             if status.st_mode & stat.S_IWOTH:
                 raise ConfigurationError(f"'{path}' may be changed by anybody", f"chmod o-w '{path}'")
-            raw = file.read(LARGEST_BYTES + 1)
+            text = file.read(LARGEST_BYTES + 1)
     except FileNotFoundError:
         if path.is_symlink():
             raise ConfigurationError(f"'{path}' is a symbolic link to nothing", f"look at it: ls -l '{path}'") from None
         return b""
     except OSError as error:
         raise _explained(error, path) from None
-    if len(raw) > LARGEST_BYTES:
+    if len(text) > LARGEST_BYTES:
         raise ConfigurationError(f"'{path}' is larger than {LARGEST_BYTES >> 10} KiB: it cannot be a settings file")
-    return raw
+    return text
 
 
 def _explained(error: OSError, path: Path) -> SuiteError:

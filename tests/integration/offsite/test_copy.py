@@ -5,10 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
+from pgbackup.formats import sealed
 
 from tests.support import backup_files, copies, elsewhere, engine, sftp_server
 from tests.support.copies import DIRECTORY, HOST, Copier
@@ -30,11 +33,11 @@ def test_every_proven_backup_is_copied_encrypted_and_comes_back_the_same(host: C
 def test_what_is_there_is_not_copied_again(disk_host: Copier) -> None:
     backups = disk_host.plant(1)
     disk_host.run()
-    before = {one.name: one.modified for one in disk_host.place.list(HOST)}
+    before = {one.name: one.modified for one in disk_host.place.list(f"{HOST}/dumps")}
     backups += disk_host.plant(0)
     again = disk_host.run("--json")
     assert [one["object"] for one in again.document["places"][0]["copied"]] == [disk_host.name_of(backups[1])]
-    after = {one.name: one.modified for one in disk_host.place.list(HOST)}
+    after = {one.name: one.modified for one in disk_host.place.list(f"{HOST}/dumps")}
     assert before.items() <= after.items()
     assert disk_host.run("--json").document["places"][0]["copied"] == []
     assert not disk_host.problems(backups)
@@ -133,7 +136,7 @@ def test_two_hosts_share_a_place_and_see_each_their_own(disk_host: Copier, tmp_p
     runs = [one.start("copy-backups.sh") for one in (disk_host, other)]
     assert [run.wait(100) for run in runs] == [0, 0], [run.communicate() for run in runs]
     assert not disk_host.problems(mine)
-    theirs = [one.name for one in disk_host.place.list("host-b")]
+    theirs = [one.name for one in disk_host.place.list("host-b/dumps")]
     assert sorted(theirs) == sorted(other.name_of(path).replace(HOST, "host-b", 1) for path in its)
 
 
@@ -233,3 +236,55 @@ def test_what_root_has_copied_the_backup_account_goes_on_with(disk_host: Copier)
     os.chown(disk_host.path, 12345, 12345)
     assert disk_host.run().status == 0
     assert {path.stat().st_uid for path in disk_host.path.glob("offsite/**/*")} == {12345}
+
+
+def test_what_a_bare_host_needs_goes_along_once(disk_host: Copier, tmp_path: Path) -> None:
+    disk_host.plant(0)
+    root = suite_with(tmp_path, "RETENTION_DAYS=9\n")
+    disk_host.root = root
+    first = disk_host.run("--json").document["places"][0]
+    assert [name.partition("/")[2][:8] for name in first["along"]] == ["settings", "RECOVER."]
+    (name,) = [name for name in first["along"] if "/settings/" in name]
+    opened = b"".join(sealed.opened(disk_host.place.get(name), [disk_host.identity]))
+    assert opened == b"RETENTION_DAYS=9\n"
+    text = b"".join(disk_host.place.get(f"{HOST}/RECOVER.txt")).decode()
+    assert "age --decrypt" in text and disk_host.elsewhere.remote in text
+    assert disk_host.run("--json").document["places"][0]["along"] == []
+    (root / ".env").write_text("RETENTION_DAYS=8\n")
+    time.sleep(1)  # names have whole seconds
+    assert len(disk_host.run("--json").document["places"][0]["along"]) == 1
+    changed = disk_host.run("--json", DATABASES="auth shop").document["places"][0]
+    assert [name for name in changed["along"] if name.startswith(f"{HOST}/RECOVER_")]
+    assert not [
+        path for path in disk_host.path.rglob("*") if path.is_file() and b"RETENTION_DAYS=8" in path.read_bytes()
+    ]
+
+
+def test_without_a_server_the_backups_go_all_the_same(disk_host: Copier) -> None:
+    backups = disk_host.plant(0)
+    ended = disk_host.run()
+    assert ended.status == 0 and "warning: the roles of 'auth' could not be had" in ended.stderr
+    assert not disk_host.problems(backups)
+
+
+def test_where_nothing_is_encrypted_no_roles_and_no_settings_go(disk_host: Copier, tmp_path: Path) -> None:
+    backups = disk_host.plant(0)
+    disk_host.root = suite_with(tmp_path, "RETENTION_DAYS=9\n")
+    disk_host.environment["DISK_ENCRYPTED"] = "no"
+    first = disk_host.run("--json").document["places"][0]
+    assert first["along"] == [f"{HOST}/RECOVER.txt"]
+    assert sorted(one.name for one in disk_host.place.list("")) == [
+        f"{HOST}/RECOVER.txt",
+        disk_host.name_of(backups[0]),
+    ]
+
+
+def suite_with(directory: Path, env: str) -> Path:
+    """Another checkout of the suite, with a .env."""
+    root = directory / "suite"
+    root.mkdir()
+    for name in ("lib", "scripts"):
+        shutil.copytree(copies.ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / ".venv").symlink_to(copies.ROOT / ".venv")
+    (root / ".env").write_text(env)
+    return root

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
 
 from pgbackup.commands.job import in_backup_dir
-from pgbackup.commands.offsite import one_place
+from pgbackup.commands.offsite import along, one_place
 from pgbackup.commands.offsite.one_place import Copies
 from pgbackup.commands.offsite.sending import Sender
 from pgbackup.errors import ConfigurationError, Interrupted, SuiteError, overall_status, path_error
@@ -29,8 +31,18 @@ _SCRIPT = "copy-backups.sh"
 _TICK_SECONDS = 0.1
 
 
-def run(settings: Settings, targets: Sequence[Target], places: Sequence[Offsite], *, now: bool, quiet: bool) -> Result:
+def run(
+    settings: Settings,
+    targets: Sequence[Target],
+    places: Sequence[Offsite],
+    env: Path,
+    *,
+    now: bool,
+    quiet: bool,
+) -> Result:
     """Copy the targets' proven backups to the places. now: also to one that failed and whose pause is not over.
+
+    env: the settings' file, which goes along.
 
     The status is that of the places that are required. Raise SuiteError only before anything has begun.
     """
@@ -39,10 +51,12 @@ def run(settings: Settings, targets: Sequence[Target], places: Sequence[Offsite]
     with in_backup_dir(settings, create=False, quiet=quiet) as (top, reporter):
         events = Events((EventLog(top).write, reporter.show))
 
+        go_along = partial(along.send, settings=settings, targets=targets, env=env, events=events, reporter=reporter)
+
         def one(offsite: Offsite) -> Copies:
             copies = Copies(offsite.name, offsite.required)
             with _told(copies, events, top):
-                _copy(settings, offsite, targets, top, copies, events, now)
+                _copy(settings, offsite, targets, top, copies, events, now, go_along)
             return copies
 
         with ThreadPoolExecutor(len(places)) as pool:
@@ -105,6 +119,7 @@ def _copy(
     copies: Copies,
     events: Events,
     now: bool,
+    go_along: Callable[[Sender], None],
 ) -> None:
     where = one_place.elsewhere(settings, offsite, top)
     with one_place.own(top, offsite) as own, lock.held(own, "copy"):
@@ -124,6 +139,7 @@ def _copy(
                 sender = Sender(where, own, spooling, known, copies, copied)
                 sender.send_left()
                 sender.send_all(one_place.decided(where, targets, known, copies))
+                go_along(sender)
         except Interrupted:
             raise
         except SuiteError as error:

@@ -25,14 +25,16 @@ from pgbackup.store.offsite.progress import State
 
 @dataclass
 class Copies:
-    """What came of one place. copied: its new objects. waiting: backups that are not there yet. newest: as in State.
+    """What came of one place. copied: its new copies of backups; along: of what goes with them. newest: as in State.
 
+    waiting: backups that are not there yet.
     problems: of objects and backups, by name, that stop only themselves; lacking: of databases without a backup.
     """
 
     place: str
     required: bool
     copied: list[Entry] = field(default_factory=list)
+    along: list[Entry] = field(default_factory=list)
     waiting: int = 0
     problems: dict[str, str] = field(default_factory=dict)
     lacking: dict[str, str] = field(default_factory=dict)
@@ -170,6 +172,7 @@ def entry_of(copies: Copies) -> dict[str, Any]:
         "hint": copies.hint,
         "paused": copies.paused,
         "copied": [{"object": one.name, "object_bytes": one.bytes, "copied": one.copied} for one in copies.copied],
+        "along": [one.name for one in copies.along],
         "waiting": copies.waiting,
         "problems": [
             {"name": name, "problem": problem} for name, problem in {**copies.problems, **copies.lacking}.items()

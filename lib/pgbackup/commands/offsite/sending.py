@@ -9,11 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
+from io import BytesIO
 from typing import BinaryIO
 
 from pgbackup.commands.offsite.deciding import Decision, Source
 from pgbackup.commands.offsite.one_place import Copies, Elsewhere, is_there
 from pgbackup.errors import BackupBad, IoFailed, NoBackup
+from pgbackup.formats import copies as named
 from pgbackup.formats import sealed
 from pgbackup.remotes.place import AlreadyThere, Place
 from pgbackup.report.result import instant
@@ -31,7 +33,7 @@ _PIECE_BYTES = 1 << 20
 class Sender:
     """Sends to one place. own: the directory of what is known of it; spooling: its spool; known: its index.
 
-    tell: is called with each new copy.
+    stream: of the index. tell: is called with each new copy.
     """
 
     where: Elsewhere
@@ -40,11 +42,13 @@ class Sender:
     known: Index
     copies: Copies
     tell: Callable[[Entry], None]
+    stream: str = index.DUMPS
 
     def send_left(self) -> None:
         """Send what an earlier run has left in the spool, with the same bytes, which may be there already."""
         left = spool.left(self.spooling)
-        if left and left.name not in self.known.entries:
+        is_backup = left and left.name.startswith(f"{named.all_dumps(self.where.host)}/")
+        if left and is_backup and left.name not in self.known.entries:  # all else is made anew
             try:
                 self._send(left)
             except BackupBad as bad:
@@ -65,6 +69,11 @@ class Sender:
             else:
                 is_there(source, self.copies)
             self.copies.waiting -= 1
+
+    def send_bytes(self, name: str, data: bytes, *, encrypted: bool) -> None:
+        """Copy something small that is in memory. Raise BackupBad, IoFailed, what the place raises."""
+        recipients = self.where.recipients if encrypted else ()
+        self._send(spool.fill(self.spooling, name, len(data), partial(_seal, BytesIO(data), recipients)))
 
     def _spooled(self, source: Source) -> Spooled:
         """Encrypt a backup into the spool. Raise NoBackup where it is gone, BackupBad, IoFailed."""
@@ -91,11 +100,11 @@ class Sender:
         hashes = self._confirmed(made)
         entry = Entry(made.name, made.bytes, hashes, made.plain_bytes, instant(datetime.now(timezone.utc)))
         try:
-            index.append(self.own, index.DUMPS, self.known, entry)
+            index.append(self.own, self.stream, self.known, entry)
         except OSError as error:
             raise IoFailed(f"cannot write the index of copies in '{self.own.path}': {error.strerror}") from None
         spool.clear(self.spooling)
-        self.copies.copied.append(entry)
+        (self.copies.copied if self.stream == index.DUMPS else self.copies.along).append(entry)
         self.tell(entry)
 
     def _confirmed(self, made: Spooled) -> dict[str, str]:

@@ -16,7 +16,7 @@ from pgbackup.errors import BackupBad, IoFailed
 from pgbackup.formats.dumpfile import write_all
 from pgbackup.store.folder import Folder
 
-DUMPS = "dumps"
+DUMPS, ALONG = "dumps", "along"
 FIRST = "0" * 64  # what stands for the line before the first one
 _LONGEST_BYTES = 8192
 
