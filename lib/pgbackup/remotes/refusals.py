@@ -35,7 +35,7 @@ _KNOWN = (
         "set the clock: timedatectl set-ntp true",
     ),
     KnownFailure(
-        r"no space left|[Qq]uota|QuotaExceeded|InsufficientStorage|[Ss]tatus ?[Cc]ode: 507|XMinioStorageFull"
+        r"no space left|remaining disk space|[Qq]uota|InsufficientStorage|[Ss]tatus ?[Cc]ode: 507|StorageFull"
         r"|SSH_FX_FAILURE|SSH_FX_QUOTA|SSH_FX_NO_SPACE",
         PlaceFull,
         "'{place}' cannot take it, it may be full: {reason}",
