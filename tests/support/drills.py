@@ -29,7 +29,7 @@ def drill(lab: Lab, *arguments: str, **environment: str) -> backups.Ended:
 
 def run(lab: Lab, script: str, *arguments: str, **environment: str) -> backups.Ended:
     before = len(lab.place.log())
-    return lab.place.end(start(lab, script, *arguments, **environment), before=before)
+    return lab.place.end(start(lab, script, *arguments, **environment), seconds=300, before=before)
 
 
 def start(lab: Lab, script: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
