@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
 from datetime import datetime, timezone
+from functools import partial
 
 from pgbackup import __version__, interrupt
 from pgbackup.commands import archiving, base_backup
@@ -69,7 +70,7 @@ def _each(
                 job = Job(target, settings, place, identity(target, place), events, reporter)
                 back_up(job, outcome)
                 _base_backup(job, outcome)
-                after_backup.drill(job, outcome)
+                after_backup.drill(job, outcome, partial(history.read, top))
         except SuiteError as error:
             _failed(outcome, events, error)
         except OSError as error:

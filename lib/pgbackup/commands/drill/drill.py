@@ -48,9 +48,10 @@ def _one(settings: Settings, target: Target, wanted: Wanted, top: Folder, report
     try:
         interrupt.check()
         path = top.path / target.directory
-        if not os.path.lexists(path):
+        from_here = wanted.aim is None and not wanted.place
+        if from_here and not os.path.lexists(path):
             raise choice.none(target.database, path)
-        with folder.opened(path, create=False) as place:
+        with folder.opened(path, create=not from_here) as place:
             job = Job(target, settings, place, identity(target, place), events, reporter)
             is_moment = wanted.aim is not None
 

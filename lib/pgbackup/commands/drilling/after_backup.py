@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from pgbackup import interrupt
 from pgbackup.commands.drilling import one_drill, told
-from pgbackup.commands.drilling.verdict import FAILED, NOT_DONE, Drill
+from pgbackup.commands.drilling.verdict import FAILED, NOT_DONE, PASSED, Drill
 from pgbackup.commands.job import Job, Outcome
 from pgbackup.commands.loading.record import Record
 from pgbackup.errors import BackupBad, SuiteError
@@ -16,9 +18,10 @@ from pgbackup.store.drills import Drills
 _ONE_AT_A_TIME = threading.Lock()  # each may take RECOVERY_MEGABYTES
 
 
-def drill(job: Job, outcome: Outcome) -> None:
+def drill(job: Job, outcome: Outcome, past: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
     """Drill the backup that was just published, if it is to be. Raise BackupBad where it has failed.
 
+    past: gives the records of the history.
     What keeps a drill from being done is a warning: the backup is as good as it was.
     """
     made = Drill(Record(job.target.name, job.target.database, "drill"))
@@ -29,6 +32,8 @@ def drill(job: Job, outcome: Outcome) -> None:
             job.info("drill.start", file=outcome.file, reason=why)
             path = job.place.path / outcome.file
             one_drill.drill(job, lambda: source.reading(path, job.target.database), made)
+        if made.verdict == PASSED and (slow := told.slow(made, past(), job.settings.rto_minutes)):
+            job.warn("drill.slow", slow, outcome)
         told.emit(job, made)
         one_drill.remember(job, made, moment=False)
     except (SuiteError, OSError) as error:
