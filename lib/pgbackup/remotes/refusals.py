@@ -62,12 +62,14 @@ _KNOWN = (
         "see what is: verify-backups.sh --at …",
     ),
 )
+# It would note what it learned of a server in its configuration, which need not be ours to change; it goes on.
+_BESIDE_IT = re.compile(r"Failed to save config")
 _STAMP = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (?:[A-Z]+ *: )?")
 
 
 def explained(stderr: str, place: str, config: Path) -> SuiteError:
     """Given what a failed rclone has said, return the error to raise; one that is not known counts as a place away."""
-    lines = [_STAMP.sub("", line) for line in stderr.splitlines() if line.strip()]
+    lines = [_STAMP.sub("", line) for line in stderr.splitlines() if line.strip() and not _BESIDE_IT.search(line)]
     last = lines[-1][:400] if lines else "rclone says nothing"
     for known in _KNOWN:
         for line in lines:
