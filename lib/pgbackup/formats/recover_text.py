@@ -22,7 +22,7 @@ def text(remote: str, host: str, databases: Sequence[tuple[str, str]], *, encryp
         [
             _HEAD.format(host=host, programs="rclone, age, gunzip, psql" if encrypted else "rclone, gunzip, psql"),
             *(f"  dumps/{directory}/{names.stem(name)}_*.sql.gz{ending}\n" for name, directory in databases),
-            _REST_OF_LIST.format(ending=ending),
+            _ALONG if encrypted else "\n",
             _NEEDED,
             _KEY if encrypted else "",
             _BEGIN.format(place=shlex.quote(place)),
@@ -54,11 +54,9 @@ They are ordinary files. Get a database back with {programs}: nothing else is ne
 What is here, below this directory; a name ends in date and time, local time of that host:
 
 """
-_REST_OF_LIST = """\
-  globals/*/*.sql{ending}       the roles of each cluster, with passwords, where copies are encrypted
-  settings/*.env{ending}        the settings of the suite
-  wal/, base/               WAL and base backups, for the suite's restores to a moment
-  index/                    what was copied when; no restore needs it
+_ALONG = """\
+  globals/*/*.sql.age    the roles of each cluster, with their passwords
+  settings/*.env.age     the settings of the suite
 
 """
 _NEEDED = """\
