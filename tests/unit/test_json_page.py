@@ -43,7 +43,7 @@ COPY, COPY_DRY = "copy-backups.sh", "copy-backups.sh --dry-run"
 THERE = "verify-backups.sh --at"
 HISTORY, WINDOW = "restore-postgres.sh --history", "restore-postgres.sh --window"
 SET_UP, WAL, KEYS, RECEIVE = (
-    "setup-backup-cron.sh and setup-backup-systemd.sh",
+    "setup-backup-cron.sh, setup-backup-systemd.sh and setup-offsite.sh",
     "setup-wal-archiving.sh",
     "setup-encryption.sh",
     "receive-wal.sh",
@@ -199,7 +199,7 @@ def of_set_ups(top: Path) -> Told:
         settings = config.load(there, top / "absent", {})
         encrypting = [encryption.add(settings, each, dry_run=False) for each in (one, two)]
         encrypting.append(encryption.retire(settings, one, dry_run=False))
-    scripts = ("setup-backup-cron.sh", "setup-backup-systemd.sh")
+    scripts = ("setup-backup-cron.sh", "setup-backup-systemd.sh", "setup-offsite.sh")
     made = [setup.told(script, asked, [change], [], ["warning"], [failure]) for script in scripts]
     return {
         SET_UP: [one.document for one in made],

@@ -25,6 +25,7 @@ VERBS = (
     "setup-systemd",
     "setup-wal",
     "setup-encryption",
+    "setup-offsite",
     "receive-wal",
     "prepare",
 )

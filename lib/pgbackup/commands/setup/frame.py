@@ -47,16 +47,17 @@ def told(
     done: Sequence[str],
     warnings: Sequence[str],
     failures: Sequence[SuiteError] = (),
+    what: str = "a backup",
 ) -> Result:
     """Return the result of a set-up: for --dry-run the diff, else the sentences `done`. Warnings go to stderr.
 
-    failures: why what is set up would fail now; their status is the result's.
+    failures: why what is set up (`what`) would fail now; their status is the result's.
     """
     diff = [line for change in changes for line in change.diff()]
     for warning in warnings:
         say(f"{script}: warning: {warning}")
     for error in failures:
-        say(f"{script}: this is done, but a backup would fail now ({error.status}): {error.message}")
+        say(f"{script}: this is done, but {what} would fail now ({error.status}): {error.message}")
         if error.hint:
             say(f"Hint: {error.hint}")
     status = overall_status([error.status for error in failures])

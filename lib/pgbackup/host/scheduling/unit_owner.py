@@ -7,8 +7,14 @@ from pathlib import Path
 
 from pgbackup.host.scheduling import installed
 
-_SCRIPTS = r"/scripts/(?:backup-postgres|verify-backups|drill-backups|receive-wal)\.sh(?![^\s'\";&|)])"
-_SERVICES = ("postgres-backup.service", "postgres-verify.service", "postgres-drill.service", "postgres-wal@.service")
+_SCRIPTS = r"/scripts/(?:backup-postgres|verify-backups|drill-backups|receive-wal|copy-backups)\.sh(?![^\s'\";&|)])"
+_SERVICES = (
+    "postgres-backup.service",
+    "postgres-verify.service",
+    "postgres-drill.service",
+    "postgres-wal@.service",
+    "postgres-offsite.service",
+)
 
 
 def started(unit: str) -> list[str]:

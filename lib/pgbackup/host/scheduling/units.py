@@ -17,6 +17,8 @@ DIRECTORY = Path("/etc/systemd/system")
 SERVICE, TIMER = "postgres-backup.service", "postgres-backup.timer"
 DRILL_TIMER = "postgres-drill.timer"
 TIMERS = (TIMER, "postgres-verify.timer", DRILL_TIMER)
+OFFSITE_TIMER = "postgres-offsite.timer"
+OFFSITE = ("postgres-offsite.service", OFFSITE_TIMER)
 WAL_SERVICE = "postgres-wal@.service"
 NAMES = (
     SERVICE,

@@ -1,0 +1,153 @@
+"""setup-offsite.sh: a place is tried out, what is here is copied there, and the schedule goes on with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgbackup import proc
+from pgbackup.commands import places
+from pgbackup.commands.setup import frame
+from pgbackup.commands.setup.options import Options
+from pgbackup.errors import ConfigurationError, SuiteError
+from pgbackup.host import accounts
+from pgbackup.host.accounts import Account
+from pgbackup.host.scheduling import crontab, installed, systemctl, units
+from pgbackup.host.scheduling.installed import Change
+from pgbackup.remotes import probe
+from pgbackup.remotes.probe import Finding, Probe
+from pgbackup.report.log import say
+from pgbackup.report.result import Result
+from pgbackup.settings.config import Offsite, Settings
+from pgbackup.store import keys
+
+SCRIPT = "setup-offsite.sh"
+_EVERY_FIVE_MINUTES = "*/5 * * * *"
+_FIRST_COPY_SECONDS = 7 * 86400
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the set-up was asked for, beside its Options. unencrypted: said in full on the command line."""
+
+    offsite: Offsite
+    unencrypted: bool
+
+
+def set_up(settings: Settings, root: Path, options: Options, wanted: Wanted) -> Result:
+    """Try the place out, copy as the backup account, and let systemd (else cron) go on every five minutes.
+
+    The status is that of the first copy. Raise SuiteError before anything is changed: a place that cannot be used,
+    nobody to encrypt for, no such account.
+    """
+    offsite = wanted.offsite
+    _check_encryption(settings, wanted)
+    account = _account(options)
+    with frame.alone():
+        findings = _findings(settings, offsite, options.dry_run)
+        changes = _changes(settings, root, options, account)
+        if not options.dry_run:
+            _apply(changes)
+    for finding in findings:
+        if not finding.holds:
+            say(f"{SCRIPT}: {offsite.name}: {finding.question}: {finding.answer}. To change: {finding.advice}")
+    failures = [] if options.dry_run else _first_copy(root, account, offsite)
+    done = [
+        *(f"{finding.question}: {finding.answer}" for finding in findings),
+        *(probe.policy(offsite.remote) if any("lock" in finding.question for finding in findings) else []),
+        f"copies go to '{offsite.name}' every five minutes, as '{account.name}':",
+        *(f"  {change.path}" for change in changes),
+        f"see what is there: verify-backups.sh --at {offsite.name}",
+    ]
+    return frame.told(SCRIPT, options, changes, done, [], failures, what="a copy")
+
+
+def take_down(root: Path, options: Options) -> Result:
+    """End the schedule; what was copied stays, here and there."""
+    script = root / "scripts" / "copy-backups.sh"
+    with frame.alone():
+        changes, warnings = units.removals(units.OFFSITE, root)
+        user = options.user or accounts.DEFAULT
+        if crontab.installed() and accounts.exists(user):
+            before = crontab.read(user)
+            changes.append(crontab.change(user, before, crontab.removed(before, script)))
+        if not options.dry_run:
+            if systemctl.running() and any(change.path.name == units.OFFSITE_TIMER for change in changes):
+                systemctl.call("disable", "--now", units.OFFSITE_TIMER)
+            crontab.apply(changes)
+            units.apply([change for change in changes if change.path.parent == units.DIRECTORY])
+    return frame.told(SCRIPT, options, changes, ["the schedule of the copies is gone; the copies stay"], warnings)
+
+
+def _check_encryption(settings: Settings, wanted: Wanted) -> None:
+    offsite = wanted.offsite
+    key = f"{offsite.name.upper()}_ENCRYPTED"
+    if not offsite.encrypted and not wanted.unencrypted:
+        raise ConfigurationError(
+            f"{key}=no: whoever can read '{offsite.name}' would read every row",
+            f"encrypt: sudo setup-encryption.sh, and take {key} out; or say so in full: --unencrypted",
+        )
+    if offsite.encrypted and wanted.unencrypted:
+        raise ConfigurationError(f"--unencrypted needs {key}=no in .env, too", "or leave it out, and encrypt")
+    if offsite.encrypted and not keys.recipients(settings.encryption_recipients).current:
+        raise ConfigurationError(
+            f"there is nobody to encrypt the copies at '{offsite.name}' for", "make a key: sudo setup-encryption.sh"
+        )
+
+
+def _account(options: Options) -> Account:
+    before = installed.read(units.DIRECTORY / units.OFFSITE[0]) or installed.read(units.DIRECTORY / units.SERVICE)
+    return accounts.find(options.user or units.user_of(before) or accounts.DEFAULT)
+
+
+def _findings(settings: Settings, offsite: Offsite, dry_run: bool) -> Sequence[Finding]:
+    """What the place refuses; a dry run only looks whether it is there."""
+    place, host = Probe(offsite.remote, settings.rclone_config, offsite.bandwidth), places.host(settings)
+    if dry_run:
+        place.list(f"{host}/probe")
+        return []
+    return list(probe.of(place, host, offsite.lock_days))
+
+
+def _changes(settings: Settings, root: Path, options: Options, account: Account) -> list[Change]:
+    if systemctl.running():
+        host = units.host_of(settings, root, account.name)
+        return [units.change_of(name, host, None, options.user) for name in units.OFFSITE]
+    script = root / "scripts" / "copy-backups.sh"
+    for path in (script, settings.backup_dir):
+        units.check_path(path)
+    before = crontab.read(account.name)
+    line = crontab.job(_EVERY_FIVE_MINUTES, settings.backup_dir, settings.retention_days, script)
+    return [crontab.change(account.name, before, crontab.added(before, script, f"{line} -q", None))]
+
+
+def _apply(changes: Sequence[Change]) -> None:
+    if systemctl.running():
+        units.apply(changes)
+        systemctl.call("enable", "--now", units.OFFSITE_TIMER)
+    else:
+        crontab.apply(changes)
+
+
+def _first_copy(root: Path, account: Account, offsite: Offsite) -> list[SuiteError]:
+    """Copy what is here, as the account and with what its schedule gives it; return why it failed, if it did."""
+    argv = [str(root / "scripts" / "copy-backups.sh"), "--to", offsite.name, "--now", "--json"]
+    if account.uid != os.geteuid():
+        argv = ["runuser", "-u", account.name, "--", *argv]
+    variables = proc.environment({"HOME": pwd.getpwnam(account.name).pw_dir})
+    ended = proc.run(argv, seconds=_FIRST_COPY_SECONDS, variables=variables)
+    if ended.status == 0:
+        return []
+    try:
+        said = json.loads(ended.stdout)
+        part = (said.get("places") or [said])[0]
+        problems = [one["problem"] for one in part.get("problems", [])]
+        error = SuiteError(part["error"] or "; ".join(problems), part.get("hint"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        error = SuiteError((ended.stderr.strip().splitlines() or [f"it ended with {ended.status}"])[0])
+    error.status = ended.status
+    return [error]

@@ -1,0 +1,158 @@
+"""What a place refuses: tried out at set-up, with objects of its own, by what copies never do.
+
+Each finding that is not as it should be says what to change. What is tried here is in no other part of the suite.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from pgbackup.errors import BackupBad, SuiteError
+from pgbackup.remotes.rclone import Rclone
+
+_MOST_SKEW = timedelta(minutes=2)
+_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One question about a place. holds: the answer is the one that protects copies. advice: what to change, or ""."""
+
+    question: str
+    answer: str
+    holds: bool
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Probe(Rclone):
+    """A place to be tried out: what copies never do has words here."""
+
+    @property
+    def is_object_store(self) -> bool:
+        """Whether it has buckets: such a one can have versions and locks."""
+        return bool(self._features["BucketBased"])
+
+    def overwrite(self, name: str, path: Path) -> None:
+        """Put a file over an object. Raise SuiteError where the place refuses it."""
+        self._run(["copyto", "--ignore-times", str(path), self._at(name)], _SECONDS)
+
+    def delete(self, name: str) -> None:
+        """Delete an object. Raise SuiteError where the place refuses it."""
+        self._run(["deletefile", self._at(name)], _SECONDS)
+
+    def versions(self, directory: str) -> int:
+        """How many versions of objects lie in a directory, those that were replaced or deleted included."""
+        words = ["lsjson", "--files-only", "--s3-versions", self._at(directory)]
+        return len(json.loads(self._run(words, _SECONDS).stdout))
+
+    def is_locked(self, name: str) -> bool:
+        """Whether the place says that an object may not be deleted."""
+        said = json.loads(self._run(["lsjson", "--stat", "--metadata", self._at(name)], _SECONDS).stdout)
+        return bool((said.get("Metadata") or {}).get("object-lock-mode"))
+
+
+def of(place: Probe, host: str, lock_days: int) -> Iterator[Finding]:
+    """Try the place out, below `<host>/probe/`; a few small objects stay there. Raise SuiteError: it cannot be used."""
+    with tempfile.TemporaryDirectory(prefix="pgbackup-") as directory:
+        first, second = Path(directory, "first"), Path(directory, "second")
+        first.write_bytes(secrets.token_bytes(64))
+        second.write_bytes(secrets.token_bytes(65))
+        below = f"{host}/probe/{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+        yield from _written(place, f"{below}/object", first)
+        yield from _overwritten(place, f"{below}/object", first, second)
+        yield from _deleted(place, f"{below}/object", below)
+        yield from _locked(place, f"{below}/locked", first, lock_days)
+
+
+def _written(place: Probe, name: str, file: Path) -> Iterator[Finding]:
+    before = datetime.now(timezone.utc)
+    place.put(name, file, lock_days=0)
+    found = place.stat(name)
+    if found is None or b"".join(place.get(name)) != file.read_bytes():
+        raise BackupBad(f"what was put at '{place.remote}' does not come back as it was")
+    yield Finding("can write, and read it back", "yes", holds=True)
+    skew = abs(found.modified - before)
+    said = f"differs by {skew.total_seconds():.0f} s" if skew > _MOST_SKEW else "agrees"
+    yield Finding("its clock", said, skew <= _MOST_SKEW, "" if skew <= _MOST_SKEW else "set both clocks: timedatectl")
+    hashed = bool(found.hashes)
+    advice = "" if hashed else "each copy is read back instead, which takes as long again"
+    yield Finding("tells the hash of an object", "yes" if hashed else "no", hashed, advice)
+
+
+def _overwritten(place: Probe, name: str, first: Path, second: Path) -> Iterator[Finding]:
+    refused = True
+    try:
+        place.overwrite(name, second)
+        found = place.stat(name)
+        refused = found is not None and found.bytes == first.stat().st_size
+    except SuiteError:
+        pass
+    advice = "keep old versions there (versioning, snapshots), or give this host a credential that may only add"
+    yield Finding("refuses to overwrite", "yes" if refused else "no", refused, "" if refused else advice)
+
+
+def _deleted(place: Probe, name: str, below: str) -> Iterator[Finding]:
+    before = place.versions(below) if place.is_object_store else 0
+    refused = True
+    try:
+        place.delete(name)
+        refused = place.stat(name) is not None
+    except SuiteError:
+        pass
+    advice = "take the right to delete (s3:DeleteObject, s3:DeleteObjectVersion) from this host's credential"
+    if not place.is_object_store:
+        advice = "let the server make snapshots that this host's account cannot reach"
+    yield Finding("refuses to delete", "yes" if refused else "no", refused, "" if refused else advice)
+    if place.is_object_store and not refused:
+        kept = place.versions(below) >= before > 0
+        advice = "" if kept else "switch versioning on for the bucket"
+        yield Finding("keeps what was deleted (versioning)", "yes" if kept else "no", kept, advice)
+
+
+def _locked(place: Probe, name: str, file: Path, lock_days: int) -> Iterator[Finding]:
+    if not place.is_object_store:
+        yield Finding("can lock objects", "no", holds=False, advice="only an object store can (S3 object lock)")
+        return
+    try:
+        place.put(name, file, lock_days=1)
+        locked = place.is_locked(name)
+    except SuiteError:
+        locked = False
+    advice = "" if locked else "make the bucket with object lock, and allow s3:PutObjectRetention"
+    if locked and not lock_days:
+        advice = "it can, and does not: set <PLACE>_LOCK_DAYS"
+    yield Finding("locks objects", "yes" if locked else "no", locked and bool(lock_days), advice)
+
+
+def policy(remote: str) -> list[str]:
+    """The least that an S3 credential for copies may be allowed, and how old copies may go: lines to paste. Pure."""
+    bucket, _, path = remote.partition(":")[2].strip("/").partition("/")
+    under = f"{path}/" if path else ""
+    allowed = ["s3:PutObject", "s3:PutObjectRetention", "s3:GetObject", "s3:AbortMultipartUpload"]
+    statements = [
+        {"Effect": "Allow", "Action": allowed, "Resource": f"arn:aws:s3:::{bucket}/{under}*"},
+        {"Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": f"arn:aws:s3:::{bucket}"},
+    ]
+    rules = [
+        {
+            "ID": "copies go after a year",
+            "Status": "Enabled",
+            "Filter": {"Prefix": under},
+            "Expiration": {"Days": 365},
+            "NoncurrentVersionExpiration": {"NoncurrentDays": 35},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+        }
+    ]
+    return [
+        "the policy of this host's credential: it may add and read, and neither delete nor change",
+        *json.dumps({"Version": "2012-10-17", "Statement": statements}, indent=2).splitlines(),
+        "the lifecycle of the bucket: the suite itself deletes nothing there",
+        *json.dumps({"Rules": rules}, indent=2).splitlines(),
+    ]
