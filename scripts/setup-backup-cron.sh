@@ -3,4 +3,4 @@
 # Usage: setup-backup-cron.sh --help
 set -eu
 here=$(dirname -- "$(readlink -f -- "$0")")
-exec "$here/../lib/run" setup-cron "$@"
+exec "$here/../lib/run" setup-backup-cron "$@"

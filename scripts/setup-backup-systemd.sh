@@ -3,4 +3,4 @@
 # Usage: setup-backup-systemd.sh --help
 set -eu
 here=$(dirname -- "$(readlink -f -- "$0")")
-exec "$here/../lib/run" setup-systemd "$@"
+exec "$here/../lib/run" setup-backup-systemd "$@"

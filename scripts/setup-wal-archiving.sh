@@ -3,4 +3,4 @@
 # Usage: setup-wal-archiving.sh --help
 set -eu
 here=$(dirname -- "$(readlink -f -- "$0")")
-exec "$here/../lib/run" setup-wal "$@"
+exec "$here/../lib/run" setup-wal-archiving "$@"

@@ -343,7 +343,7 @@ def test_list_shows_age_size_rows_and_state_of_each(lab: Lab) -> None:
     ended = lab.restore("--list")
     assert ended.status == 0
     _, first, second = ended.stdout.splitlines()
-    assert re.search(rf"{file.name}\s+\d+ s\s+.*B\s+4,003\s+verified$", first)
+    assert re.search(rf"{file.name}\s+\d+ \w+\s+.*B\s+4,003\s+verified$", first)
     assert f"{bad.name}" in second
     assert "BAD" in second
     file.unlink()

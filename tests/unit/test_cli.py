@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from pgbackup.cli import main, moments, restore, setup, setup_cron, verify
+from pgbackup.cli import main, moments, restore, setup, setup_backup_cron, verify
 from pgbackup.cli.restore import Request
 from pgbackup.commands.recover.aim import Aim
 from pgbackup.commands.restore.options import Options
@@ -76,7 +76,7 @@ def test_an_age_is_one_of_hours() -> None:
 
 def test_a_schedule_is_read_before_the_set_up_begins() -> None:
     def requested(*words: str) -> object:
-        return setup.requested(setup_cron.parser().parse_args(words)).schedule
+        return setup.requested(setup_backup_cron.parser().parse_args(words)).schedule
 
     assert requested() is None
     assert requested("--schedule", "hourly") == schedule.parse("hourly")

@@ -230,6 +230,11 @@ def test_the_page_names_the_command_of_each_failure(told: Told) -> None:
     assert {one["command"] for one in told[FAILURE]} == set(named) - {"command"}
 
 
+def test_a_failure_has_a_command_that_results_have(told: Told) -> None:
+    results = {one["command"].split()[0] for section, found in told.items() if section != FAILURE for one in found}
+    assert {one["command"] for one in told[FAILURE]} <= results
+
+
 def test_the_page_names_every_phase_that_a_run_tells(told: Told) -> None:
     for section, field in ((BACKUP, "databases[].seconds"), (RESTORE, "seconds")):
         named = set(re.findall(r"`([^`]+)`", fields(section)[field].meaning))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
-from pgbackup.cli.options import Parser
+from pgbackup.cli.options import ROOT, Command, Parser, settings
 from pgbackup.commands.setup.options import Options
 from pgbackup.errors import UsageError
 from pgbackup.host.scheduling import schedule
+from pgbackup.report.result import Result
 
 
 def parser_of(script: str, what: str, examples: Sequence[tuple[str, str]], user: str) -> Parser:
@@ -31,3 +33,16 @@ def requested(options: Namespace) -> Options:
     if when and options.uninstall:
         raise UsageError("--schedule and --uninstall exclude each other")
     return Options(user=options.user, schedule=when, dry_run=options.dry_run)
+
+
+def command_of(
+    script: str, options: Namespace, set_up: Callable[..., Result], take_down: Callable[..., Result]
+) -> Command:
+    """What the options ask for. Raise UsageError, PermissionDenied for who is not root, or for wrong settings."""
+    asked = requested(options)
+    from pgbackup.host import accounts
+
+    accounts.require_root(script)  # before a `.env` is looked at that only root may read
+    if options.uninstall:
+        return partial(take_down, ROOT, asked)
+    return partial(set_up, settings(), ROOT, asked)

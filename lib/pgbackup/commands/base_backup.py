@@ -69,7 +69,7 @@ def back_up(job: Job, places: Places, every_days: int | None) -> str:
         reason = is_due(archive, every_days, datetime.now(timezone.utc))
         if not reason:
             return ""
-        job.reporter.tell(f"{job.target.name}: base backup: {reason}")
+        job.tell(f"base backup: {reason}")
         name, record = take(own, archive)
         job.info("base.published", base=name, bytes=record.bytes, parent=record.parent or "none")
         if not record.proven:

@@ -102,8 +102,8 @@ def write(
         outcome.client = client.kind
         facts = gather(client, END_EARLIER)
         outcome.database_bytes = facts.size_bytes
-    job.reporter.tell(
-        f"{job.target.name}: dumping '{job.target.database}' ({size(facts.size_bytes)},"
+    job.tell(
+        f"dumping '{job.target.database}' ({size(facts.size_bytes)},"
         f" PostgreSQL {short_version(facts.server_version)}, client {client.kind})"
     )
     with outcome.timed("dump"):

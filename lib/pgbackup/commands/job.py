@@ -70,6 +70,11 @@ class Job:
     def _fell_back(self, text: str) -> None:
         self.info("client.fallback", text, reason=text)
 
+    def tell(self, text: str, *, always: bool = False) -> None:
+        """Say something of this database to people that is no event. always: also to who asked for quiet."""
+        say = self.reporter.warn if always else self.reporter.tell
+        say(f"{self.target.name}: {text}")
+
     def info(self, name: str, said: str = "", **facts: object) -> None:
         """Emit an event of this database. said: for people, who see it unless they asked for quiet."""
         self._emit(INFO, name, said, facts)

@@ -90,7 +90,7 @@ def _unequal(wrong: list[str]) -> BackupBad:
 def finish(job: Job, ask: Client, filling: Origin, name: str) -> None:
     """Give what was loaded its statistics and its properties."""
     if said := scratch.analyze(ask, name, float(job.settings.load_stall_seconds)):
-        job.reporter.warn(f"{job.target.name}: ANALYZE is still to be done: {said}")
+        job.tell(f"ANALYZE is still to be done: {said}", always=True)
     properties.apply(ask, name, properties.property_sql(name, filling.server))
 
 

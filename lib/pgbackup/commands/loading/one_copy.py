@@ -48,13 +48,13 @@ class Lost(Unavailable):
 def prove(job: Job, ask: Client, filling: Filling, name: str) -> None:
     """Load the file and the live database into `name`, one after the other, without rows. Raise unless both load."""
     reader = dumpfile.Reader(filling.source.descriptor)
-    job.reporter.tell(f"{job.target.name}: trying out everything in '{filling.source.name}' except its rows")
+    job.tell(f"trying out everything in '{filling.source.name}' except its rows")
     try:
         _tried(job, ask, filling, name, without_rows(reader.pieces(), reader.scanner))
     except (BackupBad, PermissionDenied) as error:
         message = f"--in-place is refused: '{filling.source.name}' cannot be loaded beside the live database"
         raise BackupBad(f"{message}: {error.message}", _ROOM) from None
-    job.reporter.tell(f"{job.target.name}: trying out everything in the live database except its rows")
+    job.tell("trying out everything in the live database except its rows")
     live = facts.gather(ask).details
     program = [*pg_dump.arguments(ask, live["encoding"]), "--schema-only"]
     try:
@@ -86,7 +86,7 @@ def bring_back(job: Job, client: Client, entry: journal.Entry) -> None:
             swap.drop(client, live)
             swap.swap(client, entry.outgoing, None)
         elif entry.safety:
-            job.reporter.warn(f"{job.target.name}: bringing '{live}' back from '{entry.safety}'")
+            job.tell(f"bringing '{live}' back from '{entry.safety}'", always=True)
             _restored(job, client, entry)
     except Interrupted:
         raise

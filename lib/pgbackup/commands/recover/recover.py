@@ -210,7 +210,7 @@ def _recovered(job: Job, attempt: Attempt, recovery_target: Mapping[str, str]) -
     with ExitStack() as stack:
         pipes = stack.enter_context(workfiles.pipes(job.place, job.run.owner))
         container = stack.enter_context(throwaway.started(job.target, settings, job.run, image, pipes, megabytes))
-        job.reporter.tell(f"{job.target.name}: recovering to {attempt.aim} from base backup '{base.name}'")
+        job.tell(f"recovering to {attempt.aim} from base backup '{base.name}'")
         origin = unpacking.unpack(job, archive, base, container)
         with job.reporter.bar(f"{job.target.name}: replaying WAL", total) as advance:
             segments = partial(handed_out, advance=advance)
@@ -218,7 +218,7 @@ def _recovered(job: Job, attempt: Attempt, recovery_target: Mapping[str, str]) -
             reached = stack.enter_context(served)
         if reached.missing:
             libraries = ", ".join(map(repr, reached.missing))
-            job.reporter.warn(f"{job.target.name}: warning: recovered without what the image lacks: {libraries}")
+            job.tell(f"warning: recovered without what the image lacks: {libraries}", always=True)
         yield container, reached
 
 

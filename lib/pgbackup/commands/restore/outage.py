@@ -20,7 +20,7 @@ def services_stopped(work: Work) -> Iterator[None]:
     begun = time.monotonic()
     try:
         for name in up:
-            job.reporter.tell(f"{job.target.name}: stopping service '{name}'")
+            job.tell(f"stopping service '{name}'")
             services.stop(name, job.settings.docker)
         yield
     finally:

@@ -248,7 +248,7 @@ def _filled(work: Work, filling: Filling, entry: journal.Entry) -> bool:
         if work.situation.exists or work.options.into or work.options.keep_failed:
             raise
         told = f"it can be loaded only under the name '{live}', which is free: {error.message}"
-        job.reporter.warn(f"{job.target.name}: {told}; loading it under that name")
+        job.tell(f"{told}; loading it under that name", always=True)
     swap.drop(work.ask, entry.scratch)
     journal.write(job.place, job.run.owner, replace(entry, scratch=live))
     fill(job, work.ask, filling, live, work.record)

@@ -156,7 +156,7 @@ def _await_well(job: Job, places: Places, before: Confirmed | None) -> None:
     """Wait until WAL arrives behind a base backup, which the receiver makes itself where there is none, or none after
     a gap. before: how far the archive reached. Raise Unavailable where it does not come to that.
     """
-    job.reporter.tell(f"{job.target.name}: waiting for the receiver and a usable base backup …")
+    job.tell("waiting for the receiver and a usable base backup …")
     begun, deadline = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic() + _SETTLE_SECONDS
     while problems := _problems(recoverable.look(places), before):
         interrupt.check()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from functools import partial
 
 from pgbackup.cli import setup
-from pgbackup.cli.options import ROOT, Command, Parser, settings
+from pgbackup.cli.options import Command, Parser
 
 SCRIPT = "setup-backup-systemd.sh"
 
@@ -25,11 +24,6 @@ def parser() -> Parser:
 
 
 def command(options: Namespace) -> Command:
-    asked = setup.requested(options)
     from pgbackup.commands.setup import systemd
-    from pgbackup.host import accounts
 
-    accounts.require_root(SCRIPT)  # before a `.env` is looked at that only root may read
-    if options.uninstall:
-        return partial(systemd.take_down, ROOT, asked)
-    return partial(systemd.set_up, settings(), ROOT, asked)
+    return setup.command_of(SCRIPT, options, systemd.set_up, systemd.take_down)
