@@ -17,7 +17,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from demo import servers as demo_servers
 from tests.support import backups, killing, restores, servers
 from tests.support.effort import only_in_full, wide
 from tests.support.restores import Lab
@@ -25,23 +24,6 @@ from tests.support.runs import soon
 
 Tries = Callable[[int, int], int]
 Note = Callable[..., None]
-
-
-@pytest.fixture
-def lab(embedded: demo_servers.Server, tmp_path: Path) -> Iterator[Lab]:
-    """auth_db without Docker; that the server was crashed by a test is no concern of the next one."""
-    lab = restores.direct(embedded, tmp_path)
-    assert soon(lambda: restores.answers(lab), 30)
-    yield lab
-    assert soon(lambda: restores.answers(lab), 30), "the server did not come back"
-
-
-@pytest.fixture(scope="module")
-def server(engine: str) -> Iterator[servers.Server]:
-    with servers.running(
-        15, name="pgbackup-test-restore-", database="auth_db", user="auth_user", durable=True
-    ) as started:
-        yield started
 
 
 _LOCKED = "SELECT 1 FROM pg_database WHERE datname = '{name}' FOR UPDATE"

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from demo import servers as demo_servers
 from tests.support import killing, restores, servers
 from tests.support.effort import wide
 from tests.support.restores import Content, Lab, Writers
@@ -24,23 +23,6 @@ from tests.support.runs import soon
 
 Tries = Callable[[int, int], int]
 Note = Callable[..., None]
-
-
-@pytest.fixture
-def lab(embedded: demo_servers.Server, tmp_path: Path) -> Iterator[Lab]:
-    """auth_db without Docker; that the server was crashed by a test is no concern of the next one."""
-    lab = restores.direct(embedded, tmp_path)
-    assert soon(lambda: restores.answers(lab), 30)
-    yield lab
-    assert soon(lambda: restores.answers(lab), 30), "the server did not come back"
-
-
-@pytest.fixture(scope="module")
-def server(engine: str) -> Iterator[servers.Server]:
-    with servers.running(
-        15, name="pgbackup-test-restore-", database="auth_db", user="auth_user", durable=True
-    ) as started:
-        yield started
 
 
 def old_again(lab: Lab, new: Content, old: Content) -> None:
