@@ -5,6 +5,7 @@ What takes a real host (accounts, cron, systemd) is tried in tests/host.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.effort import FULL, wide
+from tests.support.effort import FULL, only_in_full, wide
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = Path("/opt/payment-system/deployment")
@@ -272,6 +273,16 @@ def test_a_env_that_cannot_be_read_is_told_when_all_else_is_done(stage: Stage) -
     assert (stage.place / ".env").read_text() == "COMPOSE_PROJECT_NAME=payment\n"
 
 
+def test_while_another_run_is_at_work_it_is_told(stage: Stage) -> None:
+    lock = os.open(stage.place, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    done = stage.make("install")
+    os.close(lock)
+    assert done.returncode != 0 and "another run is working on" in done.stderr
+    assert stage.works()
+
+
+@only_in_full
 def test_two_at_once_are_one_after_the_other_or_told(stage: Stage) -> None:
     (stage.place / ".venv/.recipe").unlink()  # so that it takes some time
     words = [f"DESTDIR={stage.stage}", f"WHEELHOUSE={stage.wheels}", f"PYTHON={sys.executable}"]

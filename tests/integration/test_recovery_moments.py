@@ -160,7 +160,7 @@ MOMENTS = [
 ]
 
 
-@wide("moment, database, count", MOMENTS[::2], MOMENTS)
+@wide("moment, database, count", MOMENTS[::4], MOMENTS)
 def test_what_was_done_after_the_moment_is_not_done(
     life: Life, moment: str, database: str, count: int, expected: Note, survived: Note
 ) -> None:

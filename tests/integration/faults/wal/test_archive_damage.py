@@ -71,7 +71,7 @@ def test_a_damaged_segment_is_named(copy: Lab, damages: Sequence[str], expected:
         survived(61, f"WAL segment: {damage}")
 
 
-@wide("damage", ["truncated", "a record overwritten"], SEGMENT_DAMAGE)
+@wide("damage", ["a record overwritten"], SEGMENT_DAMAGE)
 def test_a_damaged_segment_never_ends_a_recovery_in_silence(
     copy: Lab, damage: str, expected: Note, survived: Note
 ) -> None:

@@ -22,7 +22,7 @@ import pytest
 
 from tests.support import archives
 from tests.support.archives import NAME, Lab, copied, found, rows
-from tests.support.effort import FULL, only_in_full, wide
+from tests.support.effort import FULL, chosen, only_in_full, wide
 from tests.support.runs import soon
 from tests.support.servers import docker
 
@@ -326,10 +326,10 @@ def test_what_is_stopped_at_any_moment_is_clean_at_once(
 
 
 def test_a_receiver_that_ends_in_its_base_backup_leaves_nothing_and_makes_it_anew(
-    lab: Lab, tries: Tries, expected: Note, survived: Note
+    lab: Lab, expected: Note, survived: Note
 ) -> None:
     base = lab.archive_path / "base"
-    for number in [signal.SIGKILL, signal.SIGTERM] * tries(1, 20):
+    for number in chosen([signal.SIGKILL], [signal.SIGKILL, signal.SIGTERM] * 20):
         fault = f"receiver: {number.name} in its base backup"
         expected(76, fault, 1)
         lab.stop()
@@ -348,8 +348,9 @@ def test_a_receiver_that_ends_in_its_base_backup_leaves_nothing_and_makes_it_ane
         assert lab.look().wrong == {}
         assert lab.window()["problems"] == []
         survived(76, fault)
-    lab.await_received()
-    assert rows(lab, "--latest") == lab.server.sql("SELECT count(*) FROM payments")[0][0]
+    if FULL:
+        lab.await_received()
+        assert rows(lab, "--latest") == lab.server.sql("SELECT count(*) FROM payments")[0][0]
 
 
 def test_an_archive_that_is_written_to_is_verified_without_false_alarms(
