@@ -5,11 +5,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-import pytest
-from pgbackup.commands.drill import choice
-from pgbackup.commands.drilling import after_backup, told
-from pgbackup.commands.drilling.verdict import Drill
-from pgbackup.commands.loading.record import Record
 from pgbackup.store import drills, folder, retention
 from pgbackup.store.drills import Drills
 
@@ -32,41 +27,6 @@ def test_the_last_drill_of_a_file_counts(tmp_path: Path) -> None:
         (tmp_path / ".shop.drills.json").write_text('{"version": 1, "passed": {"a": "yesterday"}}')
         found, problem = drills.look(place, "shop")
         assert (found, "rm " in problem) == (Drills(), True)
-
-
-def test_what_is_small_is_drilled_each_night_and_what_is_large_when_its_schema_is_new() -> None:
-    known = Drills(schema="s1")
-    assert after_backup.due(1_000_000_000, "s1", known, 1000)
-    assert not after_backup.due(1_000_000_001, "s1", known, 1000)
-    assert after_backup.due(1_000_000_001, "s2", known, 1000)
-    assert not after_backup.due(1, "s1", known, 0)
-
-
-@pytest.mark.parametrize(
-    ("older", "moments", "turns"),
-    [
-        (False, False, ["newest", "newest", "newest"]),
-        (True, False, ["newest", "older", "newest"]),
-        (True, True, ["newest", "older", "moment"]),
-        (False, True, ["newest", "moment", "newest"]),
-    ],
-)
-def test_the_schedule_takes_its_turns(older: bool, moments: bool, turns: list[str]) -> None:
-    assert [choice.in_turn(turn, has_older=older, has_moments=moments) for turn in range(3)] == turns
-
-
-def test_a_restore_that_takes_too_long_is_told() -> None:
-    made = Drill(Record("shop", "shop_db", "drill", seconds={"load": 100.0, "indexes": 30.0, "compare": 900.0}))
-    usual = [
-        {"action": "drill", "target": "shop", "verdict": "passed", "restore_seconds": seconds}
-        for seconds in (60, 61, 64)
-    ]
-    assert made.restore_seconds == 130.0
-    assert told.slow(made, [], 0) == ""
-    assert told.slow(made, usual, 0) == "a restore takes 130.0 s, more than twice as long as usual (61.0 s)"
-    assert told.slow(made, [{**one, "target": "other"} for one in usual], 0) == ""
-    assert told.slow(made, [{**one, "restore_seconds": 66} for one in usual], 0) == ""
-    assert told.slow(made, usual[:2], 2) == "a restore takes 2.2 min, more than RTO_MINUTES=2"
 
 
 def test_the_newest_that_was_drilled_stays_until_a_newer_one_was() -> None:
