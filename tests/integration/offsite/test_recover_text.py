@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from pgbackup.formats import recover_text, sealed
+from pgbackup.commands.offsite import recover_text
+from pgbackup.formats import sealed
 
 from demo import servers as demo_servers
 from tests.support import elsewhere, restores, stock

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from pgbackup.commands import claim
 from pgbackup.commands.job import Job, identity
+from pgbackup.commands.offsite import recover_text
 from pgbackup.commands.offsite.sending import Sender
 from pgbackup.database import pg_dumpall
 from pgbackup.errors import Interrupted, SuiteError
-from pgbackup.formats import copies, recover_text
+from pgbackup.formats import copies
 from pgbackup.report.events import Events
 from pgbackup.report.progress import Reporter
 from pgbackup.settings import envfile
