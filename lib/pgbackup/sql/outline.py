@@ -17,6 +17,12 @@ _ENTRY = re.compile(
 _OF_THE_RUN = (b"-- Dumped ", b"-- Started on ", b"-- Completed on ", b"\\restrict ", b"\\unrestrict ")
 _OF_THE_ORDER = (b"SET default_tablespace = ", b"SET default_table_access_method = ")  # only where it changes
 _SET_VALUE = re.compile(rb"SELECT (?:pg_catalog\.)?setval\((.*), (\d+|-\d+), (true|false)\);")
+_KEPT_BYTES = 16 << 20
+_LONGEST_LINE = 1 << 20
+_MOST = 500_000  # objects, sequences, owners
+_MOST_LOOSE = 1000
+_Key = tuple[bytes, bytes, bytes]
+_Text = tuple[bytes, bytes | None]
 _DATA = {b"DATABASE", b"DATABASE PROPERTIES", b"TABLE DATA", b"SEQUENCE SET", b"STATISTICS DATA"}
 _LARGE_OBJECTS = {b"BLOB", b"BLOBS", b"BLOB METADATA"}
 # The server keeps expressions parsed and writes them anew: where they can stand in the text of a kind of object.
@@ -50,12 +56,13 @@ _BRACKETS = re.compile(rb"[()]")
 
 @dataclass(frozen=True)
 class Entry:
-    """An object of the dump. text: its statements."""
+    """An object of the dump. text: its statements, None where they were too long to keep; digest: their SHA-256."""
 
     name: str
     kind: str
     schema: str
-    text: bytes
+    digest: bytes
+    text: bytes | None
 
     def __str__(self) -> str:
         where = "" if self.schema in ("-", "") else f" in schema {self.schema}"
@@ -76,18 +83,29 @@ class Outline:
     """Feed it, by the scanner's on_text, all of a dump that is no COPY data; then call finish().
 
     sequences: name, as setval() spells it -> `value, is_called`. large_objects: a checksum of all of them, "" for none.
-    owners: the roles to which objects belong.
+    owners: the roles to which objects belong. Its memory has a limit, whatever it is fed: of very large schemas it
+    keeps the hashes of texts alone, and of more objects than any has, nothing but the fingerprint.
     """
 
     def __init__(self) -> None:
         self.sequences: dict[str, str] = {}
         self.owners: set[str] = set()
-        self._entries: dict[tuple[bytes, bytes, bytes], list[bytes]] = {}
+        self._entries: dict[_Key, list[_Text]] = {}
+        self._count = 0
+        self._beyond = hashlib.sha256()  # of the entries that are not kept
         self._large = hashlib.sha256()
         self._has_large = False
+        self._left_bytes = _KEPT_BYTES
+        self._key: _Key = (b"", b"", b"")
         self._rest = b""
-        self._key = (b"", b"", b"")
-        self._lines: list[bytes] = []
+        self._is_part = False  # the line is longer than any that is kept whole: this is more of it
+        self._begin()
+
+    def _begin(self) -> None:
+        self._digest = hashlib.sha256()
+        self._kept: list[bytes] | None = []
+        self._has_text = False
+        self._loose: list[bytes] = []  # comments and empty lines: they count where more text follows
 
     def take(self, text: memoryview) -> None:
         """Take more of the text, in pieces of any length."""
@@ -95,6 +113,10 @@ class Outline:
         self._rest = lines.pop()
         for line in lines:
             self._line(line)
+            self._is_part = False
+        if len(self._rest) > _LONGEST_LINE:
+            self._line(self._rest)
+            self._rest, self._is_part = b"", True
 
     def finish(self) -> None:
         """Say that the dump has ended."""
@@ -110,45 +132,72 @@ class Outline:
         """SHA-256 of everything that is no data, whatever the order of its objects."""
         digest = hashlib.sha256()
         for key, texts in sorted(self._entries.items()):
-            for text in sorted(texts):
-                digest.update(b"\0".join([*key, hashlib.sha256(text).digest()]))
+            for text in sorted(found for found, _ in texts):
+                digest.update(b"\0".join([*key, text]))
+        if self._count > _MOST:
+            digest.update(self._beyond.digest())
         return digest.hexdigest()
 
     def _line(self, line: bytes) -> None:
-        if line.startswith(b"--") or not line.strip():
+        if self._is_part:
+            self._content(line)
+        elif line.startswith(b"--") or not line.strip():
             if found := _ENTRY.match(line):
                 self._end()
                 self._key = (found[1], found[2], found[3])
-                self.owners |= {_text(found[4])} - {"-"} if found[4] else set()
-            if not line.startswith(_OF_THE_RUN) and self._lines:
-                self._lines.append(line)
-        elif self._key[1] and not line.startswith((*_OF_THE_RUN, *_OF_THE_ORDER)):
+                if found[4] and found[4] != b"-" and len(self.owners) < _MOST:
+                    self.owners.add(_text(found[4]))
+            if not line.startswith(_OF_THE_RUN) and self._has_text:
+                self._loose.append(line)
+                if len(self._loose) > _MOST_LOOSE:
+                    self._add_loose()
+        elif not line.startswith((*_OF_THE_RUN, *_OF_THE_ORDER)):
             self._content(line)
 
     def _content(self, line: bytes) -> None:
         name, kind, _ = self._key
+        if not kind:
+            return  # before the first object
         if kind in _LARGE_OBJECTS or name.startswith(b"LARGE OBJECT "):
             self._has_large = True
-            self._large.update(line + b"\n")
+            self._large.update(line if self._is_part else b"\n" + line)
         elif kind in _DATA:
-            if found := _SET_VALUE.match(line):
+            if len(self.sequences) < _MOST and (found := _SET_VALUE.match(line)):
                 self.sequences[_text(found[1])] = f"{_text(found[2])}, {_text(found[3])}"
         else:
-            self._lines.append(line)
+            self._add_loose()
+            self._add(line if self._is_part or not self._has_text else b"\n" + line)
+
+    def _add_loose(self) -> None:
+        for line in self._loose:
+            self._add(b"\n" + line)
+        self._loose = []
+
+    def _add(self, text: bytes) -> None:
+        self._has_text = True
+        self._digest.update(text)
+        if self._kept is not None:
+            self._left_bytes -= len(text)
+            self._kept.append(text)
+            if self._left_bytes < 0:
+                self._kept = None
 
     def _end(self) -> None:
-        while self._lines and (self._lines[-1].startswith(b"--") or not self._lines[-1].strip()):
-            self._lines.pop()
-        if self._lines:
-            self._entries.setdefault(self._key, []).append(b"\n".join(self._lines))
-            self._lines = []
+        if self._has_text:
+            self._count += 1
+            kept = None if self._kept is None else b"".join(self._kept)
+            if self._count <= _MOST:
+                self._entries.setdefault(self._key, []).append((self._digest.digest(), kept))
+            else:
+                self._beyond.update(b"\0".join([*self._key, self._digest.digest()]))
+        self._begin()
 
     def entries(self) -> list[Entry]:
         """All objects, in the order of their names."""
         return [
-            Entry(_text(name), _text(kind), _text(schema), text)
+            Entry(_text(name), _text(kind), _text(schema), digest, text)
             for (name, kind, schema), texts in sorted(self._entries.items())
-            for text in sorted(texts)
+            for digest, text in sorted(texts, key=lambda each: each[0])
         ]
 
 
@@ -158,11 +207,8 @@ def difference(expected: Outline, found: Outline) -> Difference:
     changed: list[str] = []
     rewritten: list[str] = []
     for name in here.keys() & there.keys():
-        before, after = ([entry.text for entry in each[name]] for each in (here, there))
-        if differing := _differing(here[name][0].kind, before, after):
-            may_be = _EXPRESSION.get(here[name][0].kind)
-            alike = may_be is not None and len(before) == len(after) and all(map(may_be.search, differing))
-            (rewritten if alike else changed).append(name)
+        if sorted(one.digest for one in here[name]) != sorted(one.digest for one in there[name]):
+            {"changed": changed, "rewritten": rewritten, "": []}[_how(here[name], there[name])].append(name)
     return Difference(
         missing=sorted(here.keys() - there.keys()),
         further=sorted(there.keys() - here.keys()),
@@ -178,12 +224,23 @@ def _by_name(outline: Outline) -> dict[str, list[Entry]]:
     return found
 
 
-def _differing(kind: str, before: list[bytes], after: list[bytes]) -> list[bytes]:
-    """The texts of an object, or lines of them, that are not the same on both sides. Pure."""
+def _how(before: list[Entry], after: list[Entry]) -> str:
+    """How an object's texts differ: changed, or rewritten, which the server may have done; "" where they mean the same.
+
+    What was too long to keep counts as changed. Pure.
+    """
+    texts = [[entry.text for entry in side if entry.text is not None] for side in (before, after)]
+    if len(before) != len(after) or any(len(side) != len(before) for side in texts):
+        return "changed"
+    kind = before[0].kind
     if kind in _BY_LINE:
-        before, after = ([line for text in texts for line in text.split(b"\n")] for texts in (before, after))
-    here, there = ({_plain(text): text for text in texts} for texts in (before, after))
-    return [(here | there)[text] for text in here.keys() ^ there.keys()]
+        texts = [[line for text in side for line in text.split(b"\n")] for side in texts]
+    here, there = ({_plain(text): text for text in side} for side in texts)
+    differing = [(here | there)[text] for text in here.keys() ^ there.keys()]
+    may_be = _EXPRESSION.get(kind)
+    if differing and (may_be is None or not all(map(may_be.search, differing))):
+        return "changed"
+    return "rewritten" if differing else ""
 
 
 def _plain(text: bytes) -> bytes:

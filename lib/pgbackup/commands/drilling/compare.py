@@ -152,7 +152,9 @@ def _sound(loaded: Client, contents: Contents, seconds: float, drill: Drill) -> 
     """What the server itself holds for wrong."""
     wrong = soundness.unusable_indexes(loaded, seconds)
     not_valid = soundness.not_valid(loaded, seconds)
-    declared = sum(entry.text.count(_NOT_VALID) for entry in contents.outline.entries() if "CONSTRAINT" in entry.kind)
+    declared = sum(
+        (entry.text or b"").count(_NOT_VALID) for entry in contents.outline.entries() if "CONSTRAINT" in entry.kind
+    )
     if len(not_valid) > declared:
         wrong += not_valid
     drill.notes += soundness.behind(loaded, seconds)
