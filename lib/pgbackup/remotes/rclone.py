@@ -72,7 +72,8 @@ class Rclone:
             return
         hidden = self._at(f"{_HIDDEN}/{name}")
         # A hidden one that a killed upload left is no object: it makes way.
-        self._transfer("copyto", "--ignore-times", str(path), hidden, name=name)
+        # Whoever wants to know asks for the hash of what has its final name: once, for a NAS reads it all to tell.
+        self._transfer("copyto", "--ignore-times", "--ignore-checksum", str(path), hidden, name=name)
         self._transfer("moveto", "--ignore-existing", hidden, where, name=name)
 
     def put_many(self, directory: Path, names: Sequence[str], *, lock_days: int) -> None:

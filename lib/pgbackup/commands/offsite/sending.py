@@ -25,7 +25,7 @@ from pgbackup.store.offsite import index, spool
 from pgbackup.store.offsite.index import Entry, Index
 from pgbackup.store.offsite.spool import Spooled
 
-_KINDS = ("sha256", "md5", "sha1")  # what a place may say of an object, and we can compute
+_KINDS = ("md5", "sha256", "sha1")  # what a place may say of an object, and we can compute
 _PIECE_BYTES = 1 << 20
 
 
@@ -115,7 +115,8 @@ class Sender:
             raise IoFailed(f"'{made.name}' is not at '{name}' after its upload", "it is tried again")
         kind = next((kind for kind in _KINDS if kind in found.hashes), "")
         there = found.hashes[kind] if kind else _read_back(place, made.name)
-        wanted = spool.digest(self.spooling, kind) if kind not in ("", "sha256") else made.sha256
+        known = {"": made.sha256, "sha256": made.sha256, "md5": made.md5}
+        wanted = known.get(kind) or spool.digest(self.spooling, kind)
         if (found.bytes, there) != (made.bytes, wanted):
             raise BackupBad(f"what lies at '{name}' as '{made.name}' is not what was sent: it does not count as a copy")
         return {"sha256": made.sha256} | ({kind: wanted} if kind else {})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +19,22 @@ from pgbackup.store import statefile
 from pgbackup.store.folder import Folder
 
 _OBJECT, _RECORD = "object", "object.json"
+_KINDS = ("sha256", "md5")
 _PIECE_BYTES = 1 << 20
 _TIMES_ITS_SIZE = 2.5  # free: for itself, and for what tonight's backup asks for
 
 
 @dataclass(frozen=True)
 class Spooled:
-    """An object that is whole in the spool. name: at the place. plain_bytes: of the file that it was made from."""
+    """An object that is whole in the spool. name: at the place. md5: what most places tell.
+
+    plain_bytes: of the file that it was made from.
+    """
 
     name: str
     bytes: int
     sha256: str
+    md5: str
     plain_bytes: int
 
 
@@ -61,10 +67,12 @@ def fill(folder: Folder, name: str, plain_bytes: int, write: Callable[[BinaryIO]
         with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123  a descriptor, not a path
             folder.adopt(descriptor)
             folder.close_to_others(descriptor)
-            hashed = _Hashed(file)
-            write(cast("BinaryIO", hashed))  # it has all of a file that a writer needs
+            with ThreadPoolExecutor(len(_KINDS)) as pool:
+                hashed = _Hashed(file, pool)
+                write(cast("BinaryIO", hashed))  # it has all of a file that a writer needs
+                digests = hashed.digests()
             os.fsync(descriptor)
-        made = Spooled(name, hashed.bytes, hashed.sha256.hexdigest(), plain_bytes)
+        made = Spooled(name, hashed.bytes, *digests, plain_bytes=plain_bytes)
         statefile.write(folder, _RECORD, made)
     except OSError as error:
         clear(folder)
@@ -97,20 +105,40 @@ def clear(folder: Folder) -> None:
 
 
 class _Hashed:
-    """A file that counts and hashes what is written into it."""
+    """A file that counts and hashes what is written into it: each hash in a thread of its own, beside the writing."""
 
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self.sha256 = hashlib.sha256()
+    def __init__(self, file: Any, pool: ThreadPoolExecutor) -> None:
+        self._file, self._pool = file, pool
+        self._hashes = [hashlib.new(kind, usedforsecurity=False) for kind in _KINDS]
+        self._hashing: list[Future[None]] = []
+        self._gathered = bytearray()
         self.bytes = 0
 
     def write(self, data: bytes) -> int:
-        view = memoryview(data)
-        self.sha256.update(view)
-        self.bytes += len(view)
-        while view:
-            view = view[self._file.write(view) :]
+        self.bytes += len(data)
+        self._gathered += data
+        if len(self._gathered) >= _PIECE_BYTES:
+            self._hand_over()
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Nothing has to be on disk before digests()."""
+
+    def digests(self) -> tuple[str, str]:
+        """Write what is left, and return SHA-256 and MD5 of all."""
+        self._hand_over()
+        self._wait()
+        sha256, md5 = (made.hexdigest() for made in self._hashes)
+        return sha256, md5
+
+    def _hand_over(self) -> None:
+        piece, self._gathered = bytes(self._gathered), bytearray()
+        self._wait()
+        self._hashing = [self._pool.submit(made.update, piece) for made in self._hashes]
+        view = memoryview(piece)
+        while view:
+            view = view[self._file.write(view) :]
+
+    def _wait(self) -> None:
+        for one in self._hashing:
+            one.result()
