@@ -151,6 +151,7 @@ def test_credentials_that_are_refused(host: Copier, s3: S3Server, how: str) -> N
 
 
 @pytest.mark.wide
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     ("what", "where"), [("everything", "host"), ("the run alone", "host"), ("everything", "disk_host")]
 )
