@@ -47,11 +47,11 @@ def large(megabytes: int = 12) -> str:
 
 
 def versions(host: Copier) -> list[str]:
-    """All that was ever put there, also what has been replaced or deleted since."""
+    """All copies of backups that were ever put there, also what has been replaced or deleted since."""
     remote = host.elsewhere.remote.replace("s3:", "owner:")
     words = ["lsjson", "-R", "--files-only", "--s3-versions", "--config", str(host.elsewhere.config), remote]
     said = subprocess.run([str(own_rclone()), *words], capture_output=True, check=True, timeout=60)
-    return [one["Path"] for one in json.loads(said.stdout)]
+    return [one["Path"] for one in json.loads(said.stdout) if "/dumps/" in one["Path"]]
 
 
 def whole_or_absent(host: Copier, backups: list[Path]) -> list[str]:
