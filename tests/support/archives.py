@@ -235,6 +235,6 @@ def leftovers(lab: Lab) -> list[str]:
     for owner in owners:
         found += docker("ps", "-aq", "--filter", f"label=pgbackup.owner={owner}").stdout.split()
         found += docker("volume", "ls", "-q", "--filter", f"label=pgbackup.owner={owner}").stdout.split()
-    hidden = [str(path) for path in lab.place.rglob(".*") if not path.name.endswith(".lock")]
+    hidden = [str(path) for path in lab.place.rglob(".*") if not path.name.endswith((".lock", ".drills.json"))]
     own = rf"/\.pgbackup-{receiver}-\w+\.pipes$|/\.receiver\.json\.new$|/wal/\.\w+(\.\w+)*\.new$"
     return found + [path for path in hidden if not re.search(own, path)]

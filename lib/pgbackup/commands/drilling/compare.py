@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -22,7 +23,8 @@ from pgbackup.store.source import Source
 
 _ENDING_SECONDS = 30.0
 _TOLD = 5  # differences of a kind
-_NOT_VALID = b" NOT VALID;"
+_NOT_VALID = re.compile(rb" NOT (?:VALID|ENFORCED)\b")
+_CODE = ("FUNCTION", "PROCEDURE")
 
 
 def compare(
@@ -152,9 +154,8 @@ def _sound(loaded: Client, contents: Contents, seconds: float, drill: Drill) -> 
     """What the server itself holds for wrong."""
     wrong = soundness.unusable_indexes(loaded, seconds)
     not_valid = soundness.not_valid(loaded, seconds)
-    declared = sum(
-        (entry.text or b"").count(_NOT_VALID) for entry in contents.outline.entries() if "CONSTRAINT" in entry.kind
-    )
+    texts = [one.text for one in contents.outline.entries() if one.text and one.kind not in _CODE]
+    declared = sum(len(_NOT_VALID.findall(text)) for text in texts)
     if len(not_valid) > declared:
         wrong += not_valid
     drill.notes += soundness.behind(loaded, seconds)
