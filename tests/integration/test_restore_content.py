@@ -84,7 +84,7 @@ def test_all_content_comes_back_equal_in_its_own_place(
     server = server_with_content(major)
     target = round_trip.target(server, "content", client)
     before = properties(server, "content")
-    round_trip.back_up(tmp_path, {"content": target})
+    round_trip.back_up(tmp_path, {"content": target}, drilled=major == 18)  # 15 has an extension that its image lacks
     said = restore(tmp_path, "content", target, root)
     assert "all equal to the backup" in said
     assert properties(server, "content") == before

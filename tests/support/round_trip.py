@@ -73,19 +73,30 @@ def reached(server: Server, database: str, client: str) -> Iterator[tuple[dict[s
 
 
 def script(
-    place: Path, targets: Mapping[str, Mapping[str, str]], name: str, *arguments: str, path: str | None = None
+    place: Path,
+    targets: Mapping[str, Mapping[str, str]],
+    name: str,
+    *arguments: str,
+    path: str | None = None,
+    **more: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run one of scripts/ with these databases for its settings and `place` for BACKUP_DIR."""
     settings = {f"{target.upper()}_{key}": value for target, of in targets.items() for key, value in of.items()}
     environment = {key: os.environ[key] for key in ("HOME", "LANG", "DOCKER_HOST") if key in os.environ}
     environment |= {"PATH": path or os.environ["PATH"], "BACKUP_DIR": str(place), "DATABASES": " ".join(targets)}
     command = [str(ROOT / "scripts" / name), *arguments]
-    return subprocess.run(command, env=environment | settings, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env=environment | settings | more, capture_output=True, text=True, check=False)
 
 
-def back_up(place: Path, targets: Mapping[str, Mapping[str, str]], path: str | None = None) -> dict[str, Path]:
-    """Run scripts/backup-postgres.sh on these databases and return the file of each."""
-    done = script(place, targets, "backup-postgres.sh", path=path)
+def back_up(
+    place: Path, targets: Mapping[str, Mapping[str, str]], path: str | None = None, *, drilled: bool = False
+) -> dict[str, Path]:
+    """Run scripts/backup-postgres.sh on these databases and return the file of each.
+
+    drilled: with the drill after it, which only what the server's own image has can pass.
+    """
+    drill = "yes" if drilled else "no"
+    done = script(place, targets, "backup-postgres.sh", path=path, DRILL_AFTER_BACKUP=drill)
     assert done.returncode == 0, done.stdout + done.stderr
     return {name: place / of["CONTAINER"] / f"{of['DATABASE']}_LATEST.sql.gz" for name, of in targets.items()}
 
