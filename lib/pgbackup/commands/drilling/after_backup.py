@@ -26,7 +26,7 @@ def drill(job: Job, outcome: Outcome, past: Callable[[], Iterable[Mapping[str, A
     """
     made = Drill(Record(job.target.name, job.target.database, "drill"))
     try:
-        if not (why := _why(job, outcome)):
+        if not job.settings.drill_after_backup or not (why := _why(job, outcome)):
             return
         with _ONE_AT_A_TIME, outcome.timed("drill"):
             job.info("drill.start", file=outcome.file, reason=why)
@@ -37,7 +37,10 @@ def drill(job: Job, outcome: Outcome, past: Callable[[], Iterable[Mapping[str, A
         told.emit(job, made)
         one_drill.remember(job, made, moment=False)
     except (SuiteError, OSError) as error:
-        made.verdict, made.record.outcome = NOT_DONE, str(error)
+        if made.verdict == FAILED:  # which must not be lost because it could not be noted
+            job.warn("drill.unnoted", str(error), outcome)
+        else:
+            made.verdict, made.record.outcome = NOT_DONE, str(error)
     interrupt.check()
     record = made.record
     outcome.drill = made.verdict
@@ -50,7 +53,7 @@ def drill(job: Job, outcome: Outcome, past: Callable[[], Iterable[Mapping[str, A
 def _why(job: Job, outcome: Outcome) -> str:
     known = drills.read(job.place, job.target.database)
     last = catalog.last_good(job.place, job.target.database)
-    if not job.settings.drill_after_backup or last is None or last.name != outcome.file or last.manifest is None:
+    if last is None or last.name != outcome.file or last.manifest is None:
         return ""
     return due(outcome.database_bytes, last.manifest.schema, known, job.settings.drill_after_backup_megabytes)
 
