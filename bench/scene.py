@@ -16,7 +16,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
 
 from pgbackup.commands.setup import wal_agreement  # noqa: E402  the line above decides where this comes from
 from pgbackup.formats import dumpfile, gzipped, manifest  # noqa: E402  likewise
-from pgbackup.sql import guard  # noqa: E402  likewise
+from pgbackup.sql.guarding import guard  # noqa: E402  likewise
 from pgbackup.store.wal import archive as walarchive  # noqa: E402  likewise
 from pgbackup.store.wal import recoverable  # noqa: E402  likewise
 

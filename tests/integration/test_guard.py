@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pgbackup.errors import BackupBad
-from pgbackup.sql.guard import guarded
+from pgbackup.sql.guarding.guard import guarded
 from pgbackup.sql.scanner import DumpScanner
 
 from demo import servers

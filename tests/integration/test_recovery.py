@@ -20,7 +20,7 @@ from pgbackup.database.cluster import recovery, throwaway
 from pgbackup.database.cluster.recovery import Reached, Segments, TargetNotReached
 from pgbackup.database.cluster.throwaway import Throwaway
 from pgbackup.errors import BackupBad, Interrupted
-from pgbackup.formats import backup_manifest, wal_records
+from pgbackup.formats.cluster import backup_manifest, wal_records
 from pgbackup.wal import Segment
 
 from tests.support import runs, servers

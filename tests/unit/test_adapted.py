@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pgbackup.errors import BackupBad
 from pgbackup.formats import loadable
-from pgbackup.sql import guard
-from pgbackup.sql.guard import guarded
+from pgbackup.sql.guarding import guard
+from pgbackup.sql.guarding.guard import guarded
 from pgbackup.sql.scanner import DumpScanner
 
 from tests.unit.test_guard import COPY, SIZES, cut

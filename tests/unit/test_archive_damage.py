@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pgbackup import wal
 from pgbackup.commands import base_backup
 from pgbackup.errors import BackupBad, SuiteError
-from pgbackup.formats import timelines
+from pgbackup.formats.cluster import timelines
 from pgbackup.report import history
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal import base_backups, receiving, recoverable, segments

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 
 import pytest
 from pgbackup.errors import BackupBad
-from pgbackup.formats import backup_manifest
-from pgbackup.formats.backup_manifest import Contents
+from pgbackup.formats.cluster import backup_manifest
+from pgbackup.formats.cluster.backup_manifest import Contents
 
 _FILES = {
     "PG_VERSION": b"15\n",

@@ -8,8 +8,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from pgbackup.cli import main, moments, restore, setup, setup_backup_cron, verify
+from pgbackup.cli import main, moments, restore, verify
 from pgbackup.cli.restore import Request
+from pgbackup.cli.setup import backup_cron as setup_backup_cron
+from pgbackup.cli.setup import frame as setup
 from pgbackup.commands.recover.aim import Aim
 from pgbackup.commands.restore.options import Options
 from pgbackup.errors import UsageError

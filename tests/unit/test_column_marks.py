@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pgbackup.sql.guard import guarded
+from pgbackup.sql.guarding.guard import guarded
 from pgbackup.sql.scanner import DumpScanner
 
 HEAD = b"--\n-- PostgreSQL database dump\n--\n\n-- Dumped by pg_dump version 16.14\n\n"

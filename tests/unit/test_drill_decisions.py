@@ -10,8 +10,8 @@ from pgbackup.commands.drill import choice
 from pgbackup.commands.drilling import after_backup, told
 from pgbackup.commands.drilling.verdict import Drill
 from pgbackup.commands.loading.record import Record
-from pgbackup.store import drills
-from pgbackup.store.drills import Drills
+from pgbackup.store.state import drills
+from pgbackup.store.state.drills import Drills
 
 NOW = datetime(2024, 1, 15, 2, 0, tzinfo=timezone.utc)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from pgbackup.store import drills, folder, retention
-from pgbackup.store.drills import Drills
+from pgbackup.store import folder, retention
+from pgbackup.store.state import drills
+from pgbackup.store.state.drills import Drills
 
 NOW = datetime(2024, 1, 15, 2, 0, 3, tzinfo=timezone.utc)
 

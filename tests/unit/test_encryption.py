@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from pgbackup.errors import ConfigurationError, NoBackup, PermissionDenied, SuiteError
 from pgbackup.formats import sealed
-from pgbackup.store import keys
+from pgbackup.store.state import keys
 
 from tests.support import stock
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pgbackup.errors import BackupBad
-from pgbackup.sql.guard import guarded
+from pgbackup.sql.guarding.guard import guarded
 from pgbackup.sql.scanner import DumpScanner
 
 from tests.support.effort import chosen

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pgbackup.errors import BackupBad
-from pgbackup.sql import guard
+from pgbackup.sql.guarding import guard
 from pgbackup.sql.parts import INDEX, SETTING, Part
 from pgbackup.sql.scanner import DumpScanner
 

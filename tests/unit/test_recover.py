@@ -16,7 +16,7 @@ from pgbackup.commands.recover.aim import Aim
 from pgbackup.commands.recover.stopping import Stop
 from pgbackup.database.cluster.recovery import Reached
 from pgbackup.errors import BackupBad, NoBackup, UsageError
-from pgbackup.formats.backup_manifest import MAIN
+from pgbackup.formats.cluster.backup_manifest import MAIN
 from pgbackup.store.folder import Folder
 from pgbackup.store.wal import recoverable
 from pgbackup.store.wal.archive import Places, Receiver, State

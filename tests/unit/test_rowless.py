@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pgbackup.sql.rowless import without_rows
+from pgbackup.sql.guarding.rowless import without_rows
 from pgbackup.sql.scanner import DumpScanner
 
 ROW = "1\tit's; COPY t FROM stdin;\n\\\\.\n2\t\\N\n"

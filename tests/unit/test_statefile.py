@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pgbackup.store import folder, journal, statefile
+from pgbackup.store import folder
 from pgbackup.store.folder import Folder
-from pgbackup.store.journal import Entry
-from pgbackup.store.statefile import Unreadable
+from pgbackup.store.state import journal, statefile
+from pgbackup.store.state.journal import Entry
+from pgbackup.store.state.statefile import Unreadable
 from pgbackup.store.wal import archive, base_backups, window
 from pgbackup.store.wal.archive import Receiver, State
 from pgbackup.store.wal.base_backups import BaseBackupRecord

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pgbackup import wal
-from pgbackup.formats import timelines
-from pgbackup.formats.timelines import Switch
+from pgbackup.formats.cluster import timelines
+from pgbackup.formats.cluster.timelines import Switch
 from pgbackup.wal import Segment
 
 _SIZES = [1 << 20, 16 << 20, 1 << 30]

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pgbackup.formats import wal_records
-from pgbackup.formats.wal_records import Cut, Ending
+from pgbackup.formats.cluster import wal_records
+from pgbackup.formats.cluster.wal_records import Cut, Ending
 from pgbackup.wal import Segment
 
 _SEGMENT, _PAGE, _FIRST = 1 << 20, 8192, 3

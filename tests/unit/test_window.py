@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 from pgbackup import wal
-from pgbackup.formats.timelines import Switch
+from pgbackup.formats.cluster.timelines import Switch
 from pgbackup.store.wal import window
 from pgbackup.store.wal.window import BaseBackup, Confirmed
 from pgbackup.wal import Segment

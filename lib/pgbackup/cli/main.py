@@ -44,7 +44,7 @@ def main(words: Sequence[str]) -> int:
     try:
         if verb not in VERBS:
             raise UsageError(f"unknown verb '{verb}'", "use the scripts in scripts/")
-        module = import_module(f"pgbackup.cli.{verb.replace('-', '_')}")
+        module = import_module(f"pgbackup.cli.{_module(verb)}")
         script = module.SCRIPT
         options = module.parser().parse_intermixed_args(rest)
         command = module.command(options)
@@ -62,6 +62,12 @@ def main(words: Sequence[str]) -> int:
         traceback.print_exc()
         bug = SuiteError("internal error", "please report it with the lines above")
         return _failed(script, verb, bug, as_json="--json" in rest)
+
+
+def _module(verb: str) -> str:
+    """Return where a verb's command line is: `setup-offsite` in setup/offsite.py, `verify` in verify.py."""
+    room, _, name = verb.partition("-")
+    return f"setup.{name.replace('-', '_')}" if room == "setup" else verb.replace("-", "_")
 
 
 def _failed(script: str, verb: str, error: SuiteError, *, as_json: bool) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pgbackup.commands import confirm
 from pgbackup.report.log import say
-from pgbackup.store import keys
+from pgbackup.store.state import keys
 
 _LARGEST_BYTES = 64 << 10
 

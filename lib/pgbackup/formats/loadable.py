@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pgbackup.errors import BackupBad
 from pgbackup.formats.dumpfile import Contents, Reader
-from pgbackup.sql.guard import Guard
+from pgbackup.sql.guarding.guard import Guard
 from pgbackup.sql.scanner import DumpScanner
 
 _SCHEMA = re.compile(r'("(?:[^"]|"")*"|[^\s".(;]+)\s*\.')

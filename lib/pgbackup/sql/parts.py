@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pgbackup.sql.refusals import UNDECIDED
+from pgbackup.sql.guarding.refusals import UNDECIDED
 
 INDEX, SETTING = "index", "setting"
 EVENT_TRIGGER, CONFIGURATION = "event trigger", "text search configuration"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from pgbackup.formats import manifest, sealed
-from pgbackup.store import keys
+from pgbackup.store.state import keys
 
 from demo import servers as demo_servers
 from tests.support import backup_files, drills, elsewhere, restores

@@ -8,7 +8,8 @@ from pgbackup.commands import claim, dump
 from pgbackup.commands.job import Job, Outcome
 from pgbackup.commands.loading import one_copy
 from pgbackup.formats import names
-from pgbackup.store import catalog, drills, expiry, publish, retention, workfiles
+from pgbackup.store import catalog, expiry, publish, retention, workfiles
+from pgbackup.store.state import drills
 
 
 def back_up(job: Job, outcome: Outcome) -> None:

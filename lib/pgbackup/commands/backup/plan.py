@@ -19,9 +19,10 @@ from pgbackup.errors import SuiteError, overall_status
 from pgbackup.formats import names
 from pgbackup.report.result import Result, document, short_version, size
 from pgbackup.settings.config import Settings, Target
-from pgbackup.store import catalog, drills, expiry, folder, retention
+from pgbackup.store import catalog, expiry, folder, retention
 from pgbackup.store.catalog import Backup
 from pgbackup.store.folder import Folder
+from pgbackup.store.state import drills
 from pgbackup.store.wal import recoverable
 from pgbackup.store.wal.recoverable import counted
 

@@ -15,8 +15,9 @@ from pgbackup.commands.recover import recover
 from pgbackup.commands.recover.aim import Aim
 from pgbackup.errors import NoBackup, SuiteError
 from pgbackup.formats import names
-from pgbackup.store import catalog, drills, source
+from pgbackup.store import catalog, source
 from pgbackup.store.source import Source
+from pgbackup.store.state import drills
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal import recoverable
 

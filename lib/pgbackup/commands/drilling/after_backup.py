@@ -12,8 +12,9 @@ from pgbackup.commands.drilling.verdict import FAILED, NOT_DONE, PASSED, Drill
 from pgbackup.commands.job import Job, Outcome
 from pgbackup.commands.loading.record import Record
 from pgbackup.errors import BackupBad, SuiteError
-from pgbackup.store import catalog, drills, source
-from pgbackup.store.drills import Drills
+from pgbackup.store import catalog, source
+from pgbackup.store.state import drills
+from pgbackup.store.state.drills import Drills
 
 _ONE_AT_A_TIME = threading.Lock()  # each may take RECOVERY_MEGABYTES
 

@@ -26,8 +26,9 @@ from pgbackup.formats import dumpfile, names
 from pgbackup.formats.dumpfile import Contents
 from pgbackup.report.result import size
 from pgbackup.sql.naming import identifier
-from pgbackup.store import drills, lock, workfiles
+from pgbackup.store import lock, workfiles
 from pgbackup.store.source import Source
+from pgbackup.store.state import drills
 
 Opened = AbstractContextManager[Source]
 

@@ -18,7 +18,8 @@ from pgbackup.database.questions.counting import Counted, count_rows
 from pgbackup.errors import BackupBad, Unavailable
 from pgbackup.formats import dumpfile
 from pgbackup.formats.dumpfile import Contents
-from pgbackup.sql import guard, locate
+from pgbackup.sql import locate
+from pgbackup.sql.guarding import guard
 from pgbackup.sql.parts import Part
 from pgbackup.store.source import Source
 

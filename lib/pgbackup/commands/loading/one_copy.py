@@ -24,12 +24,13 @@ from pgbackup.database.loading import load, scratch, swap
 from pgbackup.database.questions import facts, preflight
 from pgbackup.errors import BackupBad, ConfigurationError, Interrupted, PermissionDenied, SuiteError, Unavailable
 from pgbackup.formats import dumpfile
-from pgbackup.sql import guard
+from pgbackup.sql.guarding import guard
+from pgbackup.sql.guarding.rowless import without_rows
 from pgbackup.sql.naming import identifier
 from pgbackup.sql.parts import Part
-from pgbackup.sql.rowless import without_rows
 from pgbackup.sql.scanner import DumpScanner
-from pgbackup.store import journal, source
+from pgbackup.store import source
+from pgbackup.store.state import journal
 
 _ROOM = "nothing was touched; make room for a second copy (--drop-old) and restore without --in-place"
 

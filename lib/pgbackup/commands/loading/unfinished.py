@@ -12,8 +12,8 @@ from pgbackup.database.clients.client import Client
 from pgbackup.database.loading import leaving, swap
 from pgbackup.errors import Interrupted, SuiteError
 from pgbackup.host import services
-from pgbackup.store import journal
-from pgbackup.store.statefile import Unreadable
+from pgbackup.store.state import journal
+from pgbackup.store.state.statefile import Unreadable
 
 
 def undo(job: Job, client: Client, entry: journal.Entry) -> bool:

@@ -24,9 +24,9 @@ from pgbackup.report.events import Events
 from pgbackup.report.progress import Reporter
 from pgbackup.settings import envfile
 from pgbackup.settings.config import Settings, Target
-from pgbackup.store import statefile
 from pgbackup.store.folder import Folder
 from pgbackup.store.offsite import index
+from pgbackup.store.state import statefile
 
 _STATE = "along.json"
 # What differs each time that pg_dumpall runs.

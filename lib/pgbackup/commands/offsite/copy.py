@@ -21,11 +21,12 @@ from pgbackup.report.events import ERROR, INFO, WARNING, Event, Events
 from pgbackup.report.log import EventLog
 from pgbackup.report.result import Result, document, instant, size, table
 from pgbackup.settings.config import Offsite, Settings, Target
-from pgbackup.store import folder, lock, statefile
+from pgbackup.store import folder, lock
 from pgbackup.store.folder import Folder
 from pgbackup.store.offsite import index, progress
 from pgbackup.store.offsite.index import Entry
 from pgbackup.store.offsite.progress import State
+from pgbackup.store.state import statefile
 
 _SCRIPT = "copy-backups.sh"
 _TICK_SECONDS = 0.1

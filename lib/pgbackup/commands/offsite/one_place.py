@@ -16,11 +16,12 @@ from pgbackup.formats import copies as named
 from pgbackup.remotes.place import Place
 from pgbackup.report.result import instant
 from pgbackup.settings.config import Offsite, Settings, Target
-from pgbackup.store import catalog, folder, keys
+from pgbackup.store import catalog, folder
 from pgbackup.store.folder import Folder
 from pgbackup.store.offsite import index, progress
 from pgbackup.store.offsite.index import Entry, Index
 from pgbackup.store.offsite.progress import State
+from pgbackup.store.state import keys
 
 
 @dataclass

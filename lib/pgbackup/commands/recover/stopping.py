@@ -10,8 +10,8 @@ from pgbackup import wal
 from pgbackup.commands.recover.aim import Aim
 from pgbackup.database.cluster.recovery import Reached, TargetNotReached
 from pgbackup.errors import BackupBad
-from pgbackup.formats import timelines, wal_records
-from pgbackup.formats.wal_records import Cut
+from pgbackup.formats.cluster import timelines, wal_records
+from pgbackup.formats.cluster.wal_records import Cut
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal.recoverable import Archive, local
 from pgbackup.store.wal.window import BaseBackup, Window

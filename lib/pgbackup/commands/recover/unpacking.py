@@ -8,7 +8,7 @@ from pgbackup.commands.job import Job
 from pgbackup.database.cluster.recovery_needs import ORIGINS
 from pgbackup.database.cluster.throwaway import Throwaway
 from pgbackup.errors import BackupBad, IoFailed
-from pgbackup.formats import backup_manifest
+from pgbackup.formats.cluster import backup_manifest
 from pgbackup.report.result import size
 from pgbackup.store import folder
 from pgbackup.store.wal import base_backups, window

@@ -12,9 +12,10 @@ from pgbackup.report import history
 from pgbackup.report.log import say
 from pgbackup.report.result import Result, age, document, instant, size, table
 from pgbackup.settings.config import Settings, Target
-from pgbackup.store import catalog, drills, folder
+from pgbackup.store import catalog, folder
 from pgbackup.store.catalog import Backup
 from pgbackup.store.folder import Folder
+from pgbackup.store.state import drills
 
 
 def listing(settings: Settings, target: Target) -> Result:

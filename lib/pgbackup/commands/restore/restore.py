@@ -32,9 +32,9 @@ from pgbackup.formats.dumpfile import Contents
 from pgbackup.report.log import say
 from pgbackup.sql import naming
 from pgbackup.sql.cluster import Globals
-from pgbackup.store import journal
 from pgbackup.store.source import Source
-from pgbackup.store.statefile import Unreadable
+from pgbackup.store.state import journal
+from pgbackup.store.state.statefile import Unreadable
 
 
 def restore(

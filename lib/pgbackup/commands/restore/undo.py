@@ -12,7 +12,7 @@ from pgbackup.commands.restore.work import Work
 from pgbackup.database.clients.client import Client
 from pgbackup.database.loading import swap
 from pgbackup.errors import BackupBad, SuiteError
-from pgbackup.store import journal
+from pgbackup.store.state import journal
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from pgbackup.commands.restore.checks import Situation
 from pgbackup.commands.restore.options import Options
 from pgbackup.database.clients.client import Client
 from pgbackup.formats.dumpfile import Contents
-from pgbackup.store import journal
 from pgbackup.store.source import Source
+from pgbackup.store.state import journal
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pgbackup.formats import sealed
 from pgbackup.report.log import say
 from pgbackup.report.result import Result, age, document, instant
 from pgbackup.settings.config import Settings
-from pgbackup.store import keys
+from pgbackup.store.state import keys
 
 SCRIPT = "setup-encryption.sh"
 _NOTED = 8  # characters of the key that are asked for: whoever has it on paper can type them

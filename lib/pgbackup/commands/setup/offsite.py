@@ -23,7 +23,7 @@ from pgbackup.remotes.probe import Finding, Probe
 from pgbackup.report.log import say
 from pgbackup.report.result import Result
 from pgbackup.settings.config import Offsite, Settings
-from pgbackup.store import keys
+from pgbackup.store.state import keys
 
 SCRIPT = "setup-offsite.sh"
 _EVERY_FIVE_MINUTES = "*/5 * * * *"

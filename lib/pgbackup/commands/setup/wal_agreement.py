@@ -12,7 +12,7 @@ from pgbackup.database.cluster import replication
 from pgbackup.database.cluster.replication import Server
 from pgbackup.errors import ConfigurationError, PermissionDenied, SuiteError, Unavailable
 from pgbackup.settings.config import Settings, Target
-from pgbackup.store.statefile import Newer, Unreadable
+from pgbackup.store.state.statefile import Newer, Unreadable
 from pgbackup.store.wal import archive, base_backups
 from pgbackup.store.wal.archive import Places, State
 from pgbackup.store.wal.window import Confirmed

@@ -21,10 +21,11 @@ from pgbackup.report.log import say
 from pgbackup.report.progress import Reporter, reporting
 from pgbackup.report.result import Result, age, document, instant, size, table
 from pgbackup.settings.config import Settings, Target
-from pgbackup.store import catalog, drills, folder
+from pgbackup.store import catalog, folder
 from pgbackup.store.catalog import Backup
-from pgbackup.store.drills import Drills
 from pgbackup.store.folder import Folder
+from pgbackup.store.state import drills
+from pgbackup.store.state.drills import Drills
 from pgbackup.store.unclaimed import Unclaimed
 from pgbackup.store.wal.recoverable import counted
 

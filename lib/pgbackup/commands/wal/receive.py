@@ -19,7 +19,7 @@ from pgbackup.errors import BackupBad, ConfigurationError, Interrupted, LockHeld
 from pgbackup.report.result import Result, document
 from pgbackup.settings.config import Settings, Target
 from pgbackup.store import lock
-from pgbackup.store.statefile import Newer, Unreadable
+from pgbackup.store.state.statefile import Newer, Unreadable
 from pgbackup.store.wal import archive, receiving, recoverable
 from pgbackup.store.wal.archive import Places, Receiver, State
 from pgbackup.wal import Segment

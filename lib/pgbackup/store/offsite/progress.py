@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from pgbackup.store import statefile
 from pgbackup.store.folder import Folder
+from pgbackup.store.state import statefile
 
 _NAME = "state.json"
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pgbackup.errors import IoFailed, path_error
-from pgbackup.store import statefile
 from pgbackup.store.folder import Folder
+from pgbackup.store.state import statefile
 
 _OBJECT, _RECORD = "object", "object.json"
 _KINDS = ("sha256", "md5")

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from pgbackup import wal
 from pgbackup.errors import BackupBad, NoBackup
-from pgbackup.formats import timelines
-from pgbackup.formats.timelines import Switch
-from pgbackup.store import folder, statefile
+from pgbackup.formats.cluster import timelines
+from pgbackup.formats.cluster.timelines import Switch
+from pgbackup.store import folder
 from pgbackup.store.folder import Folder
-from pgbackup.store.statefile import Unreadable
+from pgbackup.store.state import statefile
+from pgbackup.store.state.statefile import Unreadable
 from pgbackup.store.wal import segments as walfile
 from pgbackup.store.wal.segments import COMPRESSED
 from pgbackup.store.wal.window import Confirmed

@@ -13,12 +13,13 @@ from datetime import datetime
 
 from pgbackup import wal
 from pgbackup.errors import BackupBad, IoFailed, SuiteError
-from pgbackup.formats import backup_manifest
-from pgbackup.formats.backup_manifest import MAIN, BaseManifest, Contents
+from pgbackup.formats.cluster import backup_manifest
+from pgbackup.formats.cluster.backup_manifest import MAIN, BaseManifest, Contents
 from pgbackup.formats.dumpfile import write_all
 from pgbackup.formats.gzipped import GZIP, LEVEL, deflate, inflated
-from pgbackup.store import folder, statefile, workfiles
+from pgbackup.store import folder, workfiles
 from pgbackup.store.folder import Folder
+from pgbackup.store.state import statefile
 from pgbackup.store.wal import segments
 from pgbackup.store.wal.window import BaseBackup
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from pgbackup import wal
 from pgbackup.errors import BackupBad
-from pgbackup.formats import timelines
+from pgbackup.formats.cluster import timelines
 from pgbackup.store.folder import Folder
 from pgbackup.store.wal import segments as walfile
 from pgbackup.store.wal.archive import Places, State

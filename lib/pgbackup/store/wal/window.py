@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pgbackup import wal
-from pgbackup.formats import timelines
-from pgbackup.formats.timelines import Switch
+from pgbackup.formats.cluster import timelines
+from pgbackup.formats.cluster.timelines import Switch
 from pgbackup.wal import Segment
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from pgbackup.store.statefile import Newer
+from pgbackup.store.state.statefile import Newer
 
 from tests.support import archives, languages
 from tests.support.archives import Lab

@@ -8,9 +8,9 @@ from datetime import datetime, timezone
 
 from pgbackup.errors import SuiteError
 from pgbackup.formats import names
-from pgbackup.store import statefile
 from pgbackup.store.catalog import Backup
 from pgbackup.store.folder import Folder
+from pgbackup.store.state import statefile
 
 _MOST = 1000  # backups that are remembered
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from pgbackup.cli import setup
 from pgbackup.cli.options import Command, Parser
+from pgbackup.cli.setup import frame as setup
 
 SCRIPT = "setup-backup-cron.sh"
 

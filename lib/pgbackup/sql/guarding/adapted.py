@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 
-from pgbackup.sql.refusals import refusal
+from pgbackup.sql.guarding.refusals import refusal
 
 _NAME = rb'(?:"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)'
 _DROPS = re.compile(

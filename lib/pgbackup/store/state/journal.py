@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from pgbackup.store import statefile, workfiles
+from pgbackup.store import workfiles
 from pgbackup.store.folder import Folder
+from pgbackup.store.state import statefile
 
 _SUFFIX = ".journal"
 

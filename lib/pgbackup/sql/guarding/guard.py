@@ -22,9 +22,9 @@ import re
 from collections.abc import Iterable, Iterator
 
 from pgbackup.errors import BackupBad
-from pgbackup.sql.adapted import Adapter
+from pgbackup.sql.guarding.adapted import Adapter
+from pgbackup.sql.guarding.refusals import UNDECIDED, refusal
 from pgbackup.sql.parts import EVENT_TRIGGER, INDEX, SETTING, Part, kind_of
-from pgbackup.sql.refusals import UNDECIDED, refusal
 from pgbackup.sql.scanner import BYTE_ORDER_MARK, DumpScanner
 from pgbackup.sql.tokens import TEXT_BYTES
 

@@ -21,8 +21,9 @@ from pathlib import Path
 from pgbackup.errors import ConfigurationError, NoBackup, PermissionDenied, path_error
 from pgbackup.formats import sealed
 from pgbackup.formats.dumpfile import write_all
-from pgbackup.store import folder, statefile, workfiles
+from pgbackup.store import folder, workfiles
 from pgbackup.store.folder import Folder
+from pgbackup.store.state import statefile
 
 _LARGEST_BYTES = 64 << 10
 _READABLE = 0o644  # public halves: the backup account reads them, and whoever else may
