@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import sh
-
 from pgbackup import interrupt
 from pgbackup.errors import ConfigurationError, Unavailable
 
@@ -86,6 +84,8 @@ class Program:
         stdin, stdout: open descriptors, default /dev/null.
         Raise Unavailable when there is no such program or it cannot be started.
         """
+        import sh  # a third of the start-up of a command that runs no program
+
         self.argv = list(argv)
         _check_encodable(self.argv)
         variables = environment() if variables is None else variables
