@@ -235,6 +235,7 @@ def leftovers(lab: Lab) -> list[str]:
     for owner in owners:
         found += docker("ps", "-aq", "--filter", f"label=pgbackup.owner={owner}").stdout.split()
         found += docker("volume", "ls", "-q", "--filter", f"label=pgbackup.owner={owner}").stdout.split()
-    hidden = [str(path) for path in lab.place.rglob(".*") if not path.name.endswith((".lock", ".drills.json"))]
+    kept = (".lock", ".drills.json", ".ledger.json", ".verified.json")
+    hidden = [str(path) for path in lab.place.rglob(".*") if not path.name.endswith(kept)]
     own = rf"/\.pgbackup-{receiver}-\w+\.pipes$|/\.receiver\.json\.new$|/wal/\.\w+(\.\w+)*\.new$"
     return found + [path for path in hidden if not re.search(own, path)]

@@ -172,7 +172,7 @@ def test_an_expired_base_backup_goes_though_an_earlier_one_could_not_be_removed_
 def test_lines_of_the_history_of_restores_that_are_none_are_passed_over(places: Places) -> None:
     whole = '{"target": "payment"}'
     (places.top.path / history.NAME).write_text(f'{whole}\n\n{{"a"\n[1]\n{"[" * 100_000}\n{whole}\n')
-    assert history.read(places.top) == [{"target": "payment"}] * 2
+    assert history.newest(places.top, bool, 9) == [{"target": "payment"}] * 2
 
 
 # --- clocks

@@ -87,7 +87,7 @@ def everywhere(message: str, place: Path) -> list[str]:
     place.chmod(0o700)
     with folder.opened(place, create=False, top=True) as top:
         history.append(top, {"outcome": message, "warnings": [message], "unwell": [message]})
-        told = [json.dumps(history.read(top), ensure_ascii=False)]
+        told = [json.dumps(history.newest(top, bool, 9), ensure_ascii=False)]
     documents: list[dict[str, Any]] = [
         document("backup", 69, databases=[{"error": message, "warnings": [message]}]),
         document("backup", 69, error=message),

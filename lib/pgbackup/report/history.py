@@ -1,10 +1,14 @@
-"""restore-history.jsonl: one JSON object a line for every restore, the guide's record of restore times."""
+"""restore-history.jsonl: one JSON object a line for every restore, drill, backup, verification and copy.
+
+It is only ever appended to, and may have grown for years: it is read from its end, and never further than needed.
+"""
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pgbackup.formats.dumpfile import write_all
@@ -13,6 +17,17 @@ from pgbackup.report.events import Event
 from pgbackup.store.folder import Folder
 
 NAME = "restore-history.jsonl"
+_PIECE_BYTES = 256 << 10
+_LONGEST_LINE_BYTES = 1 << 20
+_MOST_BYTES = 32 << 20
+
+
+def who() -> str:
+    """The account that typed the command, also behind sudo."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def writer(folder: Folder, warnings: list[str]) -> Callable[[Event], None]:
@@ -38,18 +53,41 @@ def append(folder: Folder, record: Mapping[str, Any]) -> None:
         os.close(descriptor)
 
 
-def read(folder: Folder) -> list[dict[str, Any]]:
-    """Return all records, oldest first; lines that are no JSON objects are passed over."""
+def newest(folder: Folder, wanted: Callable[[Mapping[str, Any]], bool], most: int) -> list[dict[str, Any]]:
+    """Return the newest records that are wanted, newest first, at most so many; none where there is no history.
+
+    What is no JSON object on a line of its own is passed over. Only the last 32 MB are looked at. Raise OSError.
+    """
     try:
         descriptor = folder.open(NAME)
     except FileNotFoundError:
         return []
-    records = []
-    with open(descriptor, "rb") as lines:  # noqa: PTH123  a descriptor, not a path
-        for line in lines:
+    found: list[dict[str, Any]] = []
+    with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123  a descriptor, not a path
+        for line in _lines_from_end(file.fileno()):
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            records += [record] if isinstance(record, dict) else []
-    return records
+            if isinstance(record, dict) and wanted(record):
+                found.append(record)
+                if len(found) >= most:
+                    break
+    return found
+
+
+def _lines_from_end(descriptor: int) -> Iterator[bytes]:
+    """The lines of a file, the last one first; one that is longer than any record is left out."""
+    at = os.fstat(descriptor).st_size
+    least, rest = max(0, at - _MOST_BYTES), b""
+    while at > least:
+        begin = max(least, at - _PIECE_BYTES)
+        piece = os.pread(descriptor, at - begin, begin)
+        if len(piece) < at - begin:
+            return  # cut in this moment
+        at = begin
+        first, *lines = (piece + rest).split(b"\n")
+        yield from reversed(lines)
+        rest = first if len(first) <= _LONGEST_LINE_BYTES else b"\0"  # which no line parses with
+    if not least:
+        yield rest

@@ -19,7 +19,8 @@ class Backup:
     """One backup file. taken: an instant in UTC; manual: made by hand under a `_manual_` name; bytes: of the file.
 
     manifest: without its rows, content and raw, which would add up; None without one. problem: what can be seen to be
-    wrong without reading it through, or "". denied: this user may not read it, and that is its problem.
+    wrong without reading it through, or "". denied: this user may not read it, and that is its problem. rows: of all
+    tables; seconds: how long the dump took; 0 without a manifest.
     """
 
     name: str
@@ -29,6 +30,8 @@ class Backup:
     manifest: manifest.Manifest | None
     problem: str
     denied: bool = False
+    rows: int = 0
+    seconds: float = 0.0
 
 
 def listing(folder: Folder, database: str, *, strangers: bool = False) -> list[Backup]:
@@ -48,6 +51,11 @@ def last_good(folder: Folder, database: str) -> Backup | None:
         if found and found.manifest and not found.problem and not found.manual:
             return found
     return None
+
+
+def one(folder: Folder, database: str, name: str) -> Backup | None:
+    """Return the backup of that name, None where there is none of this database."""
+    return _look(folder, database, name, strangers=False)
 
 
 def _entries(folder: Folder) -> Sequence[str]:
@@ -97,9 +105,18 @@ def _from_end(descriptor: int, name: str, said: names.Named) -> Backup:
         problem = "it is empty" if size == 0 else "it is cut off: its manifest is missing" if cut else ""
         return Backup(name, said.taken, said.manual, size, None, problem)
     held, member_bytes = found
+    rows, seconds = sum(held.rows.values()), _seconds(held)
     held = replace(held, rows={}, content={}, raw={})
     problem = "" if held.gzip_bytes + member_bytes == size else "it is not as long as its manifest says"
-    return Backup(name, held.started, said.manual, size, held, problem)
+    return Backup(name, held.started, said.manual, size, held, problem, rows=rows, seconds=seconds)
+
+
+def _seconds(held: manifest.Manifest) -> float:
+    try:
+        ended = datetime.fromisoformat(str(held.raw.get("ended")).removesuffix("Z") + "+00:00")
+        return max(0.0, (ended - held.started).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0
 
 
 def open_file(folder: Folder, name: str) -> int:

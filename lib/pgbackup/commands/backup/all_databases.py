@@ -10,9 +10,9 @@ from datetime import datetime, timezone
 from functools import partial
 
 from pgbackup import __version__, interrupt
-from pgbackup.commands import archiving, base_backup
+from pgbackup.commands import archiving, base_backup, noting
 from pgbackup.commands.backup.one_database import back_up
-from pgbackup.commands.drilling import after_backup
+from pgbackup.commands.drilling import after_backup, told
 from pgbackup.commands.job import Job, Outcome, identity, in_backup_dir
 from pgbackup.errors import IoFailed, LockHeld, SuiteError, overall_status, path_error
 from pgbackup.report import history
@@ -45,7 +45,7 @@ def run(settings: Settings, targets: Sequence[Target], *, quiet: bool) -> Result
             events.emit(Event(WARNING, "-", "history.unwritten", {"reason": warning}, f"{_SCRIPT}: warning: {warning}"))
         seconds = round((datetime.now(timezone.utc) - started).total_seconds(), 1)
         status = overall_status([outcome.status for outcome in outcomes])
-        status = status or (IoFailed.status if log.failures else 0)
+        status = status or (IoFailed.status if log.failures or unwritten else 0)
         events.emit(Event(ERROR if status else INFO, "-", "run.finish", {"status": status, "seconds": seconds}))
         status = status or (IoFailed.status if log.failures else 0)  # not even that line could be written
     databases = [
@@ -63,14 +63,14 @@ def _each(
     targets: Sequence[Target], settings: Settings, top: Folder, events: Events, reporter: Reporter
 ) -> list[Outcome]:
     def one(target: Target) -> Outcome:
-        outcome = Outcome(target.name, target.database)
+        outcome, begun = Outcome(target.name, target.database), datetime.now(timezone.utc)
         try:
             interrupt.check()
             with folder.opened(top.path / target.directory, create=True) as place:
                 job = Job(target, settings, place, identity(target, place), events, reporter)
                 back_up(job, outcome)
                 _base_backup(job, outcome)
-                after_backup.drill(job, outcome, partial(history.read, top))
+                after_backup.drill(job, outcome, partial(told.drills, top, target.name))
         except SuiteError as error:
             _failed(outcome, events, error)
         except OSError as error:
@@ -79,6 +79,8 @@ def _each(
             traceback.print_exc()
             bug = SuiteError(f"internal error: {error!r}", "please report it with the lines above")
             _failed(outcome, events, bug)
+        _note(outcome, settings, target, events)
+        _end(outcome, target, top, events, begun)
         return outcome
 
     with ThreadPoolExecutor(settings.backup_jobs) as pool:
@@ -103,6 +105,48 @@ def _base_backup(job: Job, outcome: Outcome) -> None:
         error = raised if isinstance(raised, SuiteError) else path_error(raised, job.settings.backup_dir)
         error.message = f"the dump is published, but no base backup could be made: {error.message}"
         raise error from None
+
+
+def _note(outcome: Outcome, settings: Settings, target: Target, events: Events) -> None:
+    """Note how the run has ended, where the status is drawn from. What fails of it is the run's failure, too."""
+    path = settings.backup_dir / target.directory
+    try:
+        if not path.is_dir():
+            return  # which is what has failed
+        with folder.opened(path, create=False, writing=True) as place:
+            warning = noting.run_of(place, outcome, outcome.error)
+    except (SuiteError, OSError) as raised:
+        if not outcome.status:
+            error = raised if isinstance(raised, SuiteError) else path_error(raised, path)
+            error.message = f"the backup is published, but it could not be noted: {error.message}"
+            _failed(outcome, events, error)
+        return
+    if warning:
+        outcome.warnings.append(warning)
+        said = f"{_SCRIPT}: {target.name}: warning: {warning}"
+        events.emit(Event(WARNING, target.name, "ledger.anew", {"reason": warning}, said))
+
+
+def _end(outcome: Outcome, target: Target, top: Folder, events: Events, begun: datetime) -> None:
+    """Emit the end of a database's turn, with its line of the history."""
+    seconds = round(sum(outcome.seconds.values()), 1)
+    record = {
+        "target": target.name,
+        "database": target.database,
+        "action": "backup",
+        "started": instant(begun),
+        "who": history.who(),
+        "file": outcome.file,
+        "from": "" if target.client == "direct" else target.container,
+        "to": str(top.path / target.directory),
+        "rows": outcome.rows,
+        "file_bytes": outcome.file_bytes,
+        "seconds": outcome.seconds,
+        "status": outcome.status,
+        "outcome": outcome.error or "done",
+    }
+    facts = {"status": outcome.status, "file": outcome.file, "seconds": seconds}
+    events.emit(Event(ERROR if outcome.status else INFO, target.name, "backup.end", facts, record=record))
 
 
 def _failed(outcome: Outcome, events: Events, error: SuiteError) -> None:

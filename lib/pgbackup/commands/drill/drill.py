@@ -61,7 +61,9 @@ def _one(settings: Settings, target: Target, wanted: Wanted, top: Folder, report
                 return opened
 
             one_drill.drill(job, opening, made)
-            if made.verdict == PASSED and (slow := told.slow(made, history.read(top), settings.rto_minutes)):
+            if made.verdict == PASSED and (
+                slow := told.slow(made, told.drills(top, target.name), settings.rto_minutes)
+            ):
                 made.notes.append(slow)
                 job.warning("drill.slow", f"warning: {slow}", reason=slow)
             told.emit(job, made)

@@ -7,17 +7,32 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from pgbackup.commands import noting
 from pgbackup.commands.drilling.verdict import FAILED, PASSED, Drill
 from pgbackup.commands.job import Job
+from pgbackup.errors import SuiteError
+from pgbackup.report import history
 from pgbackup.report.events import ERROR, INFO, WARNING, Event
+from pgbackup.store.folder import Folder
 
+_MANY = 50
 _FEW = 3  # drills without which there is no usual time
 _SLOWER = 2.0
 
 
+def drills(top: Folder, target: str) -> list[dict[str, Any]]:
+    """The last drills of a database that the history tells of. Raise OSError."""
+    return history.newest(top, lambda record: record.get("action") == "drill" and record.get("target") == target, _MANY)
+
+
 def emit(job: Job, made: Drill) -> None:
-    """Emit the end of a drill as an event, with its record."""
+    """Emit the end of a drill as an event, with its record, and note it in the database's ledger."""
     record = made.record
+    try:
+        if record.began and (warning := noting.exercise(job.place, record, made.restore_seconds)):
+            record.warnings.append(warning)
+    except (SuiteError, OSError) as error:
+        record.warnings.append(f"it could not be noted: {error}")
     facts: dict[str, object] = {"verdict": made.verdict, "file": record.file, "rows": record.rows}
     line = {**record.line(), "verdict": made.verdict, "restore_seconds": made.restore_seconds}
     if made.verdict == PASSED:

@@ -36,6 +36,7 @@ def from_place(job: Job, there: Copies, typed: str, identities: Sequence[str], r
     found = listed(there)
     copy = chosen(there, typed, found)
     with workfiles.partial(job.place, job.run.owner, job.run.token) as (hidden, descriptor):
+        record.place = there.called
         called = f"{there.called}:{copy.found.name}"
         try:
             with record.timed("fetch"):

@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
 from pgbackup.commands.job import timed
+from pgbackup.report import history
 from pgbackup.report.result import instant
-
-
-def _who() -> str:
-    """The account that typed the command, also behind sudo."""
-    try:
-        return os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 @dataclass
 class Record:
-    """seconds: by phase. downtime_seconds: how long the services were stopped. replaced: what the old one is called.
-
-    safety: the backup of what was dropped. unwell: what is wrong with the services. swapped: the restored database
-    is in its place. compared: the tables of backup and live database, as loss.Compared. unreplayed: what of the dump it
-    lacks, with --keep-going. began: something was changed, so it belongs into the history.
+    """place: of OFFSITE, where the file was fetched from, "" for this host. seconds: by phase. downtime_seconds: how
+    long the services were stopped. replaced: what the old one is called. safety: the backup of what was dropped.
+    unwell: what is wrong with the services. swapped: the restored database is in its place. compared: the tables of
+    backup and live database, as loss.Compared. unreplayed: what of the dump it lacks, with --keep-going. began:
+    something was changed, so it belongs into the history.
     """
 
     target: str
     database: str
     action: str
     started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
-    who: str = field(default_factory=_who)
+    who: str = field(default_factory=history.who)
     file: str = ""
+    place: str = ""
     into: str = ""
     rows: int = 0
     tables: int = 0

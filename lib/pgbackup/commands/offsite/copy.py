@@ -11,12 +11,14 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pgbackup.commands.job import in_backup_dir
 from pgbackup.commands.offsite import along, one_place
 from pgbackup.commands.offsite.one_place import Copies
 from pgbackup.commands.offsite.sending import Sender
 from pgbackup.errors import ConfigurationError, Interrupted, SuiteError, overall_status, path_error
+from pgbackup.report import history
 from pgbackup.report.events import ERROR, INFO, WARNING, Event, Events
 from pgbackup.report.log import EventLog
 from pgbackup.report.result import Result, document, instant, size, table
@@ -50,7 +52,7 @@ def run(
     check_any(places)
     started = datetime.now(timezone.utc)
     with in_backup_dir(settings, create=False, quiet=quiet) as (top, reporter):
-        events = Events((EventLog(top).write, reporter.show))
+        events = Events((EventLog(top).write, reporter.show, history.writer(top, [])))
 
         go_along = partial(along.send, settings=settings, targets=targets, env=env, events=events, reporter=reporter)
 
@@ -86,7 +88,7 @@ def overall(outcomes: Sequence[Copies]) -> int:
 @contextmanager
 def _told(copies: Copies, events: Events, top: Folder) -> Iterator[None]:
     """Whatever stops the place's turn becomes a part of its outcome; in the end all of it is told."""
-    begun = time.monotonic()
+    begun, started = time.monotonic(), datetime.now(timezone.utc)
     try:
         yield
     except SuiteError as error:
@@ -106,6 +108,26 @@ def _told(copies: Copies, events: Events, top: Folder) -> Iterator[None]:
         facts = {"status": copies.status, "reason": copies.error}
         _tell(events, copies, ERROR if copies.required else WARNING, "copy.failed", f"{copies.error}{hint}", **facts)
     copies.status = copies.status or copies.status_of_problems()
+    if copies.copied or (copies.status and not copies.paused):
+        facts = {"place": copies.place, "status": copies.status, "copied": len(copies.copied)}
+        events.emit(Event(INFO, "-", "copy.end", facts, record=_record(copies, top, started)))
+
+
+def _record(copies: Copies, top: Folder, started: datetime) -> dict[str, Any]:
+    """The line of the history: of a turn in which something was copied, or that has failed."""
+    return {
+        "target": "-",
+        "action": "copy",
+        "started": instant(started),
+        "who": history.who(),
+        "from": str(top.path),
+        "to": copies.place,
+        "objects": len(copies.copied),
+        "file_bytes": sum(entry.bytes for entry in copies.copied),
+        "seconds": {"copy": copies.seconds},
+        "status": copies.status,
+        "outcome": copies.error or next(iter((copies.problems | copies.lacking).values()), "done"),
+    }
 
 
 def _tell(events: Events, copies: Copies, level: str, name: str, said: str, **facts: object) -> None:

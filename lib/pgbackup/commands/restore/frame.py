@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
-from pgbackup.commands import lost_settings
+from pgbackup.commands import lost_settings, noting
 from pgbackup.commands.job import Job, identity, in_backup_dir, looking
 from pgbackup.commands.loading.record import Record
 from pgbackup.errors import NoBackup, SuiteError, Unavailable, path_error
@@ -44,6 +45,8 @@ def run(
                 record.hint = lost_settings.hint(others)
             if record.swapped and not record.unwell:
                 record.outcome += f"; '{record.into or record.database}' is already the restored one"
+        if record.began:
+            _note(record, top.path / target.directory)
         if record.began or record.status:
             events.emit(_end(record))
     for warning in record.warnings + ([] if record.swapped else record.unwell):
@@ -51,6 +54,16 @@ def run(
     if record.status:
         say(f"{_SCRIPT}: {target.name}: {record.outcome}" + (f"\nHint: {record.hint}" if record.hint else ""))
     return Result(record.status, _lines(record, dry), document(action, **record.document()))
+
+
+def _note(record: Record, path: Path) -> None:
+    """Note in the database's ledger how long it took."""
+    try:
+        with folder.opened(path, create=False, writing=True) as place:
+            warning = noting.exercise(place, record, round(sum(record.seconds.values()), 1))
+    except (SuiteError, OSError) as error:
+        warning = f"it could not be noted: {error}"
+    record.warnings += [warning] if warning else []
 
 
 def _end(record: Record) -> Event:

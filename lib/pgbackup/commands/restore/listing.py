@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import datetime, timezone
+from typing import Any
 
 from pgbackup.commands import lost_settings
 from pgbackup.errors import BackupBad, NoBackup
@@ -16,6 +18,8 @@ from pgbackup.store import catalog, folder
 from pgbackup.store.catalog import Backup
 from pgbackup.store.folder import Folder
 from pgbackup.store.state import drills
+
+_MOST = 1000
 
 
 def listing(settings: Settings, target: Target) -> Result:
@@ -86,8 +90,7 @@ def _look(place: Folder, backup: Backup) -> tuple[str, dict[str, int]]:
 def past(settings: Settings, target: Target) -> Result:
     """Show the restores of one database, newest first."""
     with folder.opened(settings.backup_dir, create=False, top=True) as top:
-        records = [record for record in history.read(top) if record.get("target") == target.name]
-    records.reverse()
+        records = history.newest(top, lambda record: _is_restore(record, target.name), _MOST)
     rows = [
         [
             str(record.get("started")), str(record.get("who")), str(record.get("action")),
@@ -100,6 +103,11 @@ def past(settings: Settings, target: Target) -> Result:
     heads = ["started (UTC)", "who", "what", "outcome", "rows", "seconds", "downtime", "file"]
     lines = table(heads, rows, right=(4, 5, 6)) if rows else [f"nothing was restored into '{target.database}' yet"]
     return Result(0, lines, document("restore --history", 0, database=target.database, restores=records))
+
+
+def _is_restore(record: Mapping[str, Any], target: str) -> bool:
+    """Whether a record is of a restore, rollback, drop or drill of that database; backups have a list of their own."""
+    return record.get("target") == target and record.get("action") not in ("backup", "verify", "copy")
 
 
 def _number(value: object) -> float:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from pgbackup.commands import archiving, lost_settings
-from pgbackup.commands.verify import wal
+from pgbackup.commands.verify import noting, wal
 from pgbackup.commands.verify.wal import Found
 from pgbackup.errors import BackupBad, NoBackup, PermissionDenied, overall_status
 from pgbackup.formats import dumpfile, names
@@ -100,9 +100,12 @@ def run(settings: Settings, targets: Sequence[Target], *, max_age: timedelta, qu
                 _conclude(target, place, [verdict for verdict in verdicts if verdict], now, max_age)
                 for target, place, verdicts in zip(targets, places, found, strict=True)
             ]
+        unnoted = [_note(top, one, now) for one in checked]
         archives = _archives(settings, targets, top, reporter, now)
         others = lost_settings.found(settings, top)
     _tell(settings, checked)
+    for sentence in filter(None, unnoted):
+        say(f"{_SCRIPT}: warning: what was found is not noted: {sentence}")
     for sentence in lost_settings.told(top, others):
         say(f"{_SCRIPT}: warning: {sentence}: nobody verifies or expires them")
     _advise(checked, others)
@@ -183,6 +186,15 @@ def _conclude(
         complaint = ""
     drilled, unknown = drills.look(place, target.database) if place else (Drills(), "")
     return Checked(target, verdicts, complaint, _latest_warning(target, place, good), drilled, unknown)
+
+
+def _note(top: Folder, one: Checked, now: datetime) -> str:
+    if not one.verdicts:
+        return ""
+    bad = {each.backup.name: each.problem for each in one.verdicts if each.problem and not each.backup.denied}
+    denied = sum(each.backup.denied for each in one.verdicts)
+    good = sum(not each.problem for each in one.verdicts)
+    return noting.of(top, one.target, noting.Found(now, good, bad, denied, one.status))
 
 
 def _latest_warning(target: Target, place: Folder | None, good: list[Backup]) -> str:

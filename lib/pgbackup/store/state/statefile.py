@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any, TypeVar
 
 from pgbackup.errors import CannotCreate, path_error
@@ -41,8 +43,9 @@ def write(place: Folder, name: str, held: Any) -> None:
 def read(place: Folder, name: str, kind: type[_Held], remedy: str = "") -> _Held | None:
     """Return what a state file holds, None where there is none. remedy: what to do about one that is damaged.
 
-    kind: a dataclass whose fields are texts, whole numbers, truths, lists of texts or mappings of text to text; it
-    raises ValueError for values that make no sense together. A file without a version has the first one.
+    kind: a dataclass whose fields are texts, numbers, truths, mappings of text to one of these, lists of them, or lists
+    of such dataclasses; it raises ValueError for values that make no sense together. A file without a version has the
+    first one.
     Raise Unreadable, Newer, or PermissionDenied as path_error() tells it.
     """
     path = place.path / name
@@ -94,7 +97,7 @@ def parsed(text: bytes, kind: type[_Held]) -> _Held:
 
 def instant(text: str) -> datetime:
     """Given an instant in ISO 8601, return it. Raise ValueError where it has no zone, or the calendar ends near it."""
-    found = datetime.fromisoformat(text)
+    found = datetime.fromisoformat(f"{text[:-1]}+00:00" if text.endswith("Z") else text)  # Python 3.10 knows no Z
     if found.utcoffset() is None:
         raise ValueError("its time has no zone")
     if not 1 < found.year < 9999:
@@ -102,26 +105,51 @@ def instant(text: str) -> datetime:
     return found
 
 
-def _checked(raw: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
+@cache
+def _fields(kind: Any) -> dict[str, tuple[Any, bool]]:
+    """The fields of a dataclass: what each holds, and whether it may be left out."""
     hints = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    missing = dataclasses.MISSING
+    return {
+        field.name: (hints[field.name], field.default is not missing or field.default_factory is not missing)
+        for field in dataclasses.fields(kind)
+    }
+
+
+def _checked(raw: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
+    fields = _fields(typing.cast("Hashable", kind))
     if unknown := sorted(set(raw) - set(fields)):
         raise ValueError(f"it has the unknown field {unknown[0]!r}")
-    for name, field in fields.items():
-        if name not in raw:
-            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-                raise ValueError(f"it lacks the field {name!r}")
-        elif not _fits(raw[name], hints[name]):
+    values = {}
+    for name, (hint, optional) in fields.items():
+        if name in raw:
+            values[name] = _value(name, raw[name], hint)
+        elif not optional:
+            raise ValueError(f"it lacks the field {name!r}")
+    return values
+
+
+def _value(name: str, value: Any, hint: Any) -> Any:
+    """What the field is to hold: the value itself, or dataclasses made of it. Raise ValueError."""
+    inner = typing.get_args(hint)
+    if inner and dataclasses.is_dataclass(inner[0]) and isinstance(value, list):
+        if not all(isinstance(one, dict) for one in value):
             raise ValueError(f"its field {name!r} has a value of the wrong type")
-    return dict(raw)
+        made = typing.cast("type[Any]", inner[0])
+        return [made(**_checked(one, made)) for one in value]
+    if not _fits(value, hint):
+        raise ValueError(f"its field {name!r} has a value of the wrong type")
+    return value
 
 
 def _fits(value: Any, hint: Any) -> bool:
+    if hint is str:
+        return isinstance(value, str) and not _HALF.search(value)
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is list:
         return isinstance(value, list) and all(_fits(one, inner[0]) for one in value)
     if origin is dict:
         return isinstance(value, dict) and all(_fits(one, inner[1]) for one in value.values())
-    if hint is str and isinstance(value, str):
-        return not _HALF.search(value)
     return type(value) is hint  # a truth is no number here

@@ -1,0 +1,70 @@
+"""What a verification has found is noted beside the backups and in the history, where this account may write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from pgbackup.errors import SuiteError
+from pgbackup.report import history
+from pgbackup.report.events import INFO, Event, Events
+from pgbackup.report.result import instant
+from pgbackup.settings.config import Target
+from pgbackup.store import folder
+from pgbackup.store.folder import Folder
+from pgbackup.store.state import ledger, verified
+from pgbackup.store.state.statefile import Newer, Unreadable
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found of a database. bad: file to why. denied: how many could not be read. status: as it is told."""
+
+    started: datetime
+    good: int
+    bad: Mapping[str, str]
+    denied: int
+    status: int
+
+
+def of(top: Folder, target: Target, found: Found) -> str:
+    """Note what was found of a database.
+
+    Return why it is not noted where that needs a look; "" where it is, and for an account that may only look.
+    """
+    path = top.path / target.directory
+    if not path.is_dir():
+        return ""
+    try:
+        if not found.denied:
+            _keep(path, target.database, found)
+    except Newer as error:
+        return error.message
+    except (SuiteError, OSError):
+        return ""  # who only looks, or a disk that is read-only: the status says how old the last note is
+    record = {
+        "target": target.name,
+        "database": target.database,
+        "action": "verify",
+        "started": instant(found.started),
+        "who": history.who(),
+        "from": str(path),
+        "seconds": {"verify": round((datetime.now(timezone.utc) - found.started).total_seconds(), 1)},
+        "status": found.status,
+        "outcome": f"{found.good} good, {len(found.bad)} bad" + (f", {found.denied} unknown" if found.denied else ""),
+    }
+    Events((history.writer(top, []),)).emit(Event(INFO, target.name, "verify.end", record=record))
+    return ""
+
+
+def _keep(path: Path, database: str, found: Found) -> None:
+    with folder.opened(path, create=False, writing=True) as place:
+        try:
+            before = verified.read(place, database)
+        except Newer:
+            raise
+        except Unreadable:
+            before = None
+        verified.write(place, database, verified.after(before, ledger.text(found.started), found.good, found.bad))

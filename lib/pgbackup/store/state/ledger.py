@@ -1,0 +1,141 @@
+"""What was done for a database, beside its backups: so that nobody has to open each file to say how it stands.
+
+It proves nothing and protects nothing: a backup is what lies there. Where the ledger is lost, the next run begins anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+
+from pgbackup.errors import LockHeld
+from pgbackup.formats import names
+from pgbackup.store import lock
+from pgbackup.store.catalog import Backup
+from pgbackup.store.folder import Folder
+from pgbackup.store.state import statefile
+
+MOST_BACKUPS = 400
+_MOST_RUNS, _MOST_EXERCISES = 100, 50
+_LONGEST_TEXT = 500
+_WAIT_SECONDS, _PAUSE_SECONDS = 5.0, 0.05
+
+
+@dataclass(frozen=True)
+class Made:
+    """A published backup. taken: the instant that it shows, in ISO 8601; seconds: how long its run took."""
+
+    file: str
+    taken: str
+    bytes: int
+    sql_bytes: int
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """The end of a run of backup-postgres.sh. file: "" where it published none."""
+
+    ended: str
+    status: int
+    seconds: float
+    file: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A restore, rollback or drill, as it ended. phases: seconds. place: where the file came from, "" for this host."""
+
+    started: str
+    action: str
+    status: int
+    file: str
+    place: str
+    who: str
+    phases: dict[str, float]
+    restore_seconds: float
+    rows: int = 0
+    outcome: str = ""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """All newest first. begun: since when backups are made, "" for not yet."""
+
+    begun: str = ""
+    backups: list[Made] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    exercises: list[Exercise] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for told in (
+            *([self.begun] if self.begun else []),
+            *(each.taken for each in self.backups),
+            *(each.ended for each in self.runs),
+            *(each.started for each in self.exercises),
+        ):
+            statefile.instant(told)
+
+    def with_run(self, run: Run, made: Made | None, expired: Iterable[str]) -> Ledger:
+        """The same after one more run. Pure."""
+        gone = {*expired, *([made.file] if made else [])}
+        kept = [*([made] if made else []), *(each for each in self.backups if each.file not in gone)]
+        run = replace(run, error=run.error[:_LONGEST_TEXT])
+        begun = self.begun or (made.taken if made else "")
+        return replace(self, begun=begun, backups=kept[:MOST_BACKUPS], runs=[run, *self.runs][:_MOST_RUNS])
+
+    def with_exercise(self, exercise: Exercise) -> Ledger:
+        """The same after one more restore or drill. Pure."""
+        told = replace(exercise, outcome=exercise.outcome[:_LONGEST_TEXT])
+        return replace(self, exercises=[told, *self.exercises][:_MOST_EXERCISES])
+
+
+def text(moment: datetime) -> str:
+    """An instant as it stands here."""
+    return moment.astimezone(timezone.utc).isoformat(timespec="seconds")
+
+
+def of(backups: Iterable[Backup]) -> Ledger:
+    """The ledger that the files themselves tell of. backups: newest first, as catalog.listing() gives them. Pure."""
+    made = [
+        Made(each.name, text(each.taken), each.bytes, each.manifest.sql_bytes, each.rows, each.seconds)
+        for each in backups
+        if each.manifest and not each.problem
+    ]
+    return Ledger(begun=made[-1].taken if made else "", backups=made[:MOST_BACKUPS])
+
+
+def _name(database: str) -> str:
+    return f".{names.stem(database)}.ledger.json"
+
+
+def read(place: Folder, database: str) -> Ledger | None:
+    """Return what was noted, None where nothing was. Raise Unreadable, Newer or PermissionDenied."""
+    remedy = f"remove it, then the next run begins a new one: rm '{place.path / _name(database)}'"
+    return statefile.read(place, _name(database), Ledger, remedy)
+
+
+def write(place: Folder, database: str, ledger: Ledger) -> None:
+    """Replace what was noted; held() is held. Raise OSError."""
+    statefile.write(place, _name(database), ledger)
+
+
+@contextmanager
+def held(place: Folder, database: str) -> Iterator[None]:
+    """Keep other runs from writing it for the length of a short block. Raise LockHeld after some seconds."""
+    deadline = time.monotonic() + _WAIT_SECONDS
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(lock.held(place, f"{names.stem(database)}%ledger"))
+                break
+            except LockHeld:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(_PAUSE_SECONDS)
+        yield
