@@ -21,6 +21,7 @@ VERBS = (
     "drill",
     "restore",
     "copy",
+    "status",
     "setup-backup-cron",
     "setup-backup-systemd",
     "setup-wal-archiving",

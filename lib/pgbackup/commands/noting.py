@@ -36,10 +36,18 @@ def run_of(place: Folder, outcome: Outcome, error: str) -> str:
 
 def _made(place: Folder, outcome: Outcome) -> Made | None:
     found = catalog.one(place, outcome.database, outcome.file) if outcome.file else None
-    if found is None:
+    if found is None or found.manifest is None:
         return None
     seconds = sum(each for phase, each in outcome.seconds.items() if phase not in _APART)
-    return Made(found.name, ledger.text(found.taken), found.bytes, outcome.sql_bytes, outcome.rows, round(seconds, 1))
+    return Made(
+        found.name,
+        ledger.text(found.taken),
+        found.bytes,
+        outcome.sql_bytes,
+        outcome.rows,
+        round(seconds, 1),
+        found.manifest.sha256,
+    )
 
 
 def exercise(place: Folder, record: Record, restore_seconds: float) -> str:

@@ -61,7 +61,10 @@ class Offsite:
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings, parsed. Durations are seconds, ages are days."""
+    """All settings, parsed. Durations are seconds, ages are days, unless the name has another unit.
+
+    ignore: a pattern for container/database each, and the reason.
+    """
 
     backup_dir: Path
     backup_mount: Path | None
@@ -81,6 +84,14 @@ class Settings:
     drill_weekly: bool
     drill_cpus: int
     rto_minutes: int
+    backup_max_age_hours: int
+    verify_max_age_days: int
+    drill_max_age_days: int
+    offsite_max_age_hours: int
+    wal_max_age_minutes: int
+    key_max_age_days: int
+    alarm_max_age_days: int
+    ignore: tuple[tuple[str, str], ...]
     health_seconds: int
     health_ca: Path | None
     encryption_recipients: Path

@@ -114,6 +114,39 @@ GLOBAL_SETTINGS = (
         "how long a restore may take: a drill warns when it takes longer; 0: no limit",
     ),
     Setting(
+        "BACKUP_MAX_AGE_HOURS",
+        whole_number(1, 100_000, "hours"),
+        "26",
+        "age of the newest good backup of a database from which backup-status.sh calls the promise broken",
+    ),
+    Setting("VERIFY_MAX_AGE_DAYS", whole_number(1, 3650, "days"), "8", "the same for the last verification"),
+    Setting("DRILL_MAX_AGE_DAYS", whole_number(1, 3650, "days"), "8", "the same for the last drill that passed"),
+    Setting(
+        "OFFSITE_MAX_AGE_HOURS",
+        whole_number(1, 100_000, "hours"),
+        "30",
+        "the same for the newest copy of a database at a place of OFFSITE",
+    ),
+    Setting(
+        "WAL_MAX_AGE_MINUTES",
+        whole_number(2, 100_000, "minutes"),
+        "15",
+        "the same for the last moment up to which WAL is confirmed, with WAL archiving",
+    ),
+    Setting(
+        "KEY_MAX_AGE_DAYS",
+        whole_number(1, 3650, "days"),
+        "200",
+        "the same for the last proof that the key of a recipient still exists (setup-encryption.sh --prove)",
+    ),
+    Setting("ALARM_MAX_AGE_DAYS", whole_number(1, 3650, "days"), "100", "the same for the last test of the alarms"),
+    Setting(
+        "IGNORE",
+        values.IGNORED,
+        "",
+        "databases that need no backup, each with the reason: container/database: reason; … (docs/status.md)",
+    ),
+    Setting(
         "HEALTH_SECONDS", whole_number(1, 3600, "seconds"), "60", "how long to wait for the services to become healthy"
     ),
     Setting(

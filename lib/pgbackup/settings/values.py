@@ -80,6 +80,17 @@ def _target_names(value: str) -> tuple[str, ...]:
     return names
 
 
+def _ignored(value: str) -> tuple[tuple[str, str], ...]:
+    """`container/database: reason; …`. A database's name may hold anything but a colon with a blank behind it."""
+    found = []
+    for part in filter(None, (each.strip() for each in value.split(";"))):
+        pattern, colon, reason = part.partition(": ")
+        if not colon or not reason.strip() or not re.fullmatch(r"[A-Za-z0-9*][A-Za-z0-9_.*-]*/.+", pattern):
+            raise ValueError(value)
+        found.append((pattern.strip(), reason.strip()))
+    return tuple(found)
+
+
 def _program(value: str) -> tuple[str, ...]:
     words = tuple(shlex.split(value))
     if not words or not words[0]:
@@ -164,6 +175,11 @@ REMOTE = Kind(
 OPTIONAL_BANDWIDTH = Kind(
     "a number with B, k, M, G for bytes a second, or times of day each with one, or empty",
     _or_nothing(_matching(rf"{_RATE}|{_AT}( {_AT})*"), ""),
+)
+IGNORED = Kind(
+    "container/database, a colon and the reason, several separated by ';', for example"
+    " 'postgres-a/scratch: made anew by each test'; a * stands for anything; or empty",
+    _ignored,
 )
 YES_OR_NO = Kind("yes or no", _yes_or_no)
 PROGRAM = Kind("a program, with its arguments if any, quoted as for a shell", _program)

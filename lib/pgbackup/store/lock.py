@@ -7,7 +7,8 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 
 from pgbackup.errors import CannotCreate, LockHeld, path_error
 from pgbackup.store import folder
@@ -36,6 +37,8 @@ def held(place: folder.Folder, name: str) -> Iterator[None]:
                 f"another run is working on '{place.path / name}'",
                 f"wait for it, or see which: fuser -v '{place.path / file_name}'",
             ) from None
+        with suppress(OSError):
+            os.utime(descriptor)  # since when, for who only looks
         yield
     finally:
         os.close(descriptor)
@@ -70,3 +73,13 @@ def is_held(place: folder.Folder, name: str) -> bool:
             return any("FLOCK" in line and inode in line.split() and "->" not in line for line in locks)
     except OSError:
         return False
+
+
+def since(place: folder.Folder, name: str) -> datetime | None:
+    """Since when a run on this host holds that lock; None where none does, or where that is not known."""
+    if not is_held(place, name):
+        return None
+    try:
+        return datetime.fromtimestamp(place.status(f".{name}.lock").st_mtime, timezone.utc)
+    except OSError:
+        return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pgbackup.commands import places
@@ -89,22 +88,17 @@ def elsewhere(settings: Settings, offsite: Offsite, top: Folder) -> Elsewhere:
     return Elsewhere(offsite, host, place, _recipients(settings, offsite), top)
 
 
-def path_of(top: Folder, offsite: Offsite) -> Path:
-    """The directory of what this host knows of a place."""
-    return top.path / "offsite" / offsite.name
-
-
 @contextmanager
 def own(top: Folder, offsite: Offsite) -> Iterator[Folder]:
     """Open that directory, made where it is missing. Raise as folder.opened() does."""
-    path = path_of(top, offsite)
+    path = progress.path_of(top.path, offsite.name)
     with folder.opened(path.parent, create=True), folder.opened(path, create=True) as place:
         yield place
 
 
 def known(top: Folder, offsite: Offsite) -> Index:
     """What a place has confirmed so far; nothing is made. Raise BackupBad."""
-    path = path_of(top, offsite)
+    path = progress.path_of(top.path, offsite.name)
     if not path.exists():
         return Index({}, index.FIRST)
     with folder.opened(path, create=False) as place:

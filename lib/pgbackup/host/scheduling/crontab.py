@@ -57,6 +57,12 @@ def jobs_of(text: str, script: Path, argument: str = "") -> list[str]:
     return [line.rstrip("\n") for line in _lines(text) if _starts(line, script, argument)]
 
 
+def when_of(line: str) -> str:
+    """When a job starts, as it is written: five fields or @daily; "" for a line that is no job."""
+    found = _JOB.match(line)
+    return found["when"] if found else ""
+
+
 def command_of(line: str) -> str:
     """What a job starts, as it is written; "" for a line that is no job."""
     found = _JOB.match(line)
@@ -170,7 +176,8 @@ def read(user: str) -> str:
             "there is no cron on this host: no program 'crontab'",
             "sudo apt-get install cron, or let systemd do it: sudo setup-backup-systemd.sh",
         )
-    finished = proc.run(["crontab", "-u", user, "-l"], seconds=_SECONDS)
+    whose = ["-u", user] if os.geteuid() == 0 else []  # only root may name somebody, be it themselves
+    finished = proc.run(["crontab", *whose, "-l"], seconds=_SECONDS)
     if finished.status == 0:
         shown = finished.stdout.decode("utf-8", "surrogateescape")
         return _not_shown(_SPOOL / user, shown) + shown

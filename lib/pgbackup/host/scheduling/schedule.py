@@ -39,11 +39,20 @@ _FIELDS = (
 )
 
 
-def parse(text: str) -> Schedule:
-    """Given daily, hourly, every-6h or five cron fields (crontab(5)), return the schedule.
+@dataclass(frozen=True)
+class Fields:
+    """The values of a cron line's fields. weekdays: 0 is Sunday. either: a day that fits one of days and weekdays."""
 
-    Raise UsageError, naming the field, for anything that cron would refuse or that never comes.
-    """
+    minutes: list[int]
+    hours: list[int]
+    days: list[int]
+    months: list[int]
+    weekdays: list[int]
+    either: bool
+
+
+def fields(text: str) -> Fields:
+    """Given daily, hourly, every-6h or five cron fields (crontab(5)), return their values. Raise UsageError."""
     words = NAMED.get(text, text).split()
     if len(words) != len(_FIELDS):
         raise UsageError(
@@ -51,18 +60,26 @@ def parse(text: str) -> Schedule:
             "for example --schedule '30 1 * * 1-5'",
         )
     minutes, hours, days, months, weekdays = (_values(word, field) for word, field in zip(words, _FIELDS, strict=True))
-    weekdays = sorted({day % 7 for day in weekdays})
     # cron: a day that fits either field, unless one of the two begins with a '*'; then it has to fit both.
     either = not words[2].startswith("*") and not words[4].startswith("*")
-    if not either and min(days) > max(_LONGEST_MONTHS[month] for month in months):
-        raise UsageError(f"--schedule {text!r} never happens: those months have no day {min(days)}")
-    clock = f"{_listed(hours, _FIELDS[1])}:{_listed(minutes, _FIELDS[0])}:00"
-    month = _listed(months, _FIELDS[3])
-    on_date = f"*-{month}-{_listed(days, _FIELDS[2])} {clock}"
-    week = ",".join(_DAYS[day].capitalize() for day in weekdays)
-    if either:
+    return Fields(minutes, hours, days, months, sorted({day % 7 for day in weekdays}), either)
+
+
+def parse(text: str) -> Schedule:
+    """Given daily, hourly, every-6h or five cron fields (crontab(5)), return the schedule.
+
+    Raise UsageError, naming the field, for anything that cron would refuse or that never comes.
+    """
+    words, found = NAMED.get(text, text).split(), fields(text)
+    if not found.either and min(found.days) > max(_LONGEST_MONTHS[month] for month in found.months):
+        raise UsageError(f"--schedule {text!r} never happens: those months have no day {min(found.days)}")
+    clock = f"{_listed(found.hours, _FIELDS[1])}:{_listed(found.minutes, _FIELDS[0])}:00"
+    month = _listed(found.months, _FIELDS[3])
+    on_date = f"*-{month}-{_listed(found.days, _FIELDS[2])} {clock}"
+    week = ",".join(_DAYS[day].capitalize() for day in found.weekdays)
+    if found.either:
         return Schedule(" ".join(words), (on_date, f"{week} *-{month}-* {clock}"))
-    return Schedule(" ".join(words), (on_date if len(weekdays) == 7 else f"{week} {on_date}",))
+    return Schedule(" ".join(words), (on_date if len(found.weekdays) == 7 else f"{week} {on_date}",))
 
 
 def _values(word: str, field: _Field) -> list[int]:

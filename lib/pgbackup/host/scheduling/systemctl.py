@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pgbackup import proc
@@ -21,6 +22,16 @@ def call(*words: str) -> None:
     finished = proc.run(argv, seconds=_SECONDS)
     if finished.status != 0:
         raise Unavailable(f"'systemctl {' '.join(words)}' failed: {finished.stderr}", "see: journalctl -xe -n 30")
+
+
+def shown(units: Sequence[str], properties: Sequence[str], seconds: float = _SECONDS) -> list[dict[str, str]]:
+    """Return what systemd says of each unit, by property, in their order. Raise Unavailable."""
+    argv = ["systemctl", "--no-ask-password", "show", f"--property={','.join(properties)}", "--", *units]
+    finished = proc.run(argv, seconds=seconds)
+    if finished.status != 0:
+        raise Unavailable(f"systemd does not tell of its timers: {finished.stderr}", "systemctl list-timers")
+    blocks = finished.stdout.decode("utf-8", "replace").strip("\n").split("\n\n")
+    return [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in blocks]
 
 
 def is_enabled(unit: str) -> bool:

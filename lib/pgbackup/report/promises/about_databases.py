@@ -13,9 +13,9 @@ from pgbackup.report.promises.promise import BACKUP, DRILL, VERIFY, Promise
 _BUSY = 75  # another run was at work, and its end tells
 
 
-def promises(database: Database, now: datetime, limits: Limits) -> list[Promise]:
-    """Return the promises about a database. Pure."""
-    return [_backup(database, now, limits), _verify(database, now, limits), _drill(database, now, limits)]
+def promises(database: Database, now: datetime, limits: Limits, backup_dir: str) -> list[Promise]:
+    """Return the promises about a database. backup_dir: BACKUP_DIR. Pure."""
+    return [_backup(database, now, limits, backup_dir), _verify(database, now, limits), _drill(database, now, limits)]
 
 
 def newest_good(database: Database, now: datetime) -> Backup | None:
@@ -27,7 +27,7 @@ def newest_good(database: Database, now: datetime) -> Backup | None:
     return next((each for each in good if each.taken <= latest), good[-1] if good else None)
 
 
-def _backup(database: Database, now: datetime, limits: Limits) -> Promise:
+def _backup(database: Database, now: datetime, limits: Limits, backup_dir: str) -> Promise:
     remedy = f"backup-postgres.sh {database.name}"
     promise = Aged(BACKUP, database.name, limits.backup, "the newest good backup", remedy)
     newest = newest_good(database, now)
@@ -37,10 +37,7 @@ def _backup(database: Database, now: datetime, limits: Limits) -> Promise:
         return promise.judged(last, now)
     reason = f"the last run failed with {failed.status}: {failed.error}"
     by = max(0.0, (now - last).total_seconds() - limits.backup) if last else 0.0
-    return promise.broken(reason, last, failed.ended, by, f"{remedy}; tail {_LOG}")
-
-
-_LOG = "backup.log"
+    return promise.broken(reason, last, failed.ended, by, f"{remedy}; see: grep ERROR '{backup_dir}/backup.log'")
 
 
 def _failing(attempts: Sequence[Attempt]) -> Attempt | None:

@@ -32,6 +32,7 @@ _SET_UP = {
     "offsite": "sudo setup-offsite.sh",
 }
 _MOST_NAMED = 3
+_KEY_LETTERS = 12
 
 
 def promises(facts: Facts, now: datetime, limits: Limits) -> list[Promise]:
@@ -44,7 +45,7 @@ def promises(facts: Facts, now: datetime, limits: Limits) -> list[Promise]:
         found += [_wal(archive, now, limits), _base(archive, now, limits)]
     for key in facts.keys:
         prove = "sudo setup-encryption.sh --prove"
-        what = f"the last proof of the key of '{key.recipient}'"
+        what = f"the last proof that '{key.recipient[:_KEY_LETTERS]}…' can be decrypted"
         found.append(Aged(KEY, key.recipient, limits.key, what, prove).judged(key.proven, now))
     return found + [_schedule(one, now, limits) for one in facts.schedules]
 

@@ -58,4 +58,4 @@ def span(seconds: float) -> str:
     """A limit for people: 26 h, 8 d, 15 min. Pure."""
     if seconds < 5400:
         return f"{seconds / 60:g} min"
-    return f"{seconds / 3600:g} h" if seconds < 172_800 else f"{seconds / 86400:g} d"
+    return f"{seconds / 86400:g} d" if seconds >= 172_800 and seconds % 86400 == 0 else f"{seconds / 3600:g} h"

@@ -38,7 +38,11 @@ def evaluate(facts: Facts, now: datetime, limits: Limits) -> list[Promise]:
     """Return every promise, broken ones first, then kept ones, then those that nobody wants. Pure."""
     promises = [
         *about_host.promises(facts, now, limits),
-        *(promise for each in facts.databases for promise in about_databases.promises(each, now, limits)),
+        *(
+            promise
+            for each in facts.databases
+            for promise in about_databases.promises(each, now, limits, facts.backup_dir)
+        ),
     ]
     found = [_with_grace(promise, facts) for promise in promises]
     return sorted(found, key=lambda one: (_ORDER.get(one.state, 2), KINDS.index(one.kind)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from pgbackup.store.folder import Folder
 from pgbackup.store.state import statefile
@@ -34,6 +35,11 @@ class State:
         for moment in (self.succeeded, self.tried, *self.newest.values()):
             if moment:
                 statefile.instant(moment)
+
+
+def path_of(backup_dir: Path, place: str) -> Path:
+    """The directory of what this host knows of a place of OFFSITE."""
+    return backup_dir / "offsite" / place
 
 
 def read(folder: Folder) -> State:

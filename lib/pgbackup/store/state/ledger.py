@@ -26,7 +26,7 @@ _WAIT_SECONDS, _PAUSE_SECONDS = 5.0, 0.05
 
 @dataclass(frozen=True)
 class Made:
-    """A published backup. taken: the instant that it shows, in ISO 8601; seconds: how long its run took."""
+    """A published backup. taken: the instant that it shows; seconds: how long its run took; sha256: of the dump."""
 
     file: str
     taken: str
@@ -34,6 +34,7 @@ class Made:
     sql_bytes: int
     rows: int
     seconds: float
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,15 @@ def text(moment: datetime) -> str:
 def of(backups: Iterable[Backup]) -> Ledger:
     """The ledger that the files themselves tell of. backups: newest first, as catalog.listing() gives them. Pure."""
     made = [
-        Made(each.name, text(each.taken), each.bytes, each.manifest.sql_bytes, each.rows, each.seconds)
+        Made(
+            each.name,
+            text(each.taken),
+            each.bytes,
+            each.manifest.sql_bytes,
+            each.rows,
+            each.seconds,
+            each.manifest.sha256,
+        )
         for each in backups
         if each.manifest and not each.problem
     ]
