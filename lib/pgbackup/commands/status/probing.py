@@ -48,7 +48,7 @@ def run(settings: Settings, root: Path, *, at_most_hourly: bool, quiet: bool) ->
         raise
     except (SuiteError, OSError) as raised:
         error = raised if isinstance(raised, SuiteError) else path_error(raised, settings.backup_dir / "status")
-        hint = f"\\nHint: {error.hint}" if error.hint else ""
+        hint = f"\nHint: {error.hint}" if error.hint else ""
         say(f"{_SCRIPT}: warning: {error.message}{hint}")
     return show.run(settings, root, quiet=quiet)
 
