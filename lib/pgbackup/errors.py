@@ -44,7 +44,7 @@ class BackupBad(SuiteError):
 
 class NoBackup(SuiteError):
     status = 66
-    meaning = "no such backup, or none that is fresh enough"
+    meaning = "no such backup, or none that is fresh enough; a promise is broken"
 
 
 class Unavailable(SuiteError):

@@ -20,6 +20,7 @@ from pgbackup.commands.setup import encryption
 from pgbackup.commands.setup import frame as setup
 from pgbackup.commands.setup import wal as setup_wal
 from pgbackup.commands.setup.options import Options
+from pgbackup.commands.status import show
 from pgbackup.errors import SuiteError
 from pgbackup.formats import sealed
 from pgbackup.host.scheduling.installed import Change
@@ -29,7 +30,7 @@ from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal.archive import Receiver, State
 from pgbackup.store.wal.base_backups import BaseBackupRecord
 
-from tests.support import copies, documents, elsewhere, restores
+from tests.support import copies, documents, elsewhere, examples, restores
 from tests.support.restores import Lab
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +42,7 @@ VERIFY, RESTORE, LIST = "verify-backups.sh", "restore-postgres.sh", "restore-pos
 AWAY = "restore-postgres.sh --list --from"
 COPY, COPY_DRY = "copy-backups.sh", "copy-backups.sh --dry-run"
 THERE = "verify-backups.sh --at"
+STATUS, EVENTS = "backup-status.sh", "backup-status.sh --history"
 HISTORY, WINDOW = "restore-postgres.sh --history", "restore-postgres.sh --window"
 SET_UP, WAL, KEYS, RECEIVE = (
     "setup-backup-cron.sh, setup-backup-systemd.sh and setup-offsite.sh",
@@ -120,7 +122,20 @@ def of_the_server(lab: Lab) -> Told:
     ]
     assert [one["status"] for one in [*dry, *backups, *restores_made]] == [0, 69, 0, 69, 0, 0, 0, 0, 0, 0, 66]
     found = {BACKUP: backups, DRY: dry, LIST: lists, VERIFY: verified, DRILL: drilled, RESTORE: restores_made}
-    return {**found, HISTORY: [restore("--history")]}
+    there = {**lab.place.environment, "DOCKER": "false"}
+    stands = [dict(json.loads(_script(lab, STATUS, 66, **there)))]
+    stands += [dict(json.loads(json.dumps(show.told(one()).document))) for one in examples.ALL]
+    events = said("backup-status.sh", "--history", **lab.place.environment)
+    assert {one["action"] for one in events["events"]} == {
+        "backup",
+        "verify",
+        "drill",
+        "restore",
+        "rollback",
+        "drop-old",
+    }
+    assert {one["who"] for one in events["events"]} != {""} and all(one["started"] for one in events["events"])
+    return {**found, HISTORY: [restore("--history")], STATUS: stands, EVENTS: [events]}
 
 
 def _script(lab: Lab, script: str, status: int, **environment: str) -> str:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from pgbackup.errors import path_error
 from pgbackup.formats.dumpfile import write_all
 from pgbackup.report import redaction
 from pgbackup.report.events import Event
@@ -56,12 +57,19 @@ def append(folder: Folder, record: Mapping[str, Any]) -> None:
 def newest(folder: Folder, wanted: Callable[[Mapping[str, Any]], bool], most: int) -> list[dict[str, Any]]:
     """Return the newest records that are wanted, newest first, at most so many; none where there is no history.
 
-    What is no JSON object on a line of its own is passed over. Only the last 32 MB are looked at. Raise OSError.
+    What is no JSON object on a line of its own is passed over. Only the last 32 MB are looked at. Raise
+    PermissionDenied, CannotCreate for what is no file, or IoFailed.
     """
     try:
-        descriptor = folder.open(NAME)
+        return _newest(folder, wanted, most)
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise path_error(error, folder.path / NAME) from None
+
+
+def _newest(folder: Folder, wanted: Callable[[Mapping[str, Any]], bool], most: int) -> list[dict[str, Any]]:
+    descriptor = folder.open(NAME)
     found: list[dict[str, Any]] = []
     with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123  a descriptor, not a path
         for line in _lines_from_end(file.fileno()):

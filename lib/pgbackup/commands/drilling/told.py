@@ -21,7 +21,7 @@ _SLOWER = 2.0
 
 
 def drills(top: Folder, target: str) -> list[dict[str, Any]]:
-    """The last drills of a database that the history tells of. Raise OSError."""
+    """The last drills of a database that the history tells of. Raise as history.newest()."""
     return history.newest(top, lambda record: record.get("action") == "drill" and record.get("target") == target, _MANY)
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pgbackup.commands.status import archives, databases, elsewhere, schedules
 from pgbackup.commands.status.databases import Unknown, noted
-from pgbackup.errors import PermissionDenied, SuiteError, path_error
+from pgbackup.errors import LockHeld, PermissionDenied, SuiteError, path_error
 from pgbackup.report.promises.facts import Archive, Copies, Coverage, Database, Disk, Facts, Finding
 from pgbackup.report.promises.limits import DAY, HOUR, Limits
 from pgbackup.settings.config import Settings
-from pgbackup.store import folder
+from pgbackup.store import folder, lock
 from pgbackup.store.folder import Folder
 from pgbackup.store.state import statefile, watch
 from pgbackup.store.state.watch import Awake, Probe
@@ -125,9 +125,13 @@ def _ignored(found: watch.Found, settings: Settings) -> str:
 
 
 def note_awake(settings: Settings, now: datetime) -> None:
-    """Remember that this host is awake. Raise SuiteError or OSError."""
+    """Remember that this host is awake; where another look does so just now, that one's word will do.
+
+    Raise SuiteError or OSError.
+    """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     with watch.opened(settings.backup_dir, create=True) as place:
-        if place:
+        assert place is not None  # noqa: S101  it was made
+        with suppress(LockHeld), lock.held(place, "awake"):
             before: Awake | None = noted(lambda: watch.read_awake(place), {})
             watch.write_awake(place, watch.still_awake(before, now, boot))

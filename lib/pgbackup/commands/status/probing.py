@@ -6,7 +6,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -23,6 +23,7 @@ from pgbackup.report.log import say
 from pgbackup.report.result import Result
 from pgbackup.settings.config import Settings, Target
 from pgbackup.sql.naming import BEFORE, SCRATCH
+from pgbackup.store import lock
 from pgbackup.store.state import ledger, statefile, watch
 from pgbackup.store.state.statefile import Unreadable
 from pgbackup.store.state.watch import Found, Probe
@@ -54,8 +55,10 @@ def run(settings: Settings, root: Path, *, at_most_hourly: bool, quiet: bool) ->
 
 
 def _look(settings: Settings, now: datetime, *, at_most_hourly: bool) -> None:
-    with watch.opened(settings.backup_dir, create=True) as place:
+    with ExitStack() as stack:
+        place = stack.enter_context(watch.opened(settings.backup_dir, create=True))
         assert place is not None  # noqa: S101  it was made
+        stack.enter_context(lock.held(place, "coverage"))
         try:
             before = watch.read_probe(place)
         except Unreadable:

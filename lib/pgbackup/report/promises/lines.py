@@ -19,8 +19,7 @@ _KEY_LETTERS = 12
 def lines(status: Status, columns: int) -> list[str]:
     """Return the status for people. columns: how wide the screen is; a line is longer only where a word is. Pure."""
     told = [first(status), "", "If this host died now:", *_rescues(status, columns)]
-    for promise in status.broken:
-        told += ["", *_broken(promise, status.now, columns)]
+    told += _all_broken(status, columns)
     kept = _grouped([promise for promise in status.promises if promise.state == KEPT], status.now)
     if kept:
         told += ["", "Kept:", *_hung(kept, columns)]
@@ -110,6 +109,24 @@ def _ago(moment: datetime | None, now: datetime) -> str:
     return f"{age(max(0.0, (now - moment).total_seconds()))} ago" if moment else "never"
 
 
+def _all_broken(status: Status, columns: int) -> list[str]:
+    """The broken promises; of many of one kind the first ones, and what the others are about."""
+    told: list[str] = []
+    kinds: dict[str, list[Promise]] = {}
+    for promise in status.broken:
+        kinds.setdefault(promise.kind, []).append(promise)
+    for some in kinds.values():
+        for promise in some[:_MOST_NAMED]:
+            told += ["", *_broken(promise, status.now, columns)]
+        if rest := some[_MOST_NAMED:]:
+            told += _wrapped(f"BROKEN  {rest[0].title}: {len(rest)} more: {', '.join(_each(rest))}", columns)
+    return told
+
+
+def _each(some: Sequence[Promise]) -> list[str]:
+    return [_short(promise.subject) for promise in some]
+
+
 def _broken(promise: Promise, now: datetime, columns: int) -> list[str]:
     told = _wrapped(f"BROKEN  {_called(promise)}: {promise.reason}", columns)
     since = f"since {local(promise.since)} ({_ago(promise.since, now)})" if promise.since else ""
@@ -139,7 +156,7 @@ def _grouped(promises: Iterable[Promise], now: datetime) -> list[tuple[str, str]
 def _together(some: Sequence[Promise], now: datetime) -> str:
     if len(some) == 1 and not some[0].subject:
         return some[0].reason
-    names = ", ".join(_short(promise.subject) for promise in some)
+    names = ", ".join(_each(some))
     if len(some) > _MOST_NAMED:
         names = f"all {len(some)}"
     ages = [(now - promise.last).total_seconds() for promise in some if promise.last]
