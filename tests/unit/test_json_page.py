@@ -125,6 +125,8 @@ def of_the_server(lab: Lab) -> Told:
     there = {**lab.place.environment, "DOCKER": "false"}
     stands = [dict(json.loads(_script(lab, STATUS, 66, **there)))]
     stands += [dict(json.loads(json.dumps(show.told(one()).document))) for one in examples.ALL]
+    real = stands[0]["databases"][0]
+    assert real["backups"] and real["attempts"] and real["exercises"] and real["verified"] and real["drilled"]
     events = said("backup-status.sh", "--history", **lab.place.environment)
     assert {one["action"] for one in events["events"]} == {
         "backup",
