@@ -172,6 +172,7 @@ EXPECTED: tuple[tuple[str, Effect], ...] = (
     (r"curl -k -X POST [\s\S]*256700999999", registers("+256700999999")),
     (r"docker exec postgres-a .*\\\n.*SELECT phone_number", only_the_first_user),
     # Clean-up and monitoring.
+    (r"sudo -u deployer \S+/backup-status.sh --history", shows(r"^started \(UTC\) +who", r" backup +auth ")),
     (r"find /opt/backups/postgres-a .* -mtime \+30 -delete", deletes("-32 days", spares="-20 days")),
     (
         r"find /opt/backups/postgres-b .* -mtime \+30 -delete",
