@@ -286,6 +286,25 @@ def finds_a_large_file(host: Host) -> Steps:
     host.run("rm /opt/backups/large.tmp")
 
 
+def all_is_kept(host: Host) -> Steps:
+    """The first line says so, once everything that is promised has been done, and 66 and why where one thing has not."""
+    scripts = f"runuser -u deployer -- {SCRIPTS}"
+    host.run(f"systemctl cat postgres-backup.timer >/dev/null || {SCRIPTS}/setup-backup-systemd.sh")
+    host.run("systemctl enable --now postgres-backup.timer")
+    host.run(
+        f"{scripts}/backup-postgres.sh -q && {scripts}/verify-backups.sh -q; {scripts}/backup-status.sh -q --probe"
+    )
+    host.run("systemctl stop postgres-verify.timer")
+    off = host.run(f"{scripts}/backup-status.sh; test $? = 66")
+    assert re.match(r"BROKEN: 1 of \d+ promises on \S+: schedule installed \(verify\)$", off.splitlines()[0]), off
+    host.run("systemctl start postgres-verify.timer")
+    said = yield
+    assert re.search(
+        r"^OK: all \d+ promises on \S+ are kept; if it died now, nothing would come back", said, re.MULTILINE
+    ), said
+    assert re.search(r"schedule installed +backup, verify, drill", said), said
+
+
 def shows_the_timer(host: Host) -> Steps:
     host.run(f"systemctl cat postgres-backup.timer >/dev/null || {SCRIPTS}/setup-backup-systemd.sh")
     host.run("systemctl enable --now postgres-backup.timer")

@@ -9,6 +9,7 @@ from tests.host.effects import (
     Effect,
     adds_the_cron_job,
     all_are_healthy,
+    all_is_kept,
     changes_nothing,
     copied,
     databases,
@@ -172,6 +173,7 @@ EXPECTED: tuple[tuple[str, Effect], ...] = (
     (r"curl -k -X POST [\s\S]*256700999999", registers("+256700999999")),
     (r"docker exec postgres-a .*\\\n.*SELECT phone_number", only_the_first_user),
     # Clean-up and monitoring.
+    (r"sudo -u deployer \S+/backup-status.sh$", all_is_kept),
     (r"sudo -u deployer \S+/backup-status.sh --history", shows(r"^started \(UTC\) +who", r" backup +auth ")),
     (r"find /opt/backups/postgres-a .* -mtime \+30 -delete", deletes("-32 days", spares="-20 days")),
     (
