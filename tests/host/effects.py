@@ -18,6 +18,7 @@ Effect = Callable[[Host], Steps]
 
 FOREIGN_JOB = "17 4 * * 1 /bin/true"
 DRILL_JOB = f"0 5 * * 3 BACKUP_DIR=/opt/backups {SCRIPTS}/drill-backups.sh --rotate # goes with backup-postgres.sh"
+VERIFY_JOB = f"0 4 * * 0 BACKUP_DIR=/opt/backups {SCRIPTS}/verify-backups.sh -q # goes with backup-postgres.sh"
 CRON_JOB = f"0 2 * * * BACKUP_DIR=/opt/backups RETENTION_DAYS=7 {SCRIPTS}/backup-postgres.sh"
 _SERVERS = {"auth": "postgres-a", "payment": "postgres-b"}
 _SERVICES = {"auth": ["service-a-1", "service-a-2"], "payment": ["service-b-1", "service-b-2"]}
@@ -251,10 +252,10 @@ def only_the_first_user(host: Host) -> Steps:
 
 
 def adds_the_cron_job(host: Host) -> Steps:
-    """The guide's line and the drill's, once, behind what others have there."""
+    """The guide's line, the verification's and the drill's, once, behind what others have there."""
     host.run(f"echo '{FOREIGN_JOB}' | crontab -u deployer -")
     yield
-    assert host.run("crontab -u deployer -l").splitlines() == [FOREIGN_JOB, CRON_JOB, DRILL_JOB]
+    assert host.run("crontab -u deployer -l").splitlines() == [FOREIGN_JOB, CRON_JOB, VERIFY_JOB, DRILL_JOB]
 
 
 def only_foreign_jobs(host: Host) -> Steps:

@@ -15,6 +15,7 @@ from tests.support.servers import docker
 
 CRON, SYSTEMD = f"{SCRIPTS}/setup-backup-cron.sh", f"{SCRIPTS}/setup-backup-systemd.sh"
 LINE = f"0 2 * * * BACKUP_DIR=/opt/backups RETENTION_DAYS=7 {SCRIPTS}/backup-postgres.sh"
+VERIFY = f"0 4 * * 0 BACKUP_DIR=/opt/backups {SCRIPTS}/verify-backups.sh -q # goes with backup-postgres.sh"
 DRILL = f"0 5 * * 3 BACKUP_DIR=/opt/backups {SCRIPTS}/drill-backups.sh --rotate # goes with backup-postgres.sh"
 SPOOL = "/var/spool/cron/crontabs/deployer"
 UNITS = "/etc/systemd/system"
@@ -96,7 +97,7 @@ def test_two_lines_come_and_go_and_the_others_stay(host: Host, text: str) -> Non
         put_crontab(host, text)
     for _ in range(2):
         set_up(host, CRON)
-        assert crontab(host) == [*text.splitlines(), LINE, DRILL]
+        assert crontab(host) == [*text.splitlines(), LINE, VERIFY, DRILL]
     host.run(f"{CRON} --uninstall")
     assert crontab(host) == (text.splitlines() or ["no crontab for deployer"])
     assert host.run(OURS) == ""
@@ -104,13 +105,13 @@ def test_two_lines_come_and_go_and_the_others_stay(host: Host, text: str) -> Non
 
 def test_the_guides_lines_check_change_and_remove_it(host: Host) -> None:
     set_up(host, CRON)
-    assert host.run("crontab -u deployer -l | grep backup").splitlines() == [LINE, DRILL]
+    assert host.run("crontab -u deployer -l | grep backup").splitlines() == [LINE, VERIFY, DRILL]
     host.run("crontab -u deployer -l | sed 's/RETENTION_DAYS=7/RETENTION_DAYS=14/' | crontab -u deployer -")
     edited = LINE.replace("=7", "=14")
     set_up(host, CRON)
-    assert crontab(host) == [edited, DRILL]
+    assert crontab(host) == [edited, VERIFY, DRILL]
     set_up(host, f"{CRON} --schedule every-6h")
-    assert crontab(host) == [edited.replace("0 2 *", "0 */6 *"), DRILL]
+    assert crontab(host) == [edited.replace("0 2 *", "0 */6 *"), VERIFY, DRILL]
     host.run("crontab -u deployer -l | grep -v backup-postgres.sh | crontab -u deployer -")
     assert crontab(host) == []
 
@@ -118,15 +119,16 @@ def test_the_guides_lines_check_change_and_remove_it(host: Host) -> None:
 def test_the_weekly_drill_comes_with_an_upgrade_and_can_be_switched_off(host: Host) -> None:
     put_crontab(host, LINE.replace("/opt/backups", "/opt/backups/") + "\n")  # of a version without drills, edited
     first = crontab(host)
-    refused(host, f"{CRON} --dry-run", 0, f"+{DRILL.replace('/opt/backups', '/opt/backups/')}")
+    verify, drill = (line.replace("/opt/backups", "/opt/backups/") for line in (VERIFY, DRILL))
+    refused(host, f"{CRON} --dry-run", 0, f"+{verify}", f"+{drill}")
     set_up(host, CRON)
-    assert crontab(host) == [*first, DRILL.replace("/opt/backups", "/opt/backups/")]
+    assert crontab(host) == [*first, verify, drill]
     host.run(f"{SYSTEMD}; rm {UNITS}/postgres-drill.*; systemctl daemon-reload", check=False)
     set_up(host, SYSTEMD)
     assert host.run("systemctl is-active postgres-drill.timer") == "active"
     off = "env DRILL_WEEKLY=no"
     set_up(host, f"{off} {CRON}")
-    assert crontab(host) == first
+    assert crontab(host) == [*first, verify]
     for _ in range(2):
         set_up(host, f"{off} {SYSTEMD}")
         assert host.run("systemctl is-enabled postgres-{drill,verify}.timer", check=False) == "disabled\nenabled"
@@ -173,7 +175,9 @@ def test_of_set_ups_at_the_same_time_none_undoes_the_other(host: Host) -> None:
         host.run("mv /usr/bin/crontab.away /usr/bin/crontab")
     found = crontab(host)
     assert found[0] == "5 4 * * * true"
-    wanted = [line.replace("/opt/payment-system/deployment", place) for line in (LINE, DRILL) for place in places]
+    wanted = [
+        line.replace("/opt/payment-system/deployment", place) for line in (LINE, VERIFY, DRILL) for place in places
+    ]
     assert sorted(found[1:]) == sorted(wanted)
     host.run(f"rm -r {' '.join(places)}")
 
@@ -182,7 +186,7 @@ def test_another_installations_line_is_told_and_stays(host: Host) -> None:
     other = "0 2 * * * /srv/opt/payment-system/deployment/scripts/backup-postgres.sh"
     put_crontab(host, f"{other}\n")
     assert f"stays in the crontab of 'deployer': {other}" in set_up(host, CRON)
-    assert crontab(host) == [other, LINE, DRILL]
+    assert crontab(host) == [other, LINE, VERIFY, DRILL]
 
 
 # --- systemd

@@ -89,6 +89,9 @@ def test_the_same_script_of_another_place_is_told() -> None:
 @pytest.mark.parametrize("foreign", FOREIGN)
 def test_the_drills_line_comes_and_goes_beside_the_backups(foreign: str) -> None:
     assert crontab.weekly_drill("/opt/backups", DRILL) == WEEKLY
+    verification = DRILL.with_name("verify-backups.sh")
+    line = f"0 4 * * 0 BACKUP_DIR=/opt/backups {verification} -q # goes with backup-postgres.sh"
+    assert crontab.weekly_verification("/opt/backups", verification) == line
     before = crontab.added(foreign, SCRIPT, GUIDE, None)
     text = crontab.added(before, DRILL, WEEKLY, None)
     assert text == before + WEEKLY + "\n"

@@ -1,8 +1,7 @@
-"""setup-backup-cron.sh: two lines in a user's crontab, and the rotation of backup.log."""
+"""setup-backup-cron.sh: three lines in a user's crontab, and the rotation of backup.log."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from pgbackup.commands.setup import frame
@@ -18,13 +17,13 @@ SCRIPT = "setup-backup-cron.sh"
 
 
 def set_up(settings: Settings, root: Path, options: Options) -> Result:
-    """Put the backup and the weekly drill into the crontab, each once; what is there is kept.
+    """Put the backup, the weekly verification and the weekly drill into the crontab, each once; what is there is kept.
 
     Only a schedule that is asked for changes the backup's line, and DRILL_WEEKLY=no takes the drill's away. At the end
     the account makes a dry run; the status is that one's. Raise SuiteError before anything is changed: no cron, no such
     account, a path that cannot be written.
     """
-    script, drill = _scripts(root)
+    script, verification, drill = _scripts(root)
     account = accounts.find(options.user or accounts.DEFAULT)
     folders = accounts.directories(settings)
     for path in (script, settings.backup_dir):
@@ -37,7 +36,9 @@ def set_up(settings: Settings, root: Path, options: Options) -> Result:
         after = crontab.added(before, script, line, asked)
         jobs = crontab.jobs_of(after, script)
         given = trial.assigned(crontab.command_of(jobs[0]))
-        after = _with_drill(after, drill, settings, given)
+        backup_dir = given.get("BACKUP_DIR", str(settings.backup_dir))
+        after = crontab.added(after, verification, crontab.weekly_verification(backup_dir, verification), None)
+        after = _with_drill(after, drill, settings, backup_dir)
         rotating = rotation.setting_up(root, settings.backup_dir, account)
         if not options.dry_run:
             accounts.make_directories(folders, account)
@@ -45,7 +46,7 @@ def set_up(settings: Settings, root: Path, options: Options) -> Result:
                 crontab.write(account.name, after)
             installed.apply(rotating)
     verb = "runs" if after != before else "already runs"
-    jobs += crontab.jobs_of(after, drill)
+    jobs += [*crontab.jobs_of(after, verification), *crontab.jobs_of(after, drill)]
     done = [f"cron {verb} the backup as '{account.name}':", *(f"  {job}" for job in jobs)]
     done += [f"check it: crontab -u {account.name} -l | grep backup"]
     warnings = [*_warnings(before, script, account), *rotation.warnings(rotating)]
@@ -54,16 +55,17 @@ def set_up(settings: Settings, root: Path, options: Options) -> Result:
     return frame.told(SCRIPT, options, changes, done, warnings, failures)
 
 
-def _scripts(root: Path) -> tuple[Path, Path]:
-    """What makes the backup, and what drills."""
-    return root / "scripts" / "backup-postgres.sh", root / "scripts" / "drill-backups.sh"
+def _scripts(root: Path) -> tuple[Path, Path, Path]:
+    """What makes the backup, what verifies, and what drills."""
+    names = ("backup-postgres.sh", "verify-backups.sh", "drill-backups.sh")
+    backup, verification, drill = (root / "scripts" / name for name in names)
+    return backup, verification, drill
 
 
-def _with_drill(text: str, drill: Path, settings: Settings, given: Mapping[str, str]) -> str:
-    """The crontab with the weekly drill, or without it. given: what the backup's line sets."""
+def _with_drill(text: str, drill: Path, settings: Settings, backup_dir: str) -> str:
+    """The crontab with the weekly drill, or without it. backup_dir: that of the backup's line."""
     if not settings.drill_weekly:
         return crontab.removed(text, drill)
-    backup_dir = given.get("BACKUP_DIR", str(settings.backup_dir))
     return crontab.added(text, drill, crontab.weekly_drill(backup_dir, drill), None)
 
 
@@ -72,14 +74,15 @@ def take_down(root: Path, options: Options) -> Result:
 
     Without --user: from the crontab of whoever has it.
     """
-    script, drill = _scripts(root)
+    script, *others = _scripts(root)
     user = options.user or accounts.DEFAULT
     with frame.alone():
         known = crontab.installed() and accounts.exists(user)
         crontabs = {user: crontab.read(user) if known else ""}
         if options.user is None and crontab.installed():
-            crontabs |= crontab.holders(script, "") | crontab.holders(drill, "")
-        without = {one: crontab.removed(crontab.removed(text, script), drill) for one, text in crontabs.items()}
+            for each in (script, *others):
+                crontabs |= crontab.holders(each, "")
+        without = {one: _without(text, script, *others) for one, text in crontabs.items()}
         changes = [crontab.change(one, text, without[one]) for one, text in crontabs.items()]
         had = [one for one, change in zip(crontabs, changes, strict=True) if change.before != change.after]
         left = [line for change in changes for line in crontab.strangers(change.after or "", script)]
@@ -92,6 +95,12 @@ def take_down(root: Path, options: Options) -> Result:
     names = ", ".join(f"'{one}'" for one in had or [user])
     done = f"cron no longer runs the backup as {names}" if had else f"cron did not run the backup as {names}"
     return frame.told(SCRIPT, options, changes, [done], [])
+
+
+def _without(text: str, *scripts: Path) -> str:
+    for script in scripts:
+        text = crontab.removed(text, script)
+    return text
 
 
 def _warnings(before: str, script: Path, account: Account) -> list[str]:

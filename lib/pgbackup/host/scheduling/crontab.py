@@ -22,7 +22,7 @@ _SECONDS = 30
 _SPOOL = Path("/var/spool/cron/crontabs")
 _SPOOLS = (_SPOOL, Path("/var/spool/cron"), Path("/var/spool/cron/tabs"))  # Debian's, Red Hat's, SUSE's
 _OF = "crontab of "
-_WEEKLY = "0 5 * * 3"
+_VERIFIED, _DRILLED = "0 4 * * 0", "0 5 * * 3"  # as systemd/*.timer
 _WITH_THE_BACKUP = " # goes with backup-postgres.sh"  # a comment for sh, which cron starts
 _BACKUP_DIR = re.compile(r"(?<!\S)BACKUP_DIR=(?:'[^']*'|\"[^\"]*\"|\\.|[^\s'\"\\])*")
 _JOB = re.compile(r"[ \t]*(?P<when>@\S+|[0-9*~]\S*(?:[ \t]+\S+){4})[ \t]+(?P<command>\S.*)")
@@ -39,8 +39,17 @@ def job(cron: str, backup_dir: Path, retention_days: int, script: Path) -> str:
 
 def weekly_drill(backup_dir: str, script: Path) -> str:
     """Return the line of the weekly drill, without a newline. script: drill-backups.sh."""
-    words = (f"BACKUP_DIR={shlex.quote(backup_dir)}", shlex.quote(str(script)), "--rotate")
-    return f"{_WEEKLY} " + " ".join(words).replace("%", r"\%") + _WITH_THE_BACKUP
+    return _weekly(_DRILLED, backup_dir, script, "--rotate")
+
+
+def weekly_verification(backup_dir: str, script: Path) -> str:
+    """Return the line of the weekly verification, without a newline. script: verify-backups.sh."""
+    return _weekly(_VERIFIED, backup_dir, script, "-q")
+
+
+def _weekly(when: str, backup_dir: str, script: Path, option: str) -> str:
+    words = (f"BACKUP_DIR={shlex.quote(backup_dir)}", shlex.quote(str(script)), option)
+    return f"{when} " + " ".join(words).replace("%", r"\%") + _WITH_THE_BACKUP
 
 
 def watchdog(backup_dir: Path, script: Path, argument: str) -> str:
