@@ -34,9 +34,8 @@ def partial(folder: Folder, owner: str, token: str) -> Iterator[tuple[str, int]]
     Raise OSError as the system does.
     """
     name = f"{_PREFIX}{owner}-{token}{_PARTIAL}"
-    descriptor = folder.create(name)
+    descriptor = _held(folder, name)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # tells a sweep that this run is alive
         folder.close_to_others(descriptor)
         folder.adopt(descriptor)
         yield name, descriptor
@@ -44,6 +43,21 @@ def partial(folder: Folder, owner: str, token: str) -> Iterator[tuple[str, int]]
         os.close(descriptor)
         with suppress(FileNotFoundError):
             folder.remove(name)
+
+
+def _held(folder: Folder, name: str) -> int:
+    """Make a file and lock it, which tells a sweep that this run is alive; again where one came in between."""
+    while True:
+        descriptor = folder.create(name)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            folder.remove(name)
+            raise
+        os.close(descriptor)
 
 
 def forget(descriptor: int) -> None:
@@ -117,28 +131,33 @@ def sweep(folder: Folder, owner: str) -> list[str]:
     removed = []
     for name in sorted(folder.list()):
         if name.startswith(f"{_PREFIX}{LOOKING}"):
-            if not (name.endswith(_PARTIAL) and _abandoned(folder, name)):
+            if not name.endswith(_PARTIAL):
                 continue
         elif not name.startswith(f"{_PREFIX}{owner}-"):
             continue
         if name.endswith(_PIPES):
             _remove_directory(folder, name)
-        elif name.endswith(_LINK) or (name.endswith(_PARTIAL) and _abandoned(folder, name)):
+        elif name.endswith(_LINK):
             folder.remove(name)
-        else:
+        elif not (name.endswith(_PARTIAL) and _removed_if_abandoned(folder, name)):
             continue
         removed.append(name)
     return removed
 
 
-def _abandoned(folder: Folder, name: str) -> bool:
+def _removed_if_abandoned(folder: Folder, name: str) -> bool:
+    """Remove a partial file that nobody holds, and say whether; it is held meanwhile, so that nobody takes it."""
     try:
         descriptor = folder.open(name)
+    except FileNotFoundError:
+        return False
     except OSError:
-        return True  # a link or the like: nothing that a living run has made
+        folder.remove(name)  # a link or the like: nothing that a living run has made
+        return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        folder.remove(name)
+    except (BlockingIOError, FileNotFoundError):
         return False
     finally:
         os.close(descriptor)

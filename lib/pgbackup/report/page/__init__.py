@@ -1,0 +1,1 @@
+"""The status page: one HTML file without a script, which asks nobody for anything."""
