@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from functools import partial
+from pathlib import Path
 
 from pgbackup.cli.options import ROOT, Command, Parser, add_names, settings
 from pgbackup.errors import UsageError
@@ -20,13 +21,18 @@ def parser() -> Parser:
             ("backup-status.sh", "one screen; the exit status is 0 where all promises are kept, else 66"),
             ("backup-status.sh --probe", "first look which databases there are, and what a dump of them would miss"),
             ("backup-status.sh --history payment", "what was done, by whom, and how long it took"),
+            ("backup-status.sh --html /tmp/status.html", "the same as a page for a browser (docs/monitoring.md)"),
         ],
     )
     add_names(parser)
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write the status as one HTML page, too")
+    parser.add_argument("--metrics", metavar="FILE", type=Path, help="write it as metrics for Prometheus, too")
     doing = parser.add_mutually_exclusive_group()
     doing.add_argument("--probe", action="store_true", help="ask Docker and each server which databases there are")
     doing.add_argument(
-        "--scheduled", action="store_true", help="as a schedule runs it: look for databases once an hour"
+        "--scheduled",
+        action="store_true",
+        help="as a schedule runs it: look for databases once an hour, write PAGE_FILE and METRICS_FILE",
     )
     doing.add_argument("--history", action="store_true", help="show the last events instead, of the databases named")
     return parser
@@ -35,8 +41,13 @@ def parser() -> Parser:
 def command(options: Namespace) -> Command:
     if options.names and not options.history:
         raise UsageError("the status is of the whole host: names go with --history", "backup-status.sh --history NAME")
+    from pgbackup.commands.status.publishing import Files
+
     known = settings()
+    files = Files(options.html, options.metrics)
     if options.history:
+        if options.html or options.metrics:
+            raise UsageError("--history is not on the page and in the metrics", "leave out --html and --metrics")
         from pgbackup.commands import lost_settings
         from pgbackup.commands.status import past
 
@@ -45,7 +56,7 @@ def command(options: Namespace) -> Command:
     if options.probe or options.scheduled:
         from pgbackup.commands.status import probing
 
-        return partial(probing.run, known, ROOT, at_most_hourly=options.scheduled, quiet=options.quiet)
+        return partial(probing.run, known, ROOT, files, scheduled=options.scheduled, quiet=options.quiet)
     from pgbackup.commands.status import show
 
-    return partial(show.run, known, ROOT, quiet=options.quiet)
+    return partial(show.run, known, ROOT, files, quiet=options.quiet)

@@ -92,6 +92,8 @@ class Settings:
     key_max_age_days: int
     alarm_max_age_days: int
     ignore: tuple[tuple[str, str], ...]
+    metrics_file: Path | None
+    page_file: Path | None
     health_seconds: int
     health_ca: Path | None
     encryption_recipients: Path

@@ -147,6 +147,18 @@ GLOBAL_SETTINGS = (
         "databases that need no backup, each with the reason: container/database: reason; … (docs/status.md)",
     ),
     Setting(
+        "METRICS_FILE",
+        values.OPTIONAL_METRICS_FILE,
+        "",
+        "where a schedule writes metrics for Prometheus, in a directory that node_exporter reads; empty: nowhere",
+    ),
+    Setting(
+        "PAGE_FILE",
+        values.OPTIONAL_PATH,
+        "",
+        "where a schedule writes the status page; empty means status/index.html in BACKUP_DIR (docs/monitoring.md)",
+    ),
+    Setting(
         "HEALTH_SECONDS", whole_number(1, 3600, "seconds"), "60", "how long to wait for the services to become healthy"
     ),
     Setting(

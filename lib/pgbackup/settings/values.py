@@ -73,6 +73,13 @@ def _path_below_root(value: str) -> Path:
     return path
 
 
+def _metrics_file(value: str) -> Path:
+    path = _path_below_root(value)
+    if path.suffix != ".prom":
+        raise ValueError(value)
+    return path
+
+
 def _target_names(value: str) -> tuple[str, ...]:
     names = _words(value, _matching(r"[a-z][a-z0-9_]{0,30}"))
     if not names or len(set(names)) != len(names):
@@ -153,6 +160,9 @@ _CONTAINER = _matching(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 PATH_BELOW_ROOT = Kind("an absolute path other than '/', without '..'", _path_below_root)
 OPTIONAL_PATH = Kind("an absolute path without '..', or empty", _or_nothing(_path, None))
+OPTIONAL_METRICS_FILE = Kind(
+    "an absolute path that ends in .prom, as the collector wants it, or empty", _or_nothing(_metrics_file, None)
+)
 TARGET_NAMES = Kind(
     "one or more different names, separated by spaces; a name is at most 31 lower-case letters, digits and '_',"
     " beginning with a letter",

@@ -80,7 +80,7 @@ def _refuse_strange(folder: Folder, path: Path, mark: str) -> None:
     if begins != mark.encode():
         raise CannotCreate(
             f"'{path}' is there and was not written by this script: it was left as it is",
-            f"name another file, or move it away: mv '{path}' '{path}.old'",
+            "name another file",
         )
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pgbackup import docker, interrupt
 from pgbackup.commands.job import looking
 from pgbackup.commands.status import gathering, show
+from pgbackup.commands.status.publishing import Files
 from pgbackup.database.clients import connect, neighbours
 from pgbackup.database.clients.client import Client
 from pgbackup.database.questions import coverage
@@ -36,22 +37,23 @@ _OF_A_RESTORE = re.compile(rf".*(?:{BEFORE}|{SCRATCH})\d{{8}}_\d{{6}}")
 _MADE_BY_INITDB = ("postgres",)
 
 
-def run(settings: Settings, root: Path, *, at_most_hourly: bool, quiet: bool) -> Result:
-    """Look for databases, note that this host is awake, and show the status.
+def run(settings: Settings, root: Path, files: Files, *, scheduled: bool, quiet: bool) -> Result:
+    """Look for databases, note that this host is awake, show the status, and write files as show.run() does.
 
-    What cannot be asked or noted is told on stderr, and leaves what was known. Raise PermissionDenied.
+    scheduled: look at most once an hour. What cannot be asked or noted is told on stderr, and leaves what was known.
+    Raise PermissionDenied.
     """
     now = datetime.now(timezone.utc)
     try:
         gathering.note_awake(settings, now)
-        _look(settings, now, at_most_hourly=at_most_hourly)
+        _look(settings, now, at_most_hourly=scheduled)
     except Interrupted:
         raise
     except (SuiteError, OSError) as raised:
         error = raised if isinstance(raised, SuiteError) else path_error(raised, settings.backup_dir / "status")
         hint = f"\nHint: {error.hint}" if error.hint else ""
         say(f"{_SCRIPT}: warning: {error.message}{hint}")
-    return show.run(settings, root, quiet=quiet)
+    return show.run(settings, root, files, scheduled=scheduled, quiet=quiet)
 
 
 def _look(settings: Settings, now: datetime, *, at_most_hourly: bool) -> None:

@@ -7,7 +7,8 @@ import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pgbackup.commands.status import gathering
+from pgbackup.commands.status import gathering, publishing
+from pgbackup.commands.status.publishing import Files
 from pgbackup.errors import NoBackup
 from pgbackup.report.log import say
 from pgbackup.report.promises import evaluate, json_values
@@ -26,16 +27,27 @@ def look(settings: Settings, root: Path) -> Status:
     return evaluate.status(gathering.gather(settings, root, now), now, gathering.limits(settings))
 
 
-def run(settings: Settings, root: Path, *, quiet: bool) -> Result:
-    """Show the status. Status 66: a promise is broken. quiet: say only that."""
+def run(settings: Settings, root: Path, files: Files, *, scheduled: bool = False, quiet: bool) -> Result:
+    """Show the status, and write the files that are asked for. Status 66: a promise is broken.
+
+    scheduled: write those of the settings as well; one that cannot be written is told, and a broken promise matters
+    more. quiet: say only what is broken. Raise SuiteError for a file that was asked for and cannot be written.
+    """
     status = look(settings, root)
+    failed = publishing.write(publishing.of_schedule(settings), status) if scheduled else []
+    for error in failed:
+        say(f"{SCRIPT}: error: {error.message}" + (f"\nHint: {error.hint}" if error.hint else ""))
+    for error in publishing.write(files, status):
+        raise error
     if quiet and status.broken:
         say(f"{SCRIPT}: {first(status)}")
-    return told(status)
+    return told(status, failed[0].status if failed else 0)
 
 
-def told(status: Status) -> Result:
-    """The status as a command's result. Pure but for the terminal's width."""
-    code = NoBackup.status if status.broken else 0
+def told(status: Status, otherwise: int) -> Result:
+    """The status as a command's result. otherwise: its exit status where no promise is broken. Pure but for the
+    terminal's width.
+    """
+    code = NoBackup.status if status.broken else otherwise
     columns = shutil.get_terminal_size((_PIPED_COLUMNS, 24)).columns if sys.stdout.isatty() else _PIPED_COLUMNS
     return Result(code, lines(status, columns), document("status", code, **json_values.contents(status)))
