@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "lib"))
 
 from pgbackup.errors import EXIT_STATUSES  # noqa: E402  as above
+from pgbackup.report.metrics.series import METRICS  # noqa: E402  as above
 from pgbackup.settings.table import GLOBAL_SETTINGS, PLACE_SETTINGS, TARGET_SETTINGS, Setting  # noqa: E402  found by the line above
 
 BEGIN = "<!-- written by docs/generate.py: begin -->\n"
@@ -103,6 +104,12 @@ def statuses_table() -> str:
     return _table(("Status", "Meaning"), [(_code(status), meaning) for status, meaning in EXIT_STATUSES])
 
 
+def metrics_table() -> str:
+    """Return the table of docs/monitoring.md."""
+    cells = [(_code(one.name), ", ".join(map(_code, one.labels)), one.meaning) for one in METRICS]
+    return _table(("Metric", "Labels", "What it says"), cells)
+
+
 @cache
 def rooms_table() -> str:
     """Return the table of docs/architecture.md: each package of the library, and what the packages are that it uses."""
@@ -168,6 +175,7 @@ def generated(root: Path) -> dict[Path, str]:
         root / "docs/configuration.md": settings_tables(),
         root / "docs/exit-codes.md": statuses_table(),
         root / "docs/architecture.md": rooms_table(),
+        root / "docs/monitoring.md": metrics_table(),
     }
     return {
         root / ".env.example": env_example(),

@@ -27,7 +27,7 @@ SCRIPTS = ["backup-postgres.sh", "restore-postgres.sh", "setup-backup-cron.sh", 
 
 
 def copy_checkout(to: Path) -> Path:
-    for name in ("lib", "scripts", "systemd", "docs"):
+    for name in ("lib", "scripts", "systemd", "docs", "monitoring"):
         shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Makefile", ".env.example", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, to / name)

@@ -58,7 +58,14 @@ def reachable(host: str | None) -> bool:
 
 
 def install(needed: dict[str, str]) -> None:
-    """Given Debian packages and a program of each, install those that are missing; raise NoEngine."""
+    """Given Debian packages and a program of each, install those that are missing, one at a time. Raise NoEngine."""
+    if all(_which(program) for program in needed.values()):
+        return
+    with _locked("packages", fcntl.LOCK_EX) if os.geteuid() == 0 else contextlib.nullcontext():
+        _install(needed)
+
+
+def _install(needed: dict[str, str]) -> None:
     missing = [package for package, program in needed.items() if not _which(program)]
     if not missing:
         return
