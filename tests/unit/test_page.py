@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from pgbackup.report.page import charts, page, words
@@ -198,3 +199,31 @@ def test_charts_stay_within_their_frame_whatever_is_drawn() -> None:
         for x, height in re.findall(r"M([\d.]+) 48v-([\d.]+)", charts.bars(points, axis, width)):
             assert width / 2 - 0.1 <= float(x) <= charts.WIDTH - width / 2 + 0.1
             assert 2 <= float(height) <= charts.HEIGHT
+
+
+def luminance(colour: str) -> float:
+    """As WCAG 2.2 defines it, of #rrggbb."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_and_charts_stand_out_in_light_and_dark(scheme: int) -> None:
+    style = (Path(page.__file__).parent / "page.css").read_text(encoding="utf-8")
+    colours = [dict(re.findall(r"--([a-z-]+): (#\w{6})", one)) for one in re.findall(r":root \{(.*?)\}", style, re.S)]
+    assert len(colours) == 2 and set(colours[0]) == set(colours[1])
+    named = colours[scheme]
+    for text in ("ink", "soft"):
+        for paper in ("paper", "card", "off-paper"):
+            assert contrast(named[text], named[paper]) >= 4.5, (text, paper)
+    for state in ("good", "bad", "wait"):
+        for paper in ("card", f"{state}-paper"):
+            assert contrast(named[state], named[paper]) >= 4.5, (state, paper)
+    for drawn in ("bar", "drilled", "bad"):
+        assert contrast(named[drawn], named["card"]) >= 3, drawn
