@@ -27,7 +27,7 @@ STALE := $(shell [ -x $(BIN)/python ] || rm -rf $(STAMPS))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup install uninstall wheelhouse demo recording test unit pythons lint format docs bench faults clean
+.PHONY: help setup install uninstall wheelhouse demo recording pictures test unit pythons lint format docs bench faults clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ demo: $(STAMPS)/runtime $(STAMPS)/demo ## two throwaway databases, backed up and
 
 recording: $(STAMPS)/runtime $(STAMPS)/demo ## docs/demo.svg: the demo as it really runs, for the README
 	@$(BIN)/python demo/recording.py docs/demo.svg
+
+pictures: $(STAMPS)/runtime $(STAMPS)/test $(STAMPS)/bench ## docs/status.png and docs/status.svg: a status of made-up data, for the README
+	@$(BIN)/python demo/pictures.py docs/status.png docs/status.svg
 
 test: $(STAMPS)/runtime $(STAMPS)/demo $(STAMPS)/test ## all tests, on real PostgreSQL in Docker
 	@$(BIN)/python tests/support/engine.py run -- tests/all

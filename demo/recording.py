@@ -21,10 +21,13 @@ COLUMNS, ROWS = 112, 34
 LONGEST_SECONDS, SHORTEST_SECONDS, LAST_SECONDS = 1.6, 0.06, 8.0
 _WIDTH, _HEIGHT, _MARGIN = 8.4, 18, 14  # of a character, in pixels
 
-_STYLE = """\
+_LOOK = """\
 text { font: 14px ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace; fill: #d6deeb; white-space: pre; }
 .typed { fill: #8fd18f; font-weight: bold; }
 .step { fill: #ffffff; font-weight: bold; }
+.broken { fill: #ff9389; font-weight: bold; }
+"""
+_MOTION = """\
 #lines { transform: translateY(%(end)spx); animation: run %(seconds).2fs step-end infinite; }
 @media (prefers-reduced-motion: reduce) { #lines { animation: none; } }
 @keyframes run { %(frames)s }
@@ -68,7 +71,7 @@ def drawn(lines: Sequence[tuple[float, str]], title: str) -> str:
         f"{100 * at / seconds:.3f}% {{ transform: translateY({moved[number]}px); }}"
         for number, (at, _) in enumerate(lines, 1)
     ]
-    style = _STYLE % {"end": moved[-1], "seconds": seconds, "frames": " ".join(frames)}
+    style = _LOOK + _MOTION % {"end": moved[-1], "seconds": seconds, "frames": " ".join(frames)}
     texts = "\n".join(
         f'<text x="{_MARGIN}" y="{(number + 1) * _HEIGHT - 4}"{_kind(line)}>{escape(line)}</text>'
         for number, (_, line) in enumerate(lines)
@@ -82,9 +85,26 @@ def drawn(lines: Sequence[tuple[float, str]], title: str) -> str:
     )
 
 
+def still(lines: Sequence[str], title: str) -> str:
+    """Return the SVG of a screen that shows all the lines at once. Pure."""
+    width, height = COLUMNS * _WIDTH + 2 * _MARGIN, len(lines) * _HEIGHT + 2 * _MARGIN
+    texts = "\n".join(
+        f'<text x="{_MARGIN}" y="{_MARGIN + (number + 1) * _HEIGHT - 4}"{_kind(line)}>{escape(line)}</text>'
+        for number, line in enumerate(lines)
+        if line
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" role="img" xml:space="preserve">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{_LOOK}</style>\n"
+        f'<rect width="100%" height="100%" rx="8" fill="#10151f"/>\n{texts}\n</svg>\n'
+    )
+
+
 def _kind(line: str) -> str:
     if line.startswith("$ "):
         return ' class="typed"'
+    if line.startswith("BROKEN"):
+        return ' class="broken"'
     return ' class="step"' if line[:1].isdigit() and line[1:3] == ". " else ""
 
 

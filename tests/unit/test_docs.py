@@ -21,7 +21,7 @@ from docs import generate
 from tests.host import runbook
 
 ROOT = Path(__file__).resolve().parents[2]
-WRITTEN = (".env.example", "docs/configuration.md", "docs/exit-codes.md", "docs/architecture.md")
+WRITTEN = (".env.example", "docs/configuration.md", "docs/exit-codes.md", "docs/architecture.md", "docs/monitoring.md")
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), *(path for path in ROOT.glob("*.md"))]
 
 
@@ -43,11 +43,17 @@ def drop_a_line(text: str) -> str:
         .replace("#MIN_BACKUPS=7\n", "")
         .replace("| `75` |", "| `76` |")
         .replace("| `sql/` |", "| `tables/` |")
+        .replace("| `pgbackup_info` |", "| `pgbackup_about` |")
     )
 
 
 def change_a_default(text: str) -> str:
-    return text.replace("36500", "36501").replace("`128+n`", "`129+n`").replace("pg_dump, pg_dumpall", "pg_dump")
+    return (
+        text.replace("36500", "36501")
+        .replace("`128+n`", "`129+n`")
+        .replace("pg_dump, pg_dumpall", "pg_dump")
+        .replace("0 for never", "1 for never")
+    )
 
 
 @pytest.mark.parametrize("name", WRITTEN)

@@ -1,8 +1,9 @@
-"""The picture of the demo in the README: every line that was said, in its time, and nothing that could run."""
+"""The pictures in the README: every line that was said, in its time, and nothing that could run."""
 
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -51,3 +52,17 @@ def test_the_picture_shows_the_demo_of_today_and_runs_nothing() -> None:
         assert script in told and any(f"scripts/{script}" in line for line in shown), "run: make recording"
     assert not re.search(r"<script|javascript:|https?://(?!www\.w3\.org/2000/svg)|/tmp/", svg)
     assert "docs/demo.svg" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+_SCREEN = "import sys; sys.path.insert(0, 'demo'); import pictures; sys.stdout.write(pictures.screen(pictures.host()))"
+
+
+def test_the_pictures_of_a_status_show_that_of_today() -> None:
+    environment = {**os.environ, "TZ": "UTC", "PYTHONPATH": "lib"}
+    made = subprocess.run([sys.executable, "-c", _SCREEN], env=environment, cwd=ROOT, capture_output=True, check=True)
+    assert made.stdout == (ROOT / "docs/status.svg").read_bytes(), "run: make pictures"
+    assert texts(made.stdout.decode())[0] == "$ scripts/backup-status.sh"
+    page = (ROOT / "docs/status.png").read_bytes()
+    assert page.startswith(b"\x89PNG") and len(page) < 100_000
+    shown = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "(docs/status.png)" in shown and "(docs/status.svg)" in shown
