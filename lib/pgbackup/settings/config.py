@@ -99,6 +99,8 @@ class Settings:
     encryption_recipients: Path
     offsite_host: str
     rclone_config: Path
+    alerts_config: Path
+    alert_command: tuple[str, ...]
     targets: tuple[Target, ...]
     offsite: tuple[Offsite, ...]
 

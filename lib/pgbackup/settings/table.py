@@ -191,6 +191,18 @@ GLOBAL_SETTINGS = (
         "/etc/pgbackup/rclone.conf",
         "rclone's configuration (mode 0600), which holds the places' credentials",
     ),
+    Setting(
+        "ALERTS_CONFIG",
+        values.PATH_BELOW_ROOT,
+        "/etc/pgbackup/alerts",
+        "the file (mode 0600) of channels for alarms and of dead man's pings; setup-alerts.sh writes it",
+    ),
+    Setting(
+        "ALERT_COMMAND",
+        values.OPTIONAL_PROGRAM,
+        "",
+        "a program that is told alarms as well: the text comes on its standard input; empty: none",
+    ),
 )
 
 # What the operator's guide calls things; every other name gets the pattern.

@@ -193,6 +193,9 @@ IGNORED = Kind(
 )
 YES_OR_NO = Kind("yes or no", _yes_or_no)
 PROGRAM = Kind("a program, with its arguments if any, quoted as for a shell", _program)
+OPTIONAL_PROGRAM = Kind(
+    "a program, with its arguments if any, quoted as for a shell, or empty", _or_nothing(_program, ())
+)
 CONTAINER = Kind("a container's name or id: letters, digits, '_', '.' and '-'", _CONTAINER)
 CONTAINERS = Kind("names of containers, separated by spaces, or empty", lambda value: _words(value, _CONTAINER))
 # The server cuts a longer name off, and would then open another database.

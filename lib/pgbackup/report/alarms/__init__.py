@@ -1,0 +1,1 @@
+"""Somebody is told: what, in which words, through which channels, until it has arrived; and the dead man's pings."""

@@ -1,0 +1,117 @@
+"""One evaluation is told: what has changed since the last one goes into the outbox, and the outbox to the channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+
+from pgbackup.errors import LockHeld
+from pgbackup.report.alarms import decision, outbox, wording
+from pgbackup.report.alarms.channels import Alerts, Channel
+from pgbackup.report.alarms.delivery import deliver
+from pgbackup.report.promises import facts
+from pgbackup.report.promises.status import Status
+from pgbackup.store import lock
+from pgbackup.store.folder import Folder
+from pgbackup.store.state import alarms, statefile
+from pgbackup.store.state.alarms import Alarms, Message
+
+# A message that waits longer is no longer on its way: somebody has to know.
+_ON_ITS_WAY = timedelta(minutes=10)
+
+
+@dataclass
+class Outcome:
+    """What came of it. made: the message that was made, None for none; waiting: how many are not delivered to all.
+
+    failing: the name of a channel to why it takes nothing. warnings: what else went wrong.
+    """
+
+    made: Message | None = None
+    waiting: int = 0
+    failing: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def notify(
+    top: Folder, alerts: Alerts, evaluate: Callable[[], Status], send: outbox.Deliver = deliver
+) -> tuple[Status, Outcome]:
+    """Evaluate, and tell what has changed. Two at once: one tells, the other only evaluates.
+
+    It is evaluated under the lock: what is older than what another one has told would be told as a change. Raise
+    PermissionDenied or statefile.Newer where it cannot be known what was told; OSError.
+    """
+    outcome = Outcome()
+    if not alerts.channels:
+        outcome.warnings.append("nobody is told: there is no channel (sudo setup-alerts.sh)")
+        return evaluate(), outcome
+    try:
+        with lock.held(top, alarms.LOCK):
+            held = _known(top, outcome)
+            status = evaluate()
+            told, notice = decision.decide(held.told_of(), status)
+            held = alarms.with_told(alarms.for_channels(held, _keys(alerts.channels)), told)
+            if notice:
+                text = wording.body(notice, status)
+                outcome.made = Message(status.now, notice.level, wording.subject(notice, status.host), text)
+                held = alarms.with_message(held, replace(outcome.made, left=_keys(alerts.channels)))
+            outbox.keep(top, held, outcome.warnings)
+            held = outbox.send(top, held, alerts.channels, send, outcome.warnings)
+    except LockHeld:
+        outcome.warnings.append("another run tells what has changed")
+        return evaluate(), outcome
+    _note(outcome, held, alerts.channels)
+    return status, outcome
+
+
+def test(top: Folder, alerts: Alerts, subject: str, body: str, send: outbox.Deliver = deliver) -> Outcome:
+    """Send a message to all channels now, and note where it arrived. Raise LockHeld, and as notify() does."""
+    message = Message(datetime.now(timezone.utc), "test", subject, body)
+    outcome = Outcome(message)
+    with lock.held(top, alarms.LOCK):
+        held = alarms.for_channels(_known(top, outcome), _keys(alerts.channels))
+        for channel, why in outbox.send_now(message, alerts.channels, send).items():
+            now = datetime.now(timezone.utc)
+            held = alarms.failed(held, channel, why, now) if why else alarms.arrived(held, channel, now)
+        outbox.keep(top, held, outcome.warnings)
+    _note(outcome, held, alerts.channels)
+    return outcome
+
+
+def _keys(channels: Sequence[Channel]) -> tuple[str, ...]:
+    return tuple(channel.key for channel in channels)
+
+
+def _known(top: Folder, outcome: Outcome) -> Alarms:
+    """What was told before. Where that cannot be read, all that is broken is told again rather than not at all."""
+    try:
+        return alarms.read(top)
+    except statefile.Newer:
+        raise
+    except statefile.Unreadable as error:
+        outcome.warnings.append(f"{error.message}: what is broken is told anew")
+        return Alarms()
+
+
+def _note(outcome: Outcome, held: Alarms, channels: Sequence[Channel]) -> None:
+    outcome.waiting = len(held.outbox)
+    for channel in channels:
+        if failure := held.failure(channel.key):
+            outcome.failing[channel.name] = failure.why
+
+
+def facts_of(top: Folder, alerts: Alerts, now: datetime) -> facts.Alarms:
+    """What promises, page and metrics know of the alarms. Raise Unreadable, Newer or PermissionDenied."""
+    held = alarms.read(top)
+    late = [message.made for message in held.messages().values() if now - message.made > _ON_ITS_WAY]
+    failing = [
+        f"{channel.name}: {failure.why}" for channel in alerts.channels if (failure := held.failure(channel.key))
+    ]
+    return facts.Alarms(
+        channels=len(alerts.channels),
+        tested=statefile.instant(held.tested) if held.tested else None,
+        undelivered=len(late),
+        oldest=min(late, default=None),
+        problem="; ".join(failing),
+    )
