@@ -11,7 +11,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from pgbackup import interrupt
-from pgbackup.report.alarms import channels, notify
+from pgbackup.host import channels
+from pgbackup.report.alarms import notify
 from pgbackup.store import folder
 
 from tests.support import examples

@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 from pgbackup.errors import ConfigurationError, PermissionDenied, SuiteError
-from pgbackup.report.alarms import channels, delivery, one_message
-from pgbackup.report.alarms.channels import Channel
+from pgbackup.host import channels
+from pgbackup.host.channels import Channel
+from pgbackup.report.alarms import delivery, one_message
 from pgbackup.store.state.alarms import Message
 
 from tests.support import alarm_servers

@@ -17,8 +17,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from pgbackup.host.channels import Alerts, Channel
 from pgbackup.report.alarms import notify
-from pgbackup.report.alarms.channels import Alerts, Channel
 from pgbackup.report.promises.status import Status
 from pgbackup.store import folder
 from pgbackup.store.folder import Folder

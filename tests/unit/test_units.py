@@ -108,6 +108,12 @@ def test_a_database_over_the_network_opens_the_network_and_only_that() -> None:
     assert changed == opened
 
 
+def test_pings_open_the_network_and_only_that() -> None:
+    text = units.rendered(TEMPLATES[units.SERVICE], replace(GUIDE, pings=True))
+    changed = set(text.splitlines()) - set(TEMPLATES[units.SERVICE].splitlines())
+    assert changed == {"PrivateNetwork=no", "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6"}
+
+
 @pytest.mark.parametrize("path", ["/home/deployer/.pgpass", "/root/backups", "/run/user/999/x"])
 def test_what_lies_in_a_home_is_not_hidden(path: str) -> None:
     assert "ProtectHome=tmpfs\n" in TEMPLATES[units.SERVICE]

@@ -46,6 +46,9 @@ def command(options: Namespace) -> Command:
         from pgbackup.commands.backup import plan
 
         return partial(plan.plan, known, targets)
+    from pgbackup.cli.pinged import pinged
     from pgbackup.commands.backup import all_databases
 
-    return partial(all_databases.run, known, targets, quiet=options.quiet)
+    run = partial(all_databases.run, known, targets, quiet=options.quiet)
+    names = [target.name for target in targets]
+    return pinged("backup", known, run, names, whole=len(targets) == len(known.targets))

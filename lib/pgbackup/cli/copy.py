@@ -37,6 +37,10 @@ def command(options: Namespace) -> Command:
         from pgbackup.commands.offsite import plan
 
         return partial(plan.plan, known, targets, places)
+    from pgbackup.cli.pinged import pinged
     from pgbackup.commands.offsite import copy
 
-    return partial(copy.run, known, targets, places, ROOT / ".env", now=options.now, quiet=options.quiet)
+    run = partial(copy.run, known, targets, places, ROOT / ".env", now=options.now, quiet=options.quiet)
+    whole = len(targets) == len(known.targets)
+    parts = [place.name for place in places] if whole else []
+    return pinged("copy", known, run, parts, whole=whole and len(places) == len(known.offsite))

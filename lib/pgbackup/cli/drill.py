@@ -48,6 +48,7 @@ def command(options: Namespace) -> Command:
     if options.key is not None and options.place is None:
         raise UsageError("--key goes with --from", "for example: drill-backups.sh payment --from s3 --key FILE")
     from pgbackup.cli import moments
+    from pgbackup.cli.pinged import pinged
     from pgbackup.commands import lost_settings
     from pgbackup.commands.drill import drill
     from pgbackup.commands.drill.choice import Wanted
@@ -56,4 +57,6 @@ def command(options: Namespace) -> Command:
     known = settings()
     targets = lost_settings.chosen(known, tuple(options.names))
     wanted = Wanted(options.file or "", aim, options.rotate, options.place or "", options.key)
-    return partial(drill.run, known, targets, wanted, quiet=options.quiet)
+    run = partial(drill.run, known, targets, wanted, quiet=options.quiet)
+    names = [target.name for target in targets]
+    return pinged("drill", known, run, names, whole=len(targets) == len(known.targets))

@@ -65,9 +65,11 @@ def command(options: Namespace) -> Command:
     targets = lost_settings.chosen(known, tuple(options.names))
     if options.at:
         return _there(options, known, targets, oldest)
+    from pgbackup.cli.pinged import pinged
     from pgbackup.commands.verify import backups
 
-    return partial(backups.run, known, targets, max_age=oldest, quiet=options.quiet)
+    run = partial(backups.run, known, targets, max_age=oldest, quiet=options.quiet)
+    return pinged("verify", known, run, whole=len(targets) == len(known.targets))
 
 
 def _there(options: Namespace, known: Settings, targets: Sequence[Target], oldest: timedelta) -> Command:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pgbackup.errors import ConfigurationError
+from pgbackup.host import channels
 from pgbackup.host.scheduling import installed, systemctl, unit_owner
 from pgbackup.host.scheduling.installed import Change
 from pgbackup.settings.config import Settings
@@ -40,7 +41,7 @@ class Host:
     """What the units have to know of this host.
 
     retention_days: for a unit that has no such line yet. over_network: a database is not reached through Docker's
-    socket. used: every path that a run reads or writes.
+    socket. used: every path that a run reads or writes. pings: runs are heard of elsewhere.
     """
 
     root: Path
@@ -49,10 +50,16 @@ class Host:
     retention_days: int
     over_network: bool
     used: tuple[Path, ...]
+    pings: bool = False
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether a run has to get out of this host."""
+        return self.over_network or self.pings
 
 
 def host_of(settings: Settings, root: Path, user: str) -> Host:
-    """Return what the units have to know. Raise ConfigurationError for a path that none can hold."""
+    """Return what the units have to know. Raise ConfigurationError for a path that none can hold; PermissionDenied."""
     files = [file for target in settings.targets for file in (target.passfile, target.drill_sql) if file]
     used = (root, settings.backup_dir, settings.backup_dir.resolve(), *files)
     for path in used:
@@ -64,6 +71,7 @@ def host_of(settings: Settings, root: Path, user: str) -> Host:
         retention_days=settings.retention_days,
         over_network=any(target.client == "direct" for target in settings.targets),
         used=used,
+        pings=bool(channels.read(settings.alerts_config, ()).pings),
     )
 
 
@@ -154,9 +162,9 @@ def _value(key: str, value: str, host: Host) -> str:
         return f'"RETENTION_DAYS={host.retention_days}"'
     if key == "ProtectHome" and any(home in (path, *path.parents) for path in host.used for home in _HOMES):
         return "no"
-    if key == "PrivateNetwork" and host.over_network:
+    if key == "PrivateNetwork" and host.needs_network:
         return "no"
-    if key == "RestrictAddressFamilies" and host.over_network:
+    if key == "RestrictAddressFamilies" and host.needs_network:
         return "AF_UNIX AF_INET AF_INET6"
     if key == "MemoryDenyWriteExecute" and host.over_network:  # a drill starts PostgreSQL here, which compiles queries
         return "no"

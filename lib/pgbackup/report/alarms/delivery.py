@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pgbackup import proc
 from pgbackup.errors import Unavailable
-from pgbackup.report.alarms.channels import Channel
+from pgbackup.host.channels import Channel
 from pgbackup.store.state.alarms import Message
 
 SECONDS = 30

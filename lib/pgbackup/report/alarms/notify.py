@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 
 from pgbackup.errors import LockHeld
+from pgbackup.host.channels import Alerts, Channel
 from pgbackup.report.alarms import decision, outbox, wording
-from pgbackup.report.alarms.channels import Alerts, Channel
 from pgbackup.report.alarms.delivery import deliver
 from pgbackup.report.promises import facts
 from pgbackup.report.promises.status import Status

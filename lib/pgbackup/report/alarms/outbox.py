@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TypeVar
 
-from pgbackup.report.alarms.channels import Channel
+from pgbackup.host.channels import Channel
 from pgbackup.store.folder import Folder
 from pgbackup.store.state import alarms
 from pgbackup.store.state.alarms import Alarms, Message
