@@ -27,6 +27,7 @@ VERBS = (
     "setup-wal-archiving",
     "setup-encryption",
     "setup-offsite",
+    "setup-alerts",
     "receive-wal",
     "prepare",
 )

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pgbackup.errors import ConfigurationError, PermissionDenied
+from pgbackup.errors import CannotCreate, ConfigurationError, PermissionDenied, path_error
+from pgbackup.host.accounts import Account
 
 RUNS = ("backup", "verify", "drill", "copy", "status")
 _LARGEST_BYTES = 64 << 10
@@ -44,13 +45,44 @@ class Alerts:
     pings: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
+def text_of(path: Path) -> str | None:
+    """Return the file's text as it is, None where there is none. Raise as read() does."""
+    return _content(path)
+
+
+def write(path: Path, text: str, account: Account) -> None:
+    """Replace the file in one step: mode 0600, the account's. Its directory is made. Raise SuiteError."""
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        if not path.parent.exists():
+            path.parent.mkdir()
+            path.parent.chmod(0o755)
+        if path.parent.stat().st_mode & 0o022:
+            raise CannotCreate(f"'{path.parent}' may be written by others", f"chmod go-w '{path.parent}'")
+        fresh.unlink(missing_ok=True)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  a descriptor, not a path
+            os.fchmod(descriptor, 0o600)
+            os.fchown(descriptor, account.uid, account.gid)
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        fresh.replace(path)
+    except OSError as error:
+        raise path_error(error, path.parent) from None
+
+
 def read(path: Path, command: Sequence[str]) -> Alerts:
     """Read the file; where there is none there are no channels but the command (ALERT_COMMAND, () for none).
 
     Raise PermissionDenied where others can read it, or this account cannot; ConfigurationError for anything else.
     """
     text = _content(path)
-    known = parsed(text, str(path)) if text is not None else Alerts()
+    return with_command(parsed(text, str(path)) if text is not None else Alerts(), command)
+
+
+def with_command(known: Alerts, command: Sequence[str]) -> Alerts:
+    """The same with a command that is told as well, () for none. Pure."""
     if not command:
         return known
     told = Channel(f"command '{Path(command[0]).name}'", command=tuple(command))

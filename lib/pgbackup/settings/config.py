@@ -100,6 +100,7 @@ class Settings:
     offsite_host: str
     rclone_config: Path
     alerts_config: Path
+    alerts_state: Path
     alert_command: tuple[str, ...]
     targets: tuple[Target, ...]
     offsite: tuple[Offsite, ...]

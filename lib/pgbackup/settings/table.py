@@ -198,6 +198,12 @@ GLOBAL_SETTINGS = (
         "the file (mode 0600) of channels for alarms and of dead man's pings; setup-alerts.sh writes it",
     ),
     Setting(
+        "ALERTS_STATE",
+        values.PATH_BELOW_ROOT,
+        "/var/lib/pgbackup",
+        "the directory that remembers what was told, on another disk than the backups; setup-alerts.sh makes it",
+    ),
+    Setting(
         "ALERT_COMMAND",
         values.OPTIONAL_PROGRAM,
         "",

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from pgbackup.host.scheduling import installed
 
-_SCRIPTS = r"/scripts/(?:backup-postgres|verify-backups|drill-backups|receive-wal|copy-backups)\.sh(?![^\s'\";&|)])"
+_NAMES = "backup-postgres|verify-backups|drill-backups|receive-wal|copy-backups|backup-status"
+_SCRIPTS = rf"/scripts/(?:{_NAMES})\.sh(?![^\s'\";&|)])"
 _SERVICES = (
     "postgres-backup.service",
     "postgres-verify.service",
     "postgres-drill.service",
     "postgres-wal@.service",
     "postgres-offsite.service",
+    "postgres-status.service",
 )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pgbackup.errors import ConfigurationError
 from pgbackup.host import channels
+from pgbackup.host.channels import Alerts
 from pgbackup.host.scheduling import installed, systemctl, unit_owner
 from pgbackup.host.scheduling.installed import Change
 from pgbackup.settings.config import Settings
@@ -20,6 +21,8 @@ DRILL_TIMER = "postgres-drill.timer"
 TIMERS = (TIMER, "postgres-verify.timer", DRILL_TIMER)
 OFFSITE_TIMER = "postgres-offsite.timer"
 OFFSITE = ("postgres-offsite.service", OFFSITE_TIMER)
+STATUS_TIMER = "postgres-status.timer"
+STATUS = ("postgres-status.service", STATUS_TIMER)
 WAL_SERVICE = "postgres-wal@.service"
 NAMES = (
     SERVICE,
@@ -32,7 +35,7 @@ NAMES = (
 )
 
 # What the files in systemd/ say, readable as they are.
-_ROOT, _BACKUP_DIR = "/opt/payment-system/deployment", "/opt/backups"
+_ROOT, _BACKUP_DIR, _STATE = "/opt/payment-system/deployment", "/opt/backups", "/var/lib/pgbackup"
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 
 
@@ -41,7 +44,7 @@ class Host:
     """What the units have to know of this host.
 
     retention_days: for a unit that has no such line yet. over_network: a database is not reached through Docker's
-    socket. used: every path that a run reads or writes. pings: runs are heard of elsewhere.
+    socket. used: every path that a run reads or writes. pings: runs are heard of elsewhere. state: ALERTS_STATE.
     """
 
     root: Path
@@ -51,6 +54,7 @@ class Host:
     over_network: bool
     used: tuple[Path, ...]
     pings: bool = False
+    state: Path = Path(_STATE)
 
     @property
     def needs_network(self) -> bool:
@@ -58,10 +62,13 @@ class Host:
         return self.over_network or self.pings
 
 
-def host_of(settings: Settings, root: Path, user: str) -> Host:
-    """Return what the units have to know. Raise ConfigurationError for a path that none can hold; PermissionDenied."""
+def host_of(settings: Settings, root: Path, user: str, alerts: Alerts | None = None) -> Host:
+    """Return what the units have to know. alerts: the channels and pings, None for those that are written down.
+
+    Raise ConfigurationError for a path that no unit can hold, and as channels.read() does.
+    """
     files = [file for target in settings.targets for file in (target.passfile, target.drill_sql) if file]
-    used = (root, settings.backup_dir, settings.backup_dir.resolve(), *files)
+    used = (root, settings.backup_dir, settings.backup_dir.resolve(), settings.alerts_state, *files)
     for path in used:
         check_path(path)
     return Host(
@@ -71,7 +78,8 @@ def host_of(settings: Settings, root: Path, user: str) -> Host:
         retention_days=settings.retention_days,
         over_network=any(target.client == "direct" for target in settings.targets),
         used=used,
-        pings=bool(channels.read(settings.alerts_config, ()).pings),
+        pings=bool((alerts or channels.read(settings.alerts_config, ())).pings),
+        state=settings.alerts_state,
     )
 
 
@@ -79,6 +87,8 @@ def change_of(name: str, host: Host, calendar: Sequence[str] | None, user: str |
     """What is to become of a unit: see merged(). Raise ConfigurationError where it is masked."""
     before = installed.read(DIRECTORY / name)
     template = (host.root / "systemd" / name).read_text(encoding="utf-8")
+    if name == WAL_SERVICE:  # the one that pings nobody
+        host = replace(host, pings=False)
     return Change(DIRECTORY / name, before, merged(rendered(template, host), before, calendar, user))
 
 
@@ -168,17 +178,19 @@ def _value(key: str, value: str, host: Host) -> str:
         return "AF_UNIX AF_INET AF_INET6"
     if key == "MemoryDenyWriteExecute" and host.over_network:  # a drill starts PostgreSQL here, which compiles queries
         return "no"
-    if value == _BACKUP_DIR:
-        return _word(host.backup_dir)
+    # With a '-': one that is not there, of a disk that is gone, does not keep the unit from telling it.
+    for path, ours in ((_BACKUP_DIR, host.backup_dir), (_STATE, host.state)):
+        if value in (path, f"-{path}"):
+            return _word(f"-{ours}" if value.startswith("-") else str(ours))
     if value.startswith(_ROOT + "/"):
         program, blank, arguments = value.removeprefix(_ROOT + "/").partition(" ")
-        return _word(host.root / program) + blank + arguments
+        return _word(str(host.root / program)) + blank + arguments
     return value
 
 
-def _word(path: Path) -> str:
+def _word(path: str) -> str:
     """A path as one word of a unit file: '%' is doubled, and quotes hold blanks (systemd.syntax(7))."""
-    text = str(path).replace("%", "%%")
+    text = path.replace("%", "%%")
     return f'"{text}"' if re.search(r"[\s;#]", text) else text
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
-from pgbackup.errors import LockHeld
+from pgbackup.errors import CannotCreate, LockHeld
 from pgbackup.host.channels import Alerts, Channel
 from pgbackup.report.alarms import decision, outbox, wording
 from pgbackup.report.alarms.delivery import deliver
 from pgbackup.report.promises import facts
 from pgbackup.report.promises.status import Status
-from pgbackup.store import lock
+from pgbackup.store import folder, lock
 from pgbackup.store.folder import Folder
 from pgbackup.store.state import alarms, statefile
 from pgbackup.store.state.alarms import Alarms, Message
@@ -32,6 +35,25 @@ class Outcome:
     waiting: int = 0
     failing: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def memory(state: Path, backup_dir: Path) -> Iterator[Folder]:
+    """Open the directory that remembers what was told of one BACKUP_DIR; it must not be on the disk that is watched.
+
+    state: ALERTS_STATE. Raise CannotCreate where the set-up has not made it, PermissionDenied.
+    """
+    if not state.is_dir():
+        raise CannotCreate(f"'{state}' is not there, so nobody can know what was told before", "sudo setup-alerts.sh")
+    with (
+        folder.opened(state, create=False, top=True, writing=True) as place,
+        folder.opened(place.path / _called(backup_dir), create=True) as own,
+    ):
+        yield own
+
+
+def _called(backup_dir: Path) -> str:
+    return str(backup_dir).strip("/").replace("/", "-")
 
 
 def notify(
@@ -101,9 +123,16 @@ def _note(outcome: Outcome, held: Alarms, channels: Sequence[Channel]) -> None:
             outcome.failing[channel.name] = failure.why
 
 
-def facts_of(top: Folder, alerts: Alerts, now: datetime) -> facts.Alarms:
-    """What promises, page and metrics know of the alarms. Raise Unreadable, Newer or PermissionDenied."""
-    held = alarms.read(top)
+def look(state: Path, backup_dir: Path) -> Alarms:
+    """Return what is known of the alarms, nothing where there is nothing. Raise Unreadable, Newer, PermissionDenied."""
+    if not os.path.lexists(state / _called(backup_dir)):
+        return Alarms()
+    with folder.opened(state / _called(backup_dir), create=False) as own:
+        return alarms.read(own)
+
+
+def facts_of(held: Alarms, alerts: Alerts, now: datetime) -> facts.Alarms:
+    """What promises, page and metrics are to know of the alarms. Pure."""
     late = [message.made for message in held.messages().values() if now - message.made > _ON_ITS_WAY]
     failing = [
         f"{channel.name}: {failure.why}" for channel in alerts.channels if (failure := held.failure(channel.key))
