@@ -288,7 +288,7 @@ def finds_a_large_file(host: Host) -> Steps:
 
 
 def all_is_kept(host: Host) -> Steps:
-    """The first line says so, once everything that is promised has been done, and 66 and why where one thing has not."""
+    """The first line says so once everything that is promised has been done, and 66 and why where one thing has not."""
     scripts = f"runuser -u deployer -- {SCRIPTS}"
     host.run(f"systemctl cat postgres-backup.timer >/dev/null || {SCRIPTS}/setup-backup-systemd.sh")
     host.run("systemctl enable --now postgres-backup.timer")

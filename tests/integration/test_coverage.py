@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from pgbackup.commands.status import probing, show
+from pgbackup.commands.status.publishing import Files
 from pgbackup.report.promises.facts import Finding
 from pgbackup.report.promises.promise import BROKEN, COVERAGE, Promise
 from pgbackup.report.promises.status import Status
@@ -74,7 +75,7 @@ def covered(status: Status) -> Promise:
 def test_what_nobody_backs_up_is_told_until_a_job_has_it_or_a_reason_is_given(world: Server, tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     known = loaded(tmp_path, world, "coverage_reader")
-    made = probing.run(known, ROOT, at_most_hourly=True, quiet=True)
+    made = probing.run(known, ROOT, Files(), scheduled=True, quiet=True)
     assert made.status == 66
     found = of_server(look(known), world)
     kinds = {(each.kind, each.database): each for each in found}
@@ -98,10 +99,10 @@ def test_what_nobody_backs_up_is_told_until_a_job_has_it_or_a_reason_is_given(wo
 def test_a_superuser_misses_nothing_and_a_schedule_looks_once_an_hour(world: Server, tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     known = loaded(tmp_path, world, world.user)
-    probing.run(known, ROOT, at_most_hourly=True, quiet=True)
+    probing.run(known, ROOT, Files(), scheduled=True, quiet=True)
     first = look(known)
     kinds = {each.kind for each in of_server(first, world) if each.database == "coverage"}
     assert kinds == {"unlogged", "roles"}
-    probing.run(known, ROOT, at_most_hourly=True, quiet=True)
+    probing.run(known, ROOT, Files(), scheduled=True, quiet=True)
     coverage, again = first.facts.coverage, look(known).facts.coverage
     assert coverage and again and coverage.probed == again.probed

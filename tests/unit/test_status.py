@@ -366,10 +366,11 @@ def test_a_docker_that_hangs_holds_nothing_for_more_than_five_seconds(
     top: Path, hanging: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from pgbackup.commands.status import probing
+    from pgbackup.commands.status.publishing import Files
 
     note(top, put(top, ago(hours=2)))
     begun = time.monotonic()
-    made = probing.run(loaded(top, DOCKER=str(hanging)), ROOT, at_most_hourly=False, quiet=True)
+    made = probing.run(loaded(top, DOCKER=str(hanging)), ROOT, Files(), scheduled=False, quiet=True)
     calls = len((hanging.parent / "calls").read_text().split())
     assert time.monotonic() - begun < 6 * calls + 5
     assert made.status == 66 and of(look(top), "coverage").state == "broken"

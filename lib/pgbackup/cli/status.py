@@ -32,7 +32,8 @@ def parser() -> Parser:
     doing.add_argument(
         "--scheduled",
         action="store_true",
-        help="as a schedule runs it: look for databases once an hour, write PAGE_FILE and METRICS_FILE",
+        help="as a schedule runs it: look for databases once an hour, write PAGE_FILE and METRICS_FILE, and tell what "
+        "has changed",
     )
     doing.add_argument("--history", action="store_true", help="show the last events instead, of the databases named")
     return parser
@@ -54,9 +55,11 @@ def command(options: Namespace) -> Command:
         chosen = lost_settings.chosen(known, tuple(options.names)) if options.names else ()
         return partial(past.run, known, chosen)
     if options.probe or options.scheduled:
+        from pgbackup.cli.pinged import pinged
         from pgbackup.commands.status import probing
 
-        return partial(probing.run, known, ROOT, files, scheduled=options.scheduled, quiet=options.quiet)
+        run = partial(probing.run, known, ROOT, files, scheduled=options.scheduled, quiet=options.quiet)
+        return pinged("status", known, run, whole=options.scheduled)
     from pgbackup.commands.status import show
 
     return partial(show.run, known, ROOT, files, quiet=options.quiet)

@@ -187,7 +187,7 @@ def _changes(settings: Settings, root: Path, options: Options, account: Account,
         units.check_path(path)
     before = crontab.read(account.name)
     line = crontab.job(_EVERY_FOUR_MINUTES, settings.backup_dir, settings.retention_days, script)
-    return [crontab.change(account.name, before, crontab.added(before, script, f"{line} --probe --notify -q", None))]
+    return [crontab.change(account.name, before, crontab.added(before, script, f"{line} --scheduled -q", None))]
 
 
 def _by_systemd(root: Path, account: Account) -> bool:

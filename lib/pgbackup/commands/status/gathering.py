@@ -13,7 +13,9 @@ from pathlib import Path
 from pgbackup.commands.status import archives, databases, elsewhere, schedules
 from pgbackup.commands.status.databases import Unknown, noted
 from pgbackup.errors import LockHeld, PermissionDenied, SuiteError, path_error
-from pgbackup.report.promises.facts import Archive, Copies, Coverage, Database, Disk, Facts, Finding
+from pgbackup.host import channels
+from pgbackup.report.alarms import notify
+from pgbackup.report.promises.facts import Alarms, Archive, Copies, Coverage, Database, Disk, Facts, Finding
 from pgbackup.report.promises.limits import DAY, HOUR, Limits
 from pgbackup.settings.config import Settings
 from pgbackup.store import folder, lock
@@ -77,6 +79,7 @@ def gather(settings: Settings, root: Path, now: datetime) -> Facts:
         schedules=tuple(schedules.facts(settings, root, now)),
         disk=disk,
         coverage=coverage,
+        alarms=_alarms(settings, unknown, now),
         awake_since=statefile.instant(awake.since) if awake else None,
         away_since=statefile.instant(awake.away) if awake and awake.away else None,
         unknown=unknown,
@@ -122,6 +125,13 @@ def _ignored(found: watch.Found, settings: Settings) -> str:
     """The reason why a finding is as it should be; "" for none."""
     called = f"{found.container}/{found.database}" + ("" if found.kind == "database" else f"/{found.kind}")
     return next((reason for pattern, reason in settings.ignore if fnmatchcase(called, pattern)), "")
+
+
+def _alarms(settings: Settings, unknown: Unknown, now: datetime) -> Alarms:
+    with _told(unknown, settings.alerts_config):
+        alerts = channels.read(settings.alerts_config, settings.alert_command)
+        return notify.facts_of(notify.look(settings.alerts_state, settings.backup_dir), alerts, now)
+    return Alarms()
 
 
 def note_awake(settings: Settings, now: datetime) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pgbackup import docker, interrupt
 from pgbackup.commands.job import looking
-from pgbackup.commands.status import gathering, show
+from pgbackup.commands.status import gathering, show, telling
 from pgbackup.commands.status.publishing import Files
 from pgbackup.database.clients import connect, neighbours
 from pgbackup.database.clients.client import Client
@@ -53,7 +54,22 @@ def run(settings: Settings, root: Path, files: Files, *, scheduled: bool, quiet:
         error = raised if isinstance(raised, SuiteError) else path_error(raised, settings.backup_dir / "status")
         hint = f"\nHint: {error.hint}" if error.hint else ""
         say(f"{_SCRIPT}: warning: {error.message}{hint}")
-    return show.run(settings, root, files, scheduled=scheduled, quiet=quiet)
+    if scheduled:
+        return _scheduled(settings, root, files)
+    return show.run(settings, root, files, quiet=quiet)
+
+
+def _scheduled(settings: Settings, root: Path, files: Files) -> Result:
+    """Tell what has changed, and write all files: also where nobody can be told, which is raised afterwards."""
+    look, failed = partial(show.look, settings, root), None
+    try:
+        status = telling.tell(settings, look)
+    except SuiteError as error:
+        status, failed = look(), error
+    result = show.scheduled(settings, status, files)
+    if failed:
+        raise failed
+    return result
 
 
 def _look(settings: Settings, now: datetime, *, at_most_hourly: bool) -> None:

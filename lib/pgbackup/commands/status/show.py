@@ -27,24 +27,36 @@ def look(settings: Settings, root: Path) -> Status:
     return evaluate.status(gathering.gather(settings, root, now), now, gathering.limits(settings))
 
 
-def run(settings: Settings, root: Path, files: Files, *, scheduled: bool = False, quiet: bool) -> Result:
+def run(settings: Settings, root: Path, files: Files, *, quiet: bool) -> Result:
     """Show the status, and write the files that are asked for. Status 66: a promise is broken.
 
-    scheduled: write those of the settings as well; one that cannot be written is told, and a broken promise matters
-    more. quiet: say only what is broken. Raise SuiteError for a file that was asked for and cannot be written.
+    quiet: say only what is broken. Raise SuiteError for a file that was asked for and cannot be written.
     """
     status = look(settings, root)
-    failed = publishing.write(publishing.of_schedule(settings), status) if scheduled else []
-    for error in failed:
-        say(f"{SCRIPT}: error: {error.message}" + (f"\nHint: {error.hint}" if error.hint else ""))
-    for error in publishing.write(files, status):
-        raise error
+    _written(files, status)
     if quiet and status.broken:
         say(f"{SCRIPT}: {first(status)}")
+    return told(status)
+
+
+def scheduled(settings: Settings, status: Status, files: Files) -> Result:
+    """The same for a schedule, which writes the files of the settings as well, and says nothing: others are told.
+
+    One of those that cannot be written is said, and a broken promise matters more.
+    """
+    failed = publishing.write(publishing.of_schedule(settings), status)
+    for error in failed:
+        say(f"{SCRIPT}: error: {error.message}" + (f"\nHint: {error.hint}" if error.hint else ""))
+    _written(files, status)
     return told(status, failed[0].status if failed else 0)
 
 
-def told(status: Status, otherwise: int) -> Result:
+def _written(files: Files, status: Status) -> None:
+    for error in publishing.write(files, status):
+        raise error
+
+
+def told(status: Status, otherwise: int = 0) -> Result:
     """The status as a command's result. otherwise: its exit status where no promise is broken. Pure but for the
     terminal's width.
     """

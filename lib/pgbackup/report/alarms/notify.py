@@ -28,7 +28,7 @@ _ON_ITS_WAY = timedelta(minutes=10)
 class Outcome:
     """What came of it. made: the message that was made, None for none; waiting: how many are not delivered to all.
 
-    failing: the name of a channel to why it takes nothing. warnings: what else went wrong.
+    failing: the name of a channel that was tried just now to why it took nothing. warnings: what else went wrong.
     """
 
     made: Message | None = None
@@ -64,7 +64,7 @@ def notify(
     It is evaluated under the lock: what is older than what another one has told would be told as a change. Raise
     PermissionDenied or statefile.Newer where it cannot be known what was told; OSError.
     """
-    outcome = Outcome()
+    outcome, begun = Outcome(), datetime.now(timezone.utc)
     if not alerts.channels:
         outcome.warnings.append("nobody is told: there is no channel (sudo setup-alerts.sh)")
         return evaluate(), outcome
@@ -83,21 +83,21 @@ def notify(
     except LockHeld:
         outcome.warnings.append("another run tells what has changed")
         return evaluate(), outcome
-    _note(outcome, held, alerts.channels)
+    _note(outcome, held, alerts.channels, begun)
     return status, outcome
 
 
 def test(top: Folder, alerts: Alerts, subject: str, body: str, send: outbox.Deliver = deliver) -> Outcome:
     """Send a message to all channels now, and note where it arrived. Raise LockHeld, and as notify() does."""
     message = Message(datetime.now(timezone.utc), "test", subject, body)
-    outcome = Outcome(message)
+    outcome, begun = Outcome(message), message.made
     with lock.held(top, alarms.LOCK):
         held = alarms.for_channels(_known(top, outcome), _keys(alerts.channels))
         for channel, why in outbox.send_now(message, alerts.channels, send).items():
             now = datetime.now(timezone.utc)
             held = alarms.failed(held, channel, why, now) if why else alarms.arrived(held, channel, now)
         outbox.keep(top, held, outcome.warnings)
-    _note(outcome, held, alerts.channels)
+    _note(outcome, held, alerts.channels, begun)
     return outcome
 
 
@@ -116,10 +116,11 @@ def _known(top: Folder, outcome: Outcome) -> Alarms:
         return Alarms()
 
 
-def _note(outcome: Outcome, held: Alarms, channels: Sequence[Channel]) -> None:
+def _note(outcome: Outcome, held: Alarms, channels: Sequence[Channel], begun: datetime) -> None:
     outcome.waiting = len(held.outbox)
     for channel in channels:
-        if failure := held.failure(channel.key):
+        failure = held.failure(channel.key)
+        if failure and failure.tried >= begun.replace(microsecond=0):  # it is kept to the second
             outcome.failing[channel.name] = failure.why
 
 
@@ -139,7 +140,7 @@ def facts_of(held: Alarms, alerts: Alerts, now: datetime) -> facts.Alarms:
     ]
     return facts.Alarms(
         channels=len(alerts.channels),
-        tested=statefile.instant(held.tested) if held.tested else None,
+        tested=statefile.instant(held.tested) if held.tested and held.has_arrived(_keys(alerts.channels)) else None,
         undelivered=len(late),
         oldest=min(late, default=None),
         problem="; ".join(failing),
