@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from pgbackup import wal
-from pgbackup.commands.setup import encryption
+from pgbackup.commands.setup import alerts, encryption
 from pgbackup.commands.setup import frame as setup
 from pgbackup.commands.setup import wal as setup_wal
 from pgbackup.commands.setup.options import Options
@@ -45,11 +45,12 @@ THERE = "verify-backups.sh --at"
 STATUS, EVENTS = "backup-status.sh", "backup-status.sh --history"
 HISTORY, WINDOW = "restore-postgres.sh --history", "restore-postgres.sh --window"
 SET_UP, WAL, KEYS, RECEIVE = (
-    "setup-backup-cron.sh, setup-backup-systemd.sh and setup-offsite.sh",
+    "setup-backup-cron.sh, setup-backup-systemd.sh, setup-offsite.sh and setup-alerts.sh",
     "setup-wal-archiving.sh",
     "setup-encryption.sh",
     "receive-wal.sh",
 )
+TEST = "setup-alerts.sh --test"
 Told = dict[str, list[dict[str, Any]]]
 
 
@@ -216,12 +217,15 @@ def of_set_ups(top: Path) -> Told:
         settings = config.load(there, top / "absent", {})
         encrypting = [encryption.add(settings, each, dry_run=False) for each in (one, two)]
         encrypting.append(encryption.retire(settings, one, dry_run=False))
-    scripts = ("setup-backup-cron.sh", "setup-backup-systemd.sh", "setup-offsite.sh")
+        alarms = {"ALERTS_STATE": str(top / "archived"), "ALERTS_CONFIG": "/nonexistent", "ALERT_COMMAND": "false"}
+        tested = alerts.test(config.load(alarms, top / "absent", {}))
+    scripts = ("setup-backup-cron.sh", "setup-backup-systemd.sh", "setup-offsite.sh", "setup-alerts.sh")
     made = [setup.told(script, asked, [change], [], ["warning"], [failure]) for script in scripts]
     return {
         SET_UP: [one.document for one in made],
         WAL: [archiving.document],
         KEYS: [one.document for one in encrypting],
+        TEST: [tested.document],
     }
 
 

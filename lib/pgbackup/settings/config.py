@@ -102,6 +102,7 @@ class Settings:
     alerts_config: Path
     alerts_state: Path
     alert_command: tuple[str, ...]
+    alert_prefix: str
     targets: tuple[Target, ...]
     offsite: tuple[Offsite, ...]
 

@@ -209,6 +209,7 @@ GLOBAL_SETTINGS = (
         "",
         "a program that is told alarms as well: the text comes on its standard input; empty: none",
     ),
+    Setting("ALERT_PREFIX", values.OPTIONAL_LINE, "", "what the subject of each alarm begins with, for example [prod]"),
 )
 
 # What the operator's guide calls things; every other name gets the pattern.

@@ -105,6 +105,12 @@ def _program(value: str) -> tuple[str, ...]:
     return words
 
 
+def _line(value: str) -> str:
+    if len(value) > 40 or not value.isprintable():
+        raise ValueError(value)
+    return value
+
+
 def _database_object(value: str) -> str:
     if not 1 <= len(value.encode()) <= 63:
         raise ValueError(value)
@@ -196,6 +202,7 @@ PROGRAM = Kind("a program, with its arguments if any, quoted as for a shell", _p
 OPTIONAL_PROGRAM = Kind(
     "a program, with its arguments if any, quoted as for a shell, or empty", _or_nothing(_program, ())
 )
+OPTIONAL_LINE = Kind("at most 40 printable characters, or empty", _or_nothing(_line, ""))
 CONTAINER = Kind("a container's name or id: letters, digits, '_', '.' and '-'", _CONTAINER)
 CONTAINERS = Kind("names of containers, separated by spaces, or empty", lambda value: _words(value, _CONTAINER))
 # The server cuts a longer name off, and would then open another database.

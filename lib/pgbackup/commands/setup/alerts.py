@@ -99,7 +99,9 @@ def take_down(root: Path, options: Options) -> Result:
                 systemctl.call("disable", "--now", units.STATUS_TIMER)
             crontab.apply(changes)
             units.apply([change for change in changes if change.path.parent == units.DIRECTORY])
-    return frame.told(SCRIPT, options, changes, ["nobody is told any more; the channels stay written down"], warnings)
+    had = any(change.before != change.after for change in changes)
+    done = "nobody is told any more; the channels stay written down" if had else "nothing told of broken promises"
+    return frame.told(SCRIPT, options, changes, [done], warnings)
 
 
 def test(settings: Settings) -> Result:
@@ -113,7 +115,7 @@ def test(settings: Settings) -> Result:
     host = socket.gethostname()
     body = f"This is a test by {SCRIPT} on {host}. Where you read it, alarms of the backups arrive."
     with notify.memory(settings.alerts_state, settings.backup_dir) as top:
-        outcome = notify.test(top, alerts, f"{host}: a test of the alarms", body)
+        outcome = notify.test(top, alerts, f"{settings.alert_prefix} {host}: a test of the alarms".strip(), body)
     status = Unavailable.status if outcome.failing else 0
     for warning in outcome.warnings:
         say(f"{SCRIPT}: warning: {warning}")

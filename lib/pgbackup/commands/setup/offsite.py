@@ -80,7 +80,9 @@ def take_down(root: Path, options: Options) -> Result:
                 systemctl.call("disable", "--now", units.OFFSITE_TIMER)
             crontab.apply(changes)
             units.apply([change for change in changes if change.path.parent == units.DIRECTORY])
-    return frame.told(SCRIPT, options, changes, ["the schedule of the copies is gone; the copies stay"], warnings)
+    had = any(change.before != change.after for change in changes)
+    done = "the schedule of the copies is gone; the copies stay" if had else "nothing copied backups elsewhere"
+    return frame.told(SCRIPT, options, changes, [done], warnings)
 
 
 def _check_encryption(settings: Settings, wanted: Wanted) -> None:

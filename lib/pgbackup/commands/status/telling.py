@@ -27,7 +27,7 @@ def tell(settings: Settings, look: Callable[[], Status]) -> Status:
     if not alerts.channels:
         return look()
     with notify.memory(settings.alerts_state, settings.backup_dir) as memory:
-        status, outcome = notify.notify(memory, alerts, look)
+        status, outcome = notify.notify(memory, alerts, look, prefix=settings.alert_prefix)
     for warning in outcome.warnings:
         say(f"{_SCRIPT}: warning: {warning}")
     for channel, why in outcome.failing.items():

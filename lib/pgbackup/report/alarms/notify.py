@@ -57,7 +57,7 @@ def _called(backup_dir: Path) -> str:
 
 
 def notify(
-    top: Folder, alerts: Alerts, evaluate: Callable[[], Status], send: outbox.Deliver = deliver
+    top: Folder, alerts: Alerts, evaluate: Callable[[], Status], send: outbox.Deliver = deliver, *, prefix: str = ""
 ) -> tuple[Status, Outcome]:
     """Evaluate, and tell what has changed. Two at once: one tells, the other only evaluates.
 
@@ -76,7 +76,8 @@ def notify(
             held = alarms.with_told(alarms.for_channels(held, _keys(alerts.channels)), told)
             if notice:
                 text = wording.body(notice, status)
-                outcome.made = Message(status.now, notice.level, wording.subject(notice, status.host), text)
+                subject = wording.subject(notice, status.host, prefix)
+                outcome.made = Message(status.now, notice.level, subject, text)
                 held = alarms.with_message(held, replace(outcome.made, left=_keys(alerts.channels)))
             outbox.keep(top, held, outcome.warnings)
             held = outbox.send(top, held, alerts.channels, send, outcome.warnings)

@@ -16,13 +16,15 @@ _MOST = 12  # promises and databases that are named; of the rest the number is t
 _LONGEST = 300
 
 
-def subject(notice: Notice, host: str) -> str:
-    """The line that a telephone shows."""
+def subject(notice: Notice, host: str, prefix: str = "") -> str:
+    """The line that a telephone shows. prefix: what it begins with."""
     if notice.broken:
-        return plain(f"{host}: BROKEN: {_named([one.key for one in notice.broken])}")
-    if notice.still:
-        return plain(f"{host}: still broken: {_named([one.key for one in notice.still])}")
-    return plain(f"{host}: kept again: {_named([one.key for one in notice.kept])}")
+        said = f"BROKEN: {_named([one.key for one in notice.broken])}"
+    elif notice.still:
+        said = f"still broken: {_named([one.key for one in notice.still])}"
+    else:
+        said = f"kept again: {_named([one.key for one in notice.kept])}"
+    return plain(f"{prefix} {host}: {said}")
 
 
 def _named(keys: Sequence[str]) -> str:
