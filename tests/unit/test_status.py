@@ -242,11 +242,11 @@ def as_stranger(top: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """The script as an account that owns nothing here, with the library loaded before it gives up its rights."""
     program = (
         "import os, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from pgbackup.cli import main, status\n"
+        "from pgbackup.cli import main, pinged, status\n"
         "from pgbackup.commands import lost_settings\n"
         "from pgbackup.commands.status import past, probing, show\n"
         "from pgbackup.settings import config\n"
-        "import fnmatch, getpass, gettext, locale, shutil\n"
+        "import fnmatch, getpass, gettext, locale, sh, shutil\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "sys.exit(main.main(['status', *sys.argv[2:]]))"
     )

@@ -254,7 +254,8 @@ def as_stranger(top: Path, verify: Verify) -> subprocess.CompletedProcess[str]:
     nobody = pwd.getpwnam("nobody")
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from pgbackup.cli import main as cli, verify; from pgbackup.commands.verify import backups\n"
+        "from pgbackup.cli import main as cli, pinged, verify; from pgbackup.commands.verify import backups\n"
+        "import gettext, locale, sh\n"
         f"import os; os.setgroups([]); os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid})\n"
         "sys.exit(cli.main(['verify']))"
     )

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pgbackup.cli.options import Command
 from pgbackup.errors import EXIT_STATUSES, LockHeld, SuiteError
 from pgbackup.host import channels
-from pgbackup.report.alarms.pings import Pings
 from pgbackup.report.log import say
 from pgbackup.report.result import Result
 from pgbackup.settings.config import Settings
@@ -28,6 +27,8 @@ def pinged(run: str, settings: Settings, command: Command, parts: Sequence[str] 
         urls = _wanted(run, settings, parts, whole=whole)
         if not urls:
             return command()
+        from pgbackup.report.alarms.pings import Pings  # with all that speaks HTTP
+
         begun, pings, statuses = time.monotonic(), Pings(urls), dict.fromkeys(urls, SuiteError.status)
         pings.start()
         try:
