@@ -98,14 +98,18 @@ def replacing(name: str) -> str:
     return f"{'' if name.startswith('.') else '.'}{name}.new"
 
 
-def write_json(folder: Folder, name: str, content: dict[str, Any]) -> None:
-    """Replace a file in one step and sync it. Raise OSError."""
+def write_json(folder: Folder, name: str, content: dict[str, Any], *, lasting: bool = True) -> None:
+    """Replace a file in one step and sync it. Raise OSError.
+
+    lasting: its new name outlives a power cut, too; else there may be the old file again, whole.
+    """
     hidden = replacing(name)
     with replacement(folder, hidden) as descriptor:
         write_all(descriptor, json.dumps(content, indent=1).encode() + b"\n")
         os.fsync(descriptor)
         folder.replace(hidden, name)
-    folder.sync()
+    if lasting:
+        folder.sync()
 
 
 @contextmanager

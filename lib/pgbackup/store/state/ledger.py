@@ -131,7 +131,8 @@ def read(place: Folder, database: str) -> Ledger | None:
 
 def write(place: Folder, database: str, ledger: Ledger) -> None:
     """Replace what was noted; held() is held. Raise OSError."""
-    statefile.write(place, _name(database), ledger)
+    # The directory was just synced, or could not be: that is never tried again.
+    statefile.write(place, _name(database), ledger, lasting=False)
 
 
 @contextmanager

@@ -35,9 +35,12 @@ class Newer(Unreadable):
     """A state file of a later version of this suite: whole, and not ours to replace."""
 
 
-def write(place: Folder, name: str, held: Any) -> None:
-    """Replace a state file in one step and sync it. held: a dataclass of JSON values. Raise OSError."""
-    workfiles.write_json(place, name, {"version": VERSION, **dataclasses.asdict(held)})
+def write(place: Folder, name: str, held: Any, *, lasting: bool = True) -> None:
+    """Replace a state file in one step and sync it. held: a dataclass of JSON values. Raise OSError.
+
+    lasting: as in workfiles.write_json().
+    """
+    workfiles.write_json(place, name, {"version": VERSION, **dataclasses.asdict(held)}, lasting=lasting)
 
 
 def read(place: Folder, name: str, kind: type[_Held], remedy: str = "") -> _Held | None:
