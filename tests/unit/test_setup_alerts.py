@@ -19,7 +19,7 @@ import pytest
 from pgbackup import proc
 from pgbackup.commands.setup import alerts, frame
 from pgbackup.commands.setup.options import Options
-from pgbackup.errors import ConfigurationError, UsageError
+from pgbackup.errors import CannotCreate, ConfigurationError, UsageError
 from pgbackup.host.scheduling import crontab, systemctl
 from pgbackup.report.result import Result
 from pgbackup.settings import config
@@ -208,3 +208,28 @@ def test_a_disk_of_backups_that_is_gone_is_told(place: Place) -> None:
         assert place.run("backup-status.sh", "--scheduled", "-q").returncode == 66
     (came,) = place.hook.came
     assert "room for three backups" in came.body
+
+
+@ROOT_ONLY
+def test_where_prometheus_tells_no_channel_is_needed_and_its_directory_is_opened(place: Place) -> None:
+    metrics = place.path / "collected" / "pgbackup.prom"
+    place.environment["METRICS_FILE"] = str(metrics)
+    made = place.set_up(file=None)
+    assert made.status == 0 and place.hook.came == []
+    assert made.lines[0] == f"made '{metrics.parent}'"
+    assert f"there is no channel; '{metrics}' tells Prometheus every four minutes:" in made.lines
+    assert place.crontabs["root"].endswith("--scheduled -q\n")
+    assert place.run("backup-status.sh", "--scheduled", "-q").returncode == 66
+    assert "pgbackup_promise_kept" in metrics.read_text() and stat.S_IMODE(metrics.stat().st_mode) == 0o644
+    assert (place.path / "backups/status/index.html").exists()
+
+
+@ROOT_ONLY
+def test_a_directory_of_others_is_not_opened_for_metrics_and_nothing_is_changed(place: Place) -> None:
+    os.chown(place.path, 12345, 12345)
+    place.path.chmod(0o755)
+    place.environment["METRICS_FILE"] = str(place.path / "pgbackup.prom")
+    known = config.load(place.environment, place.path / "absent", {})
+    with pytest.raises(CannotCreate, match="METRICS_FILE"):
+        alerts.set_up(known, ROOT, Options("nobody", None, False), None)
+    assert place.crontabs == {} and not place.config.exists()

@@ -228,3 +228,14 @@ def test_a_diff_has_what_changes_and_nothing_else(tmp_path: Path) -> None:
     assert Change(tmp_path, "a\n", "a\n").diff() == []
     assert Change(Path("/x"), None, "a\n").diff() == ["--- /dev/null", "+++ /x", "@@ -0,0 +1 @@", "+a"]
     assert Change(Path("/x"), "a\nb\n", "a\n").diff()[-1] == "-b"
+
+
+def test_the_status_may_write_where_page_and_metrics_lie_and_nowhere_else() -> None:
+    template = (ROOT / "systemd" / units.STATUS[0]).read_text()
+
+    def written(host: units.Host) -> list[str]:
+        return re.findall(r"^ReadWritePaths=(.*)$", units.rendered(template, host), re.MULTILINE)
+
+    assert written(GUIDE) == ["-/opt/backups", "/var/lib/pgbackup", "-/opt/backups"]
+    shown = replace(GUIDE, shown=(Path("/var/www/a page"), Path("/var/lib/prometheus/node-exporter")))
+    assert written(shown)[2] == '"-/var/www/a page" -/var/lib/prometheus/node-exporter'

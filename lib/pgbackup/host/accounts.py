@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,3 +111,43 @@ def make_directories(paths: Sequence[Path], account: Account | None) -> list[Pat
             raise path_error(error, path) from None
         made.append(path)
     return made
+
+
+def may_write(directory: Path, account: Account) -> bool:
+    """Whether the account may make files in a directory, by its owner and group. Raise OSError."""
+    found = directory.stat()
+    if found.st_uid == account.uid or account.uid == 0:
+        return account.uid == 0 or bool(found.st_mode & stat.S_IWUSR)
+    in_group = found.st_gid in os.getgrouplist(account.name, account.gid)
+    return in_group and bool(found.st_mode & stat.S_IWGRP)
+
+
+def open_collector(directory: Path, account: Account) -> str:
+    """Let the account write into the directory that node_exporter's collector reads; return what was done, or "".
+
+    It is made where it is absent. Root's own one is opened to the account's group if nothing but metrics lies in it.
+    Raise CannotCreate for every other one that the account may not write to, and as path_error() does.
+    """
+    try:
+        if not directory.exists():
+            directory.mkdir(parents=True, mode=0o755)
+            directory.chmod(0o755)  # whatever the umask: the collector has to get through
+            os.chown(directory, account.uid, account.gid)
+            return f"made '{directory}'"
+        if may_write(directory, account):
+            return ""
+        found = directory.stat()
+        if (found.st_uid, found.st_gid) == (0, 0) and all(_is_metrics(path) for path in directory.iterdir()):
+            os.chown(directory, -1, account.gid)
+            directory.chmod(stat.S_IMODE(found.st_mode) | stat.S_IWGRP)
+            return f"opened '{directory}' to the group '{account.group}', for METRICS_FILE"
+    except OSError as error:
+        raise path_error(error, directory) from None
+    raise CannotCreate(
+        f"'{account.name}' may not write in '{directory}', where METRICS_FILE is to lie",
+        f"sudo setfacl -m u:{account.name}:rwx '{directory}', or name another directory",
+    )
+
+
+def _is_metrics(path: Path) -> bool:
+    return path.suffix == ".prom" and not path.is_symlink()

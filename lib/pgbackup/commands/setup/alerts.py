@@ -61,28 +61,40 @@ def set_up(settings: Settings, root: Path, options: Options, file: str | None) -
     path = settings.alerts_config
     account = _account(options)
     before = channels.text_of(path)
-    text = _wanted(before, path, file, ask=not options.dry_run)
+    text = _wanted(before, path, file, ask=not options.dry_run, otherwise=bool(settings.metrics_file))
     alerts = channels.with_command(channels.parsed(text, str(path) if file is None else file), settings.alert_command)
-    if not alerts.channels:
-        hint = f"name one: sudo {SCRIPT}, or ALERT_COMMAND in .env"
+    if not (alerts.channels or settings.metrics_file):
+        hint = f"name one: sudo {SCRIPT}, or ALERT_COMMAND in .env; or METRICS_FILE, for Prometheus"
         raise ConfigurationError("there is no channel, so nobody would be told", hint)
     accounts.check_directories([settings.alerts_state], account)
     with frame.alone():
         changes = _changes(settings, root, options, account, alerts)
+        opened = []
         if not options.dry_run:
+            opened = _open_collector(settings, account)
             channels.write(path, text, account)
             accounts.make_directories([settings.alerts_state], account)
             _apply(changes)
-    arrived, failures = ([], []) if options.dry_run else _try_out(root, account)
+    arrived, failures = ([], []) if options.dry_run or not alerts.channels else _try_out(root, account)
+    told = f"'{path}' has the channels, for '{account.name}' alone; a promise that breaks is told within five minutes:"
     done = [
+        *opened,
         *(f"{name}: a test was taken; look whether it is there" for name in arrived),
-        f"'{path}' has the channels, for '{account.name}' alone; a promise that breaks is told within five minutes:",
+        told
+        if alerts.channels
+        else f"there is no channel; '{settings.metrics_file}' tells Prometheus every four minutes:",
         *(f"  {change.path}" for change in changes if change.after is not None),
         *_periods(alerts),
-        "see that each kind of alarm arrives: test-alarms.sh",
+        *(["see that each kind of alarm arrives: test-alarms.sh"] if alerts.channels else []),
     ]
     warnings = units.kept_warnings([one for one in changes if one.path.parent == units.DIRECTORY], root)
     return frame.told(SCRIPT, options, changes, done, warnings, failures, what="an alarm")
+
+
+def _open_collector(settings: Settings, account: Account) -> list[str]:
+    """Let the account write METRICS_FILE, and say so where something was done for it."""
+    done = accounts.open_collector(settings.metrics_file.parent, account) if settings.metrics_file else ""
+    return [done] if done else []
 
 
 def take_down(root: Path, options: Options) -> Result:
@@ -132,15 +144,15 @@ def _account(options: Options) -> Account:
     return accounts.find(options.user or units.user_of(before) or accounts.DEFAULT)
 
 
-def _wanted(before: str | None, path: Path, file: str | None, *, ask: bool) -> str:
-    """The text of the file as it is to be."""
+def _wanted(before: str | None, path: Path, file: str | None, *, ask: bool, otherwise: bool) -> str:
+    """The text of the file as it is to be. otherwise: somebody is told without a channel."""
     if file is not None:
         return _read(file)
     if ask and sys.stdin and sys.stdin.isatty():
         return _asked(before, path)
-    if before is None:
+    if before is None and not otherwise:
         raise UsageError("there is no terminal to ask for the channels on", f"sudo {SCRIPT} --file FILE; - is stdin")
-    return before
+    return _HEAD if before is None else before
 
 
 def _read(file: str) -> str:

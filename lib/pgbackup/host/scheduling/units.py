@@ -36,6 +36,7 @@ NAMES = (
 
 # What the files in systemd/ say, readable as they are.
 _ROOT, _BACKUP_DIR, _STATE = "/opt/payment-system/deployment", "/opt/backups", "/var/lib/pgbackup"
+_COLLECTOR = "-/var/lib/prometheus/node-exporter"
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 
 
@@ -45,6 +46,7 @@ class Host:
 
     retention_days: for a unit that has no such line yet. over_network: a database is not reached through Docker's
     socket. used: every path that a run reads or writes. pings: runs are heard of elsewhere. state: ALERTS_STATE.
+    shown: the directories of PAGE_FILE and METRICS_FILE.
     """
 
     root: Path
@@ -55,6 +57,7 @@ class Host:
     used: tuple[Path, ...]
     pings: bool = False
     state: Path = Path(_STATE)
+    shown: tuple[Path, ...] = ()
 
     @property
     def needs_network(self) -> bool:
@@ -68,7 +71,8 @@ def host_of(settings: Settings, root: Path, user: str, alerts: Alerts | None = N
     Raise ConfigurationError for a path that no unit can hold, and as channels.read() does.
     """
     files = [file for target in settings.targets for file in (target.passfile, target.drill_sql) if file]
-    used = (root, settings.backup_dir, settings.backup_dir.resolve(), settings.alerts_state, *files)
+    shown = tuple(file.parent for file in (settings.page_file, settings.metrics_file) if file)
+    used = (root, settings.backup_dir, settings.backup_dir.resolve(), settings.alerts_state, *files, *shown)
     for path in used:
         check_path(path)
     return Host(
@@ -80,6 +84,7 @@ def host_of(settings: Settings, root: Path, user: str, alerts: Alerts | None = N
         used=used,
         pings=bool((alerts or channels.read(settings.alerts_config, ())).pings),
         state=settings.alerts_state,
+        shown=shown,
     )
 
 
@@ -182,6 +187,8 @@ def _value(key: str, value: str, host: Host) -> str:
     for path, ours in ((_BACKUP_DIR, host.backup_dir), (_STATE, host.state)):
         if value in (path, f"-{path}"):
             return _word(f"-{ours}" if value.startswith("-") else str(ours))
+    if value == _COLLECTOR:  # an empty line would take back those before it
+        return " ".join(_word(f"-{path}") for path in host.shown or (host.backup_dir,))
     if value.startswith(_ROOT + "/"):
         program, blank, arguments = value.removeprefix(_ROOT + "/").partition(" ")
         return _word(str(host.root / program)) + blank + arguments
