@@ -203,6 +203,7 @@ def test_many_at_once_tell_once(tmp_path: Path) -> None:
         assert len(subjects(told)) == expected
 
 
+@pytest.mark.wide
 def test_killed_at_any_moment_each_change_is_told(
     tmp_path: Path,
     tries: Callable[[int, int], int],

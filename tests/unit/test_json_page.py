@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from pgbackup import wal
+from pgbackup.commands.sabotage import run as sabotage
 from pgbackup.commands.setup import alerts, encryption
 from pgbackup.commands.setup import frame as setup
 from pgbackup.commands.setup import wal as setup_wal
@@ -23,6 +24,7 @@ from pgbackup.commands.setup.options import Options
 from pgbackup.commands.status import show
 from pgbackup.errors import SuiteError
 from pgbackup.formats import sealed
+from pgbackup.host import channels
 from pgbackup.host.scheduling.installed import Change
 from pgbackup.settings import config
 from pgbackup.store import lock
@@ -50,7 +52,7 @@ SET_UP, WAL, KEYS, RECEIVE = (
     "setup-encryption.sh",
     "receive-wal.sh",
 )
-TEST = "setup-alerts.sh --test"
+TEST, SABOTAGE = "setup-alerts.sh --test", "test-alarms.sh"
 Told = dict[str, list[dict[str, Any]]]
 
 
@@ -226,6 +228,7 @@ def of_set_ups(top: Path) -> Told:
         WAL: [archiving.document],
         KEYS: [one.document for one in encrypting],
         TEST: [tested.document],
+        SABOTAGE: [sabotage.told([sabotage.Seen("one", "", "no answer")], channels.parsed("json://x", "x")).document],
     }
 
 

@@ -28,6 +28,7 @@ VERBS = (
     "setup-encryption",
     "setup-offsite",
     "setup-alerts",
+    "test-alarms",
     "receive-wal",
     "prepare",
 )
