@@ -12,8 +12,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,12 +21,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pgbackup import interrupt, proc
-from pgbackup.errors import BackupBad, ConfigurationError, IoFailed, NoBackup, PermissionDenied, SuiteError, Unavailable
-from pgbackup.remotes import refusals
+from pgbackup.errors import BackupBad, IoFailed, NoBackup, SuiteError, Unavailable
+from pgbackup.remotes import program, refusals
 from pgbackup.remotes.place import AlreadyThere, Object
 
-OLDEST = (1, 60, 1)
-_OLDEST_FOR_BUCKETS = (1, 74, 0)  # it refuses to overwrite, and it locks
 _HIDDEN = ".upload"  # where an upload lies until it is whole: under the same name each time, so that nothing adds up
 _MOST_OBJECTS = 200_000
 _LONGEST_NAME = 900  # S3 takes 1024 bytes, the remote path included
@@ -149,14 +145,14 @@ class Rclone:
 
     @cached_property
     def _any(self) -> tuple[str, tuple[int, ...]]:
-        return _newest_first_that_fits(self.program, OLDEST)
+        return program.newest_first_that_fits(self.program, program.OLDEST)
 
     @cached_property
     def _fitting(self) -> str:
         """The rclone for this kind of place: the host's own, unless only the one installed with the suite will do."""
-        if not self._features["BucketBased"] or self._any[1] >= _OLDEST_FOR_BUCKETS:
+        if not self._features["BucketBased"] or self._any[1] >= program.OLDEST_FOR_BUCKETS:
             return self._any[0]
-        return _newest_first_that_fits(self.program, _OLDEST_FOR_BUCKETS)[0]
+        return program.newest_first_that_fits(self.program, program.OLDEST_FOR_BUCKETS)[0]
 
     def _kept(self, lock_days: int) -> Sequence[str]:
         """The flags of an upload to an object store: never over another object, and kept for so long."""
@@ -191,7 +187,7 @@ class Rclone:
         return [f"--bwlimit={self.bandwidth}"] if self.bandwidth else []
 
     def _argv(self, words: Sequence[str], any_rclone: bool) -> Sequence[str]:
-        _check_config(self.config)
+        program.check_config(self.config)
         return [self._any[0] if any_rclone else self._fitting, *words, f"--config={self.config}", *_QUIET]
 
     def _run(
@@ -211,18 +207,18 @@ class Rclone:
         reading, writing = os.pipe2(os.O_CLOEXEC)
         try:
             try:
-                program = proc.Program(self._argv(words, any_rclone=False), stdout=writing)
+                running = proc.Program(self._argv(words, any_rclone=False), stdout=writing)
             finally:
                 os.close(writing)
-            with program:
-                while piece := _read(program, reading):
+            with running:
+                while piece := _read(running, reading):
                     yield piece
                 try:
-                    status = program.wait(seconds)
+                    status = running.wait(seconds)
                 except TimeoutError:
                     raise self._silent(seconds) from None
                 if status:
-                    raise self._failure(program.stderr)
+                    raise self._failure(running.stderr)
         finally:
             os.close(reading)
 
@@ -233,45 +229,6 @@ class Rclone:
         return Unavailable(f"'{self.remote}' gave no answer within {seconds:g} s", "is the line to it up?")
 
 
-def _newest_first_that_fits(program: str, oldest: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
-    """The host's rclone if it is new enough, else the one that was installed with the suite, and its version."""
-    said = []
-    for candidate in (program, str(Path(sys.executable).with_name("rclone"))):
-        try:
-            first = proc.run([candidate, "version"], seconds=_ANSWER_SECONDS).stdout.decode(errors="replace")
-        except Unavailable as error:
-            said.append(error.message)
-            continue
-        found = re.match(r"rclone v(\d+)\.(\d+)\.(\d+)", first)
-        version = tuple(map(int, found.groups())) if found else (0,)
-        if version >= oldest:
-            return candidate, version
-        said.append(f"'{candidate}' is older than {'.'.join(map(str, oldest))}")
-    raise Unavailable(
-        f"there is no rclone for this place: {'; '.join(said)}", "install one: https://rclone.org/install"
-    )
-
-
-def _check_config(path: Path) -> None:
-    """Raise ConfigurationError or PermissionDenied unless the file that holds the credentials is ours alone."""
-    try:
-        found = path.stat()
-    except PermissionError:
-        raise PermissionDenied(f"may not read '{path}'", f"sudo chown {os.geteuid()} '{path}'") from None
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot read rclone's configuration '{path}': {error.strerror}",
-            f"make it: sudo rclone config --config '{path}', or set RCLONE_CONFIG",
-        ) from None
-    if not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077:
-        raise ConfigurationError(
-            f"others may read the credentials in '{path}' (mode {stat.S_IMODE(found.st_mode):04o})",
-            f"chmod 600 '{path}'",
-        )
-    if not os.access(path, os.R_OK):
-        raise PermissionDenied(f"may not read '{path}'", f"sudo chown {os.geteuid()} '{path}'")
-
-
 def _refuse_odd(name: str) -> None:
     """Raise BackupBad for a name that could lead elsewhere, or that a list of names cannot hold."""
     parts = name.split("/") if name else []
@@ -279,7 +236,7 @@ def _refuse_odd(name: str) -> None:
         raise BackupBad(f"{name!r} cannot be the name of an object")
 
 
-def _read(program: proc.Program, reading: int) -> bytes:
+def _read(running: proc.Program, reading: int) -> bytes:
     """The next piece, b"" at the end."""
     os.set_blocking(reading, False)
     while True:
@@ -287,7 +244,7 @@ def _read(program: proc.Program, reading: int) -> bytes:
         try:
             return os.read(reading, _PIECE_BYTES)
         except BlockingIOError:
-            program.pause(0.2, readable=reading)
+            running.pause(0.2, readable=reading)
 
 
 def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
