@@ -5,7 +5,8 @@ from __future__ import annotations
 from argparse import Namespace
 from functools import partial
 
-from pgbackup.cli.options import ROOT, Command, Parser, add_names, settings
+from pgbackup.cli.options import ROOT, Command, Parser, add_names, settings, verification_key
+from pgbackup.errors import UsageError
 
 SCRIPT = "copy-backups.sh"
 
@@ -23,6 +24,11 @@ def parser() -> Parser:
     add_names(parser)
     parser.add_argument("--to", metavar="PLACE", action="append", help="a place of OFFSITE; default: all of them")
     parser.add_argument("--now", action="store_true", help="also to a place that failed and is not to be tried yet")
+    parser.add_argument(
+        "--verification-key",
+        metavar="KEY",
+        help="after a loss of this host: take back the index there, which this key, from paper, has signed",
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would be copied; copy nothing")
     return parser
 
@@ -30,6 +36,9 @@ def parser() -> Parser:
 def command(options: Namespace) -> Command:
     from pgbackup.commands import lost_settings
 
+    key = verification_key(options.verification_key)
+    if key and options.dry_run:
+        raise UsageError("--verification-key takes the index back, which --dry-run does not", "leave one of them out")
     known = settings()
     targets = lost_settings.chosen(known, tuple(options.names))
     places = tuple(known.place(name) for name in dict.fromkeys(options.to)) if options.to else known.offsite
@@ -40,7 +49,9 @@ def command(options: Namespace) -> Command:
     from pgbackup.cli.pinged import pinged
     from pgbackup.commands.offsite import copy
 
-    run = partial(copy.run, known, targets, places, ROOT / ".env", now=options.now, quiet=options.quiet)
+    run = partial(
+        copy.run, known, targets, places, ROOT / ".env", now=options.now, quiet=options.quiet, verification_key=key
+    )
     whole = len(targets) == len(known.targets)
     parts = [place.name for place in places] if whole else []
     return pinged("copy", known, run, parts, whole=whole and len(places) == len(known.offsite))

@@ -55,6 +55,18 @@ def add_names(parser: Parser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="databases by their names in DATABASES; default: all")
 
 
+def verification_key(typed: str | None) -> str | None:
+    """The public key that --verification-key gives. Raise UsageError."""
+    from pgbackup.store.offsite import signing
+
+    if typed is None:
+        return None
+    try:
+        return signing.parsed(typed)
+    except ValueError as wrong:
+        raise UsageError(f"--verification-key: {wrong}", "setup-offsite.sh has shown it, for paper") from None
+
+
 def settings(overrides: Mapping[str, str | None] | None = None) -> Settings:
     """Read the settings. overrides: what the command line has instead, by setting; None for nothing.
 

@@ -2,6 +2,7 @@
 
 `<host>/dumps/<dir>/<file>`, `<host>/globals/<dir>/<YYYYmmdd_HHMMSS>.sql`, `<host>/settings/<YYYYmmdd_HHMMSS>.env`; an
 encrypted one has `.age` behind its name. <host> is OFFSITE_HOST, <dir> a database's directory in BACKUP_DIR.
+`<host>/index/<key>/<stream>-<number>.jsonl`: parts of the index of what was copied, never encrypted.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pgbackup.formats import names
 from pgbackup.formats.manifest import Manifest
 
 ENCRYPTED = ".age"
+_PART = re.compile(r"([a-z]+)-([0-9]{6})\.jsonl")
 _GLOBALS = re.compile(r"[0-9]{8}_[0-9]{6}\.sql(\.age)?")
 # The clocks of a host and of a place may differ, and a name is local time, of which the zone is not known.
 _AHEAD = timedelta(hours=15)
@@ -43,6 +45,22 @@ def globals_of(host: str, directory: str) -> str:
 def settings(host: str) -> str:
     """Where the copies of `.env` lie."""
     return f"{host}/settings"
+
+
+def index_of(host: str, key: str) -> str:
+    """Where the parts of the index lie that were signed with a key. key: as in its short name."""
+    return f"{host}/index/{key}"
+
+
+def index_part(host: str, key: str, stream: str, number: int) -> str:
+    """The object of one part of the index."""
+    return f"{index_of(host, key)}/{stream}-{number:06d}.jsonl"
+
+
+def part_number(stream: str, name: str) -> int | None:
+    """Given an object's name, return the number of the part of that stream's index; None where it is none."""
+    found = _PART.fullmatch(name.rpartition("/")[2])
+    return int(found[2]) if found and found[1] == stream else None
 
 
 def plain(name: str) -> str:

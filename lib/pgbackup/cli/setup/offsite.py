@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from functools import partial
 
-from pgbackup.cli.options import ROOT, Command, Parser, settings
+from pgbackup.cli.options import ROOT, Command, Parser, settings, verification_key
 from pgbackup.commands.setup.options import Options
 from pgbackup.errors import UsageError
 
@@ -30,6 +30,11 @@ def parser() -> Parser:
         help="whoever can read the place may read every row (<PLACE>_ENCRYPTED=no)",
     )
     parser.add_argument(
+        "--verification-key",
+        metavar="KEY",
+        help="after a loss of this host: take back the index there, which this key, from paper, has signed",
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="is the place there? show what would change; change nothing"
     )
     parser.add_argument("--uninstall", action="store_true", help="end the schedule of the copies, to all places")
@@ -46,6 +51,7 @@ def command(options: Namespace) -> Command:
     asked = Options(user=options.user, schedule=None, dry_run=options.dry_run)
     if options.uninstall:
         return partial(offsite.take_down, ROOT, asked)
+    key = verification_key(options.verification_key)
     known = settings()
-    wanted = offsite.Wanted(known.place(options.place), options.unencrypted)
+    wanted = offsite.Wanted(known.place(options.place), options.unencrypted, key)
     return partial(offsite.set_up, known, ROOT, asked, wanted)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pgbackup.commands.job import in_backup_dir
-from pgbackup.commands.offsite import along, one_place
+from pgbackup.commands.offsite import along, index_there, one_place
 from pgbackup.commands.offsite.one_place import Copies
 from pgbackup.commands.offsite.sending import Sender
 from pgbackup.errors import ConfigurationError, Interrupted, SuiteError, overall_status, path_error
@@ -42,10 +42,11 @@ def run(
     *,
     now: bool,
     quiet: bool,
+    verification_key: str | None = None,
 ) -> Result:
     """Copy the targets' proven backups to the places. now: also to one that failed and whose pause is not over.
 
-    env: the settings' file, which goes along.
+    env: the settings' file, which goes along. verification_key: of an index at the places that is to be taken back.
 
     The status is that of the places that are required. Raise SuiteError only before anything has begun.
     """
@@ -59,7 +60,7 @@ def run(
         def one(offsite: Offsite) -> Copies:
             copies = Copies(offsite.name, offsite.required)
             with _told(copies, events, top):
-                _copy(settings, offsite, targets, top, copies, events, now, go_along)
+                _copy(settings, offsite, targets, top, copies, events, now, verification_key, go_along)
             return copies
 
         with ThreadPoolExecutor(len(places)) as pool:
@@ -142,6 +143,7 @@ def _copy(
     copies: Copies,
     events: Events,
     now: bool,
+    verification_key: str | None,
     go_along: Callable[[Sender], None],
 ) -> None:
     where = one_place.elsewhere(settings, offsite, top)
@@ -157,12 +159,17 @@ def _copy(
             events.emit(Event(INFO, "-", "copy.done", facts, said))
 
         try:
+            index_there.take_back(where, own, verification_key, copies)
+            if copies.taken_back:
+                said = f"took back the index of {copies.taken_back} copies"
+                _tell(events, copies, INFO, "copy.index", said, entries=copies.taken_back)
             known = index.read(own, index.DUMPS)
             with folder.opened(own.path / "spool", create=True) as spooling:
                 sender = Sender(where, own, spooling, known, copies, copied)
                 sender.send_left()
                 sender.send_all(one_place.decided(where, targets, known, copies))
                 go_along(sender)
+                index_there.publish(sender)
         except Interrupted:
             raise
         except SuiteError as error:

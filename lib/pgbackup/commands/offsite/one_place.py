@@ -29,6 +29,7 @@ class Copies:
 
     waiting: backups that are not there yet.
     problems: of objects and backups, by name, that stop only themselves; lacking: of databases without a backup.
+    verification_key: that the index there was signed for in this run, or ""; taken_back: entries learned from there.
     """
 
     place: str
@@ -40,6 +41,8 @@ class Copies:
     lacking: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     newest: dict[str, str] = field(default_factory=dict)
+    verification_key: str = ""
+    taken_back: int = 0
     seconds: float = 0.0
     paused: bool = False
     status: int = 0
@@ -174,5 +177,7 @@ def entry_of(copies: Copies) -> dict[str, Any]:
         ],
         "warnings": copies.warnings,
         "newest": copies.newest,
+        "verification_key": copies.verification_key,
+        "taken_back": copies.taken_back,
         "seconds": copies.seconds,
     }

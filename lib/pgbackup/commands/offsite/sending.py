@@ -75,6 +75,11 @@ class Sender:
         recipients = self.where.recipients if encrypted else ()
         self._send(spool.fill(self.spooling, name, len(data), partial(_seal, BytesIO(data), recipients)))
 
+    def put_beside(self, name: str, data: bytes) -> None:
+        """Put something small there that is in no index. Raise BackupBad where another thing has that name."""
+        self._upload(spool.fill(self.spooling, name, len(data), partial(_seal, BytesIO(data), ())))
+        spool.clear(self.spooling)
+
     def _spooled(self, source: Source) -> Spooled:
         """Encrypt a backup into the spool. Raise NoBackup where it is gone, BackupBad, IoFailed."""
         path = self.where.top.path / source.target.directory
@@ -93,11 +98,7 @@ class Sender:
 
     def _send(self, made: Spooled) -> None:
         """Upload what is in the spool, let the place confirm it, and only then write it into the index."""
-        where = self.where
-        # An earlier try of ours may have put it there, or somebody else something: what it holds decides.
-        with suppress(AlreadyThere):
-            where.place.put(made.name, spool.path(self.spooling), lock_days=where.offsite.lock_days)
-        hashes = self._confirmed(made)
+        hashes = self._upload(made)
         entry = Entry(made.name, made.bytes, hashes, made.plain_bytes, instant(datetime.now(timezone.utc)))
         try:
             index.append(self.own, self.stream, self.known, entry)
@@ -106,6 +107,13 @@ class Sender:
         spool.clear(self.spooling)
         (self.copies.copied if self.stream == index.DUMPS else self.copies.along).append(entry)
         self.tell(entry)
+
+    def _upload(self, made: Spooled) -> dict[str, str]:
+        """Upload what is in the spool; return the hashes that the place confirms. Raise BackupBad, IoFailed."""
+        # An earlier try of ours may have put it there, or somebody else something: what it holds decides.
+        with suppress(AlreadyThere):
+            self.where.place.put(made.name, spool.path(self.spooling), lock_days=self.where.offsite.lock_days)
+        return self._confirmed(made)
 
     def _confirmed(self, made: Spooled) -> dict[str, str]:
         """The hashes of what is there now, as the place says or as it was read back. Raise BackupBad, IoFailed."""

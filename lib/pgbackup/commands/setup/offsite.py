@@ -23,6 +23,8 @@ from pgbackup.remotes.probe import Finding, Probe
 from pgbackup.report.log import say
 from pgbackup.report.result import Result
 from pgbackup.settings.config import Offsite, Settings
+from pgbackup.store import folder
+from pgbackup.store.offsite import progress, signing
 from pgbackup.store.state import keys
 
 SCRIPT = "setup-offsite.sh"
@@ -32,10 +34,14 @@ _FIRST_COPY_SECONDS = 7 * 86400
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the set-up was asked for, beside its Options. unencrypted: said in full on the command line."""
+    """What the set-up was asked for, beside its Options. unencrypted: said in full on the command line.
+
+    verification_key: that the index of earlier copies there was signed for, from paper.
+    """
 
     offsite: Offsite
     unencrypted: bool
+    verification_key: str | None = None
 
 
 def set_up(settings: Settings, root: Path, options: Options, wanted: Wanted) -> Result:
@@ -55,12 +61,13 @@ def set_up(settings: Settings, root: Path, options: Options, wanted: Wanted) -> 
     for finding in findings:
         if not finding.holds:
             say(f"{SCRIPT}: {offsite.name}: {finding.question}: {finding.answer}. To change: {finding.advice}")
-    failures = [] if options.dry_run else _first_copy(root, account, offsite)
+    failures = [] if options.dry_run else _first_copy(root, account, wanted)
     done = [
         *(f"{finding.question}: {finding.answer}" for finding in findings),
         *(probe.policy(offsite.remote) if any("lock" in finding.question for finding in findings) else []),
         f"copies go to '{offsite.name}' every five minutes, as '{account.name}':",
         *(f"  {change.path}" for change in changes),
+        *([] if options.dry_run else _verification_key(settings, offsite)),
         f"see what is there: verify-backups.sh --at {offsite.name}",
     ]
     return frame.told(SCRIPT, options, changes, done, [], failures, what="a copy")
@@ -135,9 +142,26 @@ def _apply(changes: Sequence[Change]) -> None:
         crontab.apply(changes)
 
 
-def _first_copy(root: Path, account: Account, offsite: Offsite) -> list[SuiteError]:
+def _verification_key(settings: Settings, offsite: Offsite) -> list[str]:
+    """What is to be printed of the key that signs the index there; nothing where there is none yet."""
+    path = progress.path_of(settings.backup_dir, offsite.name)
+    try:
+        with folder.opened(path, create=False) as own:
+            key = signing.public(own)
+    except SuiteError:
+        return []
+    if key is None:
+        return []
+    return [
+        f"this key verifies the index of what was copied to '{offsite.name}'; print it, for a rebuilt host needs it:",
+        f"  {key}",
+    ]
+
+
+def _first_copy(root: Path, account: Account, wanted: Wanted) -> list[SuiteError]:
     """Copy what is here, as the account and with what its schedule gives it; return why it failed, if it did."""
-    argv = [str(root / "scripts" / "copy-backups.sh"), "--to", offsite.name, "--now", "--json"]
+    argv = [str(root / "scripts" / "copy-backups.sh"), "--to", wanted.offsite.name, "--now", "--json"]
+    argv += ["--verification-key", wanted.verification_key] if wanted.verification_key else []
     if account.uid != os.geteuid():
         argv = ["runuser", "-u", account.name, "--", *argv]
     variables = proc.environment({"HOME": pwd.getpwnam(account.name).pw_dir})

@@ -1,6 +1,7 @@
 """The index of copies: a line of JSON for each object that a place confirmed, each with the hash of the line before.
 
 It is only ever appended to. A restore never needs it; it tells what was sent from what somebody else has put there.
+Parts of it lie at the place, signed: what they are, and what of them is believed, says the module of parts.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -105,19 +106,37 @@ def _check_types(said: dict[str, Any]) -> None:
 
 def append(folder: Folder, stream: str, index: Index, entry: Entry) -> None:
     """Add a line and sync it; `index` then has it, too. Raise OSError: it is not counted then."""
-    line = json.dumps({"version": 1, **asdict(entry), "previous": index.tip}, separators=(",", ":")).encode()
-    name = file_name(stream)
-    descriptor = folder.open(name, os.O_RDWR | os.O_CREAT)
+    extend(folder, stream, index, [entry])
+
+
+def extend(folder: Folder, stream: str, index: Index, entries: Sequence[Entry]) -> None:
+    """Add many lines and sync them once; `index` then has them, too. Raise OSError: none is counted then."""
+    lines, tip = [], index.tip
+    for entry in entries:
+        lines.append(json.dumps({"version": 1, **asdict(entry), "previous": tip}, separators=(",", ":")).encode())
+        tip = hashlib.sha256(lines[-1]).hexdigest()
+    descriptor = folder.open(file_name(stream), os.O_RDWR | os.O_CREAT)
     try:
         folder.adopt(descriptor)
         _drop_cut_line(descriptor)
         os.lseek(descriptor, 0, os.SEEK_END)
-        write_all(descriptor, line + b"\n")
+        write_all(descriptor, b"".join(line + b"\n" for line in lines))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
     folder.sync()
-    index.entries[entry.name], index.tip = entry, hashlib.sha256(line).hexdigest()
+    index.entries.update((entry.name, entry) for entry in entries)
+    index.tip = tip
+
+
+def lines_after(folder: Folder, stream: str, tip: str) -> list[bytes]:
+    """The lines behind the one with the hash `tip`, without their ends; all of them where there is no such line."""
+    found: list[bytes] = []
+    for line in _lines(folder, file_name(stream)):
+        found.append(line)
+        if hashlib.sha256(line).hexdigest() == tip:
+            found.clear()
+    return found
 
 
 def _drop_cut_line(descriptor: int) -> None:

@@ -1,0 +1,119 @@
+"""The index of copies as it lies at the place: parts that are signed, under names that are never used again.
+
+A part holds the lines that are new since the part before it, and the signature behind them. Now and then one holds all
+lines from the first one on, because a place lets old objects go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from pgbackup.store.folder import Folder
+from pgbackup.store.offsite import index
+from pgbackup.store.offsite.index import FIRST, Entry
+from pgbackup.store.state import statefile
+
+_SIGNATURE = b"-----BEGIN SSH SIGNATURE-----\n"
+_MOST_PARTS = 50  # between two that are whole
+_LONGEST = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class State:
+    """What of a stream lies at the place. number: of the newest part; tip: the hash of its last line, "" for none.
+
+    since: parts since the last that was whole, which was made at the moment `whole`, UTC in ISO 8601, "" for never.
+    """
+
+    number: int = 0
+    tip: str = ""
+    since: int = 0
+    whole: str = ""
+
+    def __post_init__(self) -> None:
+        if self.whole:
+            statefile.instant(self.whole)
+
+
+def read(own: Folder, stream: str) -> State:
+    """What is known; nothing where it cannot be read: then the next part is whole. Raise PermissionDenied."""
+    try:
+        return statefile.read(own, _name(stream), State) or State()
+    except statefile.Unreadable:
+        return State()
+
+
+def write(own: Folder, stream: str, state: State) -> None:
+    """Replace it in one step. Raise OSError."""
+    statefile.write(own, _name(stream), state)
+
+
+def _name(stream: str) -> str:
+    return f"published-{stream}.json"
+
+
+def next_part(state: State, tip: str, now: datetime) -> State | None:
+    """Given the hash of the index's last line, say which part is to be made; None for none. since 0: a whole one. Pure.
+
+    A clock that was set back makes a whole one early, and never none.
+    """
+    if tip in (FIRST, state.tip):
+        return None
+    age = now - statefile.instant(state.whole) if state.whole else None
+    if age is None or not timedelta(0) <= age < _LONGEST or state.since >= _MOST_PARTS:
+        return State(state.number + 1, tip, 0, now.astimezone(timezone.utc).isoformat(timespec="seconds"))
+    return State(state.number + 1, tip, state.since + 1, state.whole)
+
+
+def content(own: Folder, stream: str, before: State, part: State) -> bytes:
+    """The lines of a part, each with its end. Raise IoFailed, ValueError for a damaged index."""
+    lines = index.lines_after(own, stream, before.tip if part.since else "")
+    return b"".join(line + b"\n" for line in lines)
+
+
+def split(data: bytes) -> tuple[bytes, bytes]:
+    """Given a part, return its lines and its signature. Pure."""
+    lines, mark, rest = data.rpartition(_SIGNATURE)
+    return lines, mark + rest
+
+
+def believed(parts: Iterable[tuple[str, bytes]]) -> tuple[list[Entry], list[str]]:
+    """Given the lines of signed parts by name, in their order, return the entries that are to be believed. Pure.
+
+    A line counts when it follows the very first, or another that counts. Return also the names of the parts that
+    follow nothing: one before them is missing.
+    """
+    known, entries, loose = {FIRST}, [], []
+    for name, data in parts:
+        found = _followed(data, known)
+        if found is None:
+            loose.append((name, data))
+            continue
+        for digest, entry in found:
+            if digest not in known:
+                known.add(digest)
+                entries.append(entry)
+    return entries, [name for name, data in loose if _tip(data) not in known]
+
+
+def _followed(data: bytes, known: set[str]) -> Sequence[tuple[str, Entry]] | None:
+    """The entries of a part with the hashes of their lines; None where its lines follow nothing that is known."""
+    found, tip = [], ""
+    for line in data.splitlines():
+        try:
+            entry, before = index.parsed(line)
+        except ValueError:
+            return None
+        if before != tip and (tip or before not in known):
+            return None
+        tip = hashlib.sha256(line).hexdigest()
+        found.append((tip, entry))
+    return found
+
+
+def _tip(data: bytes) -> str:
+    lines = data.splitlines()
+    return hashlib.sha256(lines[-1]).hexdigest() if lines else ""
