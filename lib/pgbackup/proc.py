@@ -6,11 +6,12 @@ then stops them in order), and their data through file descriptors, never throug
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from pgbackup.errors import ConfigurationError, Unavailable
 _TICK_SECONDS = 0.2
 _STDERR_TAIL_BYTES = 64 * 1024
 _OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
+_PR_SET_PDEATHSIG = 1
 _LOST = 255  # somebody else has reaped the child: how it ended cannot be known, so it counts as failed
 _PATH_FLOOR = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
@@ -68,6 +70,18 @@ def _content(descriptor: int, limit: int, from_end: bool) -> bytes:
     return os.pread(descriptor, limit, max(0, size - limit) if from_end else 0)
 
 
+def _ending_with(parent: int) -> Callable[[], None]:
+    """What a new child does, so that the kernel kills it when its parent ends (prctl(2), PR_SET_PDEATHSIG)."""
+    library = ctypes.CDLL(None)
+
+    def ask() -> None:
+        library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(_LOST)
+
+    return ask
+
+
 class Program:
     """A program that is running. Use as a context manager: leaving the block stops it for certain."""
 
@@ -78,10 +92,12 @@ class Program:
         variables: Mapping[str, str] | None = None,
         stdin: int | None = None,
         stdout: int | None = None,
+        ends_with_us: bool = False,
     ) -> None:
         """Start argv[0]. variables: its environment and the PATH on which it is found, environment() if not given.
 
-        stdin, stdout: open descriptors, default /dev/null.
+        stdin, stdout: open descriptors, default /dev/null. ends_with_us: the kernel kills it when the thread that
+        starts it ends, be it by kill -9.
         Raise Unavailable when there is no such program or it cannot be started.
         """
         import sh  # a third of the start-up of a command that runs no program
@@ -106,6 +122,7 @@ class Program:
                 _bg=True,
                 _bg_exc=False,
                 _new_session=True,
+                _preexec_fn=_ending_with(os.getpid()) if ends_with_us else None,
                 _return_cmd=True,
             )
         except sh.CommandNotFound:

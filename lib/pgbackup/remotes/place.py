@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from pgbackup.errors import CannotCreate, IoFailed
+from pgbackup.errors import BackupBad, CannotCreate, IoFailed
+
+_LONGEST_NAME = 900  # S3 takes 1024 bytes, the remote path included
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,13 @@ class PlaceFull(IoFailed):
     """The place has no room for it."""
 
 
+def check_name(name: str) -> None:
+    """Raise BackupBad for a name that could lead elsewhere."""
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts) or not name.isprintable() or len(name.encode()) > _LONGEST_NAME:
+        raise BackupBad(f"{name!r} cannot be the name of an object")
+
+
 class Place(Protocol):
     """A place elsewhere. Names are paths below its remote path: `host/dumps/dir/file`.
 
@@ -39,9 +49,16 @@ class Place(Protocol):
     credentials that it refuses; ConfigurationError for an rclone that is not configured for it.
     """
 
-    def put(self, name: str, path: Path, *, lock_days: int) -> None:
+    def kept_open(self) -> AbstractContextManager[Place]:
+        """The same place for the length of the block, with one connection for all words that are said to it."""
+
+    def hash_kind(self) -> str:
+        """The kind of hash that the place tells of an object ("md5", "sha1", "sha256"), "" where it tells none."""
+
+    def put(self, name: str, path: Path, *, lock_days: int, md5: str = "") -> None:
         """Upload a file whole, under a name that must be free. lock_days: 0, or how long the place must keep it.
 
+        md5: of the file, in hexadecimal, where it is known already: it spares reading the file for it.
         Raise AlreadyThere, PlaceFull. What has been cut off is never there under that name.
         """
 

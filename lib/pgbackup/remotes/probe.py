@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from pgbackup.errors import BackupBad, SuiteError
-from pgbackup.remotes.rclone import Rclone
+from pgbackup.remotes.rclone import Rclone, through_one
 
 _MOST_SKEW = timedelta(minutes=2)
 _SECONDS = 120
@@ -34,41 +34,47 @@ class Finding:
 class Probe(Rclone):
     """A place to be tried out: what copies never do has words here."""
 
-    @property
+    @through_one
     def is_object_store(self) -> bool:
         """Whether it has buckets: such a one can have versions and locks."""
-        return bool(self._features["BucketBased"])
+        return self.in_buckets
 
+    @through_one
     def overwrite(self, name: str, path: Path) -> None:
         """Put a file over an object. Raise SuiteError where the place refuses it."""
-        self._run(["copyto", "--ignore-times", str(path), self._at(name)], _SECONDS)
+        source = {"srcFs": str(path.parent), "srcRemote": path.name}
+        there = {"dstFs": self.remote, "dstRemote": name}
+        self.ask("operations/copyfile", _SECONDS, **source, **there, _config={"IgnoreTimes": True})
 
+    @through_one
     def delete(self, name: str) -> None:
         """Delete an object. Raise SuiteError where the place refuses it."""
-        self._run(["deletefile", self._at(name)], _SECONDS)
+        self.ask("operations/deletefile", _SECONDS, fs=self.remote, remote=name)
 
+    @through_one
     def versions(self, directory: str) -> int:
         """How many versions of objects lie in a directory, those that were replaced or deleted included."""
-        words = ["lsjson", "--files-only", "--s3-versions", self._at(directory)]
-        return len(json.loads(self._run(words, _SECONDS).stdout))
+        every = {"fs": self.with_options({"versions": "true"}), "remote": directory}
+        return len(self.ask("operations/list", _SECONDS, **every, opt={"filesOnly": True})["list"] or [])
 
+    @through_one
     def is_locked(self, name: str) -> bool:
         """Whether the place says that an object may not be deleted."""
-        said = json.loads(self._run(["lsjson", "--stat", "--metadata", self._at(name)], _SECONDS).stdout)
+        said = self.ask("operations/stat", _SECONDS, fs=self.remote, remote=name, opt={"metadata": True})["item"] or {}
         return bool((said.get("Metadata") or {}).get("object-lock-mode"))
 
 
 def of(place: Probe, host: str, lock_days: int) -> Iterator[Finding]:
     """Try the place out, below `<host>/probe/`; a few small objects stay there. Raise SuiteError: it cannot be used."""
-    with tempfile.TemporaryDirectory(prefix="pgbackup-") as directory:
+    with tempfile.TemporaryDirectory(prefix="pgbackup-") as directory, place.kept_open() as there:
         first, second = Path(directory, "first"), Path(directory, "second")
         first.write_bytes(secrets.token_bytes(64))
         second.write_bytes(secrets.token_bytes(65))
         below = f"{host}/probe/{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-        yield from _written(place, f"{below}/object", first)
-        yield from _overwritten(place, f"{below}/object", first, second)
-        yield from _deleted(place, f"{below}/object", below)
-        yield from _locked(place, f"{below}/locked", first, lock_days)
+        yield from _written(there, f"{below}/object", first)
+        yield from _overwritten(there, f"{below}/object", first, second)
+        yield from _deleted(there, f"{below}/object", below)
+        yield from _locked(there, f"{below}/locked", first, lock_days)
 
 
 def _written(place: Probe, name: str, file: Path) -> Iterator[Finding]:
@@ -99,7 +105,7 @@ def _overwritten(place: Probe, name: str, first: Path, second: Path) -> Iterator
 
 
 def _deleted(place: Probe, name: str, below: str) -> Iterator[Finding]:
-    before = place.versions(below) if place.is_object_store else 0
+    before = place.versions(below) if place.is_object_store() else 0
     refused = True
     try:
         place.delete(name)
@@ -107,17 +113,17 @@ def _deleted(place: Probe, name: str, below: str) -> Iterator[Finding]:
     except SuiteError:
         pass
     advice = "take the right to delete (s3:DeleteObject, s3:DeleteObjectVersion) from this host's credential"
-    if not place.is_object_store:
+    if not place.is_object_store():
         advice = "let the server make snapshots that this host's account cannot reach"
     yield Finding("refuses to delete", "yes" if refused else "no", refused, "" if refused else advice)
-    if place.is_object_store and not refused:
+    if place.is_object_store() and not refused:
         kept = place.versions(below) >= before > 0
         advice = "" if kept else "switch versioning on for the bucket"
         yield Finding("keeps what was deleted (versioning)", "yes" if kept else "no", kept, advice)
 
 
 def _locked(place: Probe, name: str, file: Path, lock_days: int) -> Iterator[Finding]:
-    if not place.is_object_store:
+    if not place.is_object_store():
         yield Finding("can lock objects", "no", holds=False, advice="only an object store can (S3 object lock)")
         return
     try:

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 import sys
 from pathlib import Path
 
-from pgbackup import proc
-from pgbackup.errors import ConfigurationError, PermissionDenied, Unavailable
+from pgbackup.errors import ConfigurationError, PermissionDenied
 
-OLDEST = (1, 60, 1)
-OLDEST_FOR_BUCKETS = (1, 74, 0)  # it refuses to overwrite, and it locks
-_VERSION_SECONDS = 120
+_OLDEST = (1, 60, 1)
+_OLDEST_FOR_BUCKETS = (1, 74, 0)  # it refuses to overwrite, and it locks
 
 
-def newest_first_that_fits(program: str, oldest: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
-    """The host's rclone if it is new enough, else the one that was installed with the suite, and its version."""
-    said = []
-    for candidate in (program, str(Path(sys.executable).with_name("rclone"))):
-        try:
-            first = proc.run([candidate, "version"], seconds=_VERSION_SECONDS).stdout.decode(errors="replace")
-        except Unavailable as error:
-            said.append(error.message)
-            continue
-        found = re.match(r"rclone v(\d+)\.(\d+)\.(\d+)", first)
-        version = tuple(map(int, found.groups())) if found else (0,)
-        if version >= oldest:
-            return candidate, version
-        said.append(f"'{candidate}' is older than {'.'.join(map(str, oldest))}")
-    raise Unavailable(
-        f"there is no rclone for this place: {'; '.join(said)}", "install one: https://rclone.org/install"
-    )
+def candidates(program: str) -> list[str]:
+    """The host's rclone, and the one that was installed with the suite."""
+    return list(dict.fromkeys([program, str(Path(sys.executable).with_name("rclone"))]))
+
+
+def too_old(version: list[int], is_object_store: bool) -> str:
+    """The oldest version that is right for such a place, where this one is older; else "". Pure."""
+    oldest = _OLDEST_FOR_BUCKETS if is_object_store else _OLDEST
+    return ".".join(map(str, oldest)) if tuple(version) < oldest else ""
 
 
 def check_config(path: Path) -> None:

@@ -3,38 +3,37 @@
 Facts that it is built on, each seen with rclone 1.60.1 (Debian 12) and 1.75.2:
 `--immutable` does not keep a single file from being overwritten (rclone#4921). `--header-upload 'If-None-Match: *'`
 does on S3, in one part or many; rclone before 1.72 says that it does not know the header, uploads all the same and
-ends with 0. `--s3-object-lock-mode` is there from 1.74 on. `cat` of an absent S3 object ends with 0 and says nothing.
-A start takes about 50 ms, a connection by SSH half a second: many small files go in one process.
+ends with 0. `object_lock_mode` is there from 1.74 on. `cat` of an absent S3 object ends with 0 and says nothing.
 """
 
 from __future__ import annotations
 
+import base64
+import functools
 import json
-import os
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from pgbackup import interrupt, proc
 from pgbackup.errors import BackupBad, IoFailed, NoBackup, SuiteError, Unavailable
-from pgbackup.remotes import program, refusals
-from pgbackup.remotes.place import AlreadyThere, Object
+from pgbackup.remotes import answers, program, refusals, serving
+from pgbackup.remotes.place import AlreadyThere, Object, check_name
+from pgbackup.remotes.serving import Serving, Silent
 
 _HIDDEN = ".upload"  # where an upload lies until it is whole: under the same name each time, so that nothing adds up
 _MOST_OBJECTS = 200_000
-_LONGEST_NAME = 900  # S3 takes 1024 bytes, the remote path included
 _ANSWER_SECONDS = 120
 _LIST_SECONDS = 600
 _TRANSFER_SECONDS = 7 * 86400  # a first copy through a narrow line; rclone gives up by itself when nothing moves
 _STAT_SECONDS = 6 * 3600  # a NAS reads the whole object to tell its hash
-_KINDS = ("md5", "sha256", "sha1")
-_PIECE_BYTES = 1 << 20
-_QUIET = (
+_KINDS_IN_BUCKETS = ("md5", "sha256", "sha1")
+_KINDS = ("sha1", "md5", "sha256")  # where programs of the server compute it: the quickest first
+_AT_ONCE = 8
+_FLAGS = (
     "--ask-password=false",
     "--contimeout=20s",
     "--timeout=120s",  # without a byte moved
@@ -45,6 +44,20 @@ _QUIET = (
     "--s3-no-check-bucket",  # never make a bucket
     "--stats=0",
 )
+_Word = ParamSpec("_Word")
+_Said = TypeVar("_Said")
+_Place = TypeVar("_Place", bound="Rclone")
+
+
+def through_one(word: Callable[Concatenate[_Place, _Word], _Said]) -> Callable[Concatenate[_Place, _Word], _Said]:
+    """A word that is said in kept_open(), in one of its own where nobody has opened one."""
+
+    @functools.wraps(word)
+    def opened(place: _Place, /, *given: _Word.args, **named: _Word.kwargs) -> _Said:
+        with place.kept_open() as there:
+            return word(there, *given, **named)
+
+    return opened
 
 
 @dataclass(frozen=True)
@@ -52,220 +65,232 @@ class Rclone:
     """A Place that rclone reaches. remote: `name:path` of the configuration file `config`; program: the host's rclone.
 
     bandwidth: as for --bwlimit, with hours if wanted. Nothing is asked or read before the first word.
+    opened: the rclone that answers, and what it says that the place can do.
     """
 
     remote: str
     config: Path
     bandwidth: str = ""
     program: str = "rclone"
+    opened: tuple[Serving, Mapping[str, Any]] | None = field(default=None, repr=False, compare=False)
 
-    def put(self, name: str, path: Path, *, lock_days: int) -> None:
-        where = self._at(name)
+    @contextmanager
+    def kept_open(self: _Place) -> Iterator[_Place]:
+        """See Place. By the thread that opens it, and those that it waits for."""
+        if self.opened:
+            yield self
+            return
+        program.check_config(self.config)
+        said = []
+        for candidate in program.candidates(self.program):
+            with ExitStack() as stack:
+                try:
+                    served = stack.enter_context(serving.started(candidate, self._flags(), self._explained))
+                    version = served.ask("core/version", _ANSWER_SECONDS)["decomposed"]
+                except Unavailable as error:
+                    said.append(error.message)
+                    continue
+                able = served.ask("operations/fsinfo", _ANSWER_SECONDS, fs=self.remote)
+                if oldest := program.too_old(version, able["Features"]["BucketBased"]):
+                    said.append(f"'{candidate}' is older than {oldest}")
+                    continue
+                yield replace(self, opened=(served, able))
+                return
+        raise Unavailable(
+            f"there is no rclone for this place: {'; '.join(said)}", "install one: https://rclone.org/install"
+        )
+
+    @through_one
+    def hash_kind(self) -> str:
+        kinds = _KINDS_IN_BUCKETS if self.in_buckets else _KINDS
+        return next((kind for kind in kinds if kind in (self.able["Hashes"] or [])), "")
+
+    @through_one
+    def put(self, name: str, path: Path, *, lock_days: int, md5: str = "") -> None:
+        check_name(name)
         if self.stat(name):
-            raise AlreadyThere(f"'{where}' is there already")
-        if not self._renames:
-            self._transfer("copyto", str(path), where, *self._kept(lock_days), name=name)
-            return
-        hidden = self._at(f"{_HIDDEN}/{name}")
-        # A hidden one that a killed upload left is no object: it makes way.
-        # Whoever wants to know asks for the hash of what has its final name: once, for a NAS reads it all to tell.
-        self._transfer("copyto", "--ignore-times", "--ignore-checksum", str(path), hidden, name=name)
-        self._transfer("moveto", "--ignore-existing", hidden, where, name=name)
+            raise AlreadyThere(f"'{self._at(name)}' is there already")
+        self._upload(name, path, lock_days, md5)
 
+    @through_one
     def put_many(self, directory: Path, names: Sequence[str], *, lock_days: int) -> None:
-        if not self._renames:
-            self._listed("copy", str(directory), self.remote, names, "--ignore-existing", *self._kept(lock_days))
-            return
-        for top in {name.partition("/")[0] for name in names}:  # rclone moves nothing into a directory above
-            below = [name.partition("/")[2] for name in names if name.startswith(f"{top}/")]
-            hidden = self._at(f"{_HIDDEN}/{top}")
-            self._listed("copy", str(directory / top), hidden, below, "--ignore-times")
-            self._listed("move", hidden, self._at(top), below, "--ignore-existing")
+        def one(name: str) -> None:
+            with suppress(AlreadyThere):
+                self._upload(name, directory / name, lock_days)
+
+        self._each(one, names)
 
     def get(self, name: str) -> Iterator[bytes]:
-        there = self.stat(name)
-        if there is None:
+        with self.kept_open() as there:
+            found, argv = there.stat(name), [there.serving.program, "cat", there._at(name), *there._flags()]
+        if found is None:
             raise NoBackup(f"'{self._at(name)}' is not there")
         done = 0
-        for piece in self._output(["cat", self._at(name)], _TRANSFER_SECONDS):
-            done += len(piece)
-            yield piece
-        if done != there.bytes:
-            raise IoFailed(f"'{self._at(name)}' ended after {done} of {there.bytes} bytes", "try it again")
-
-    def fetch_many(self, names: Sequence[str], directory: Path) -> None:
-        self._listed("copy", self.remote, str(directory), names)
-        for name in names:
-            if not (directory / name).exists():
-                raise NoBackup(f"'{self._at(name)}' is not there")
-
-    def list(self, prefix: str, *, hashes: bool = False) -> list[Object]:
-        found = []
-        words = ["lsjson", "--recursive", "--files-only", "--no-mimetype", self._at(prefix)]
-        words += self._hashes if hashes else []
         try:
-            for line in _lines(self._output(words, _STAT_SECONDS if hashes else _LIST_SECONDS)):
-                one = _object(line.rstrip(b","), f"{prefix}/" if prefix else "")
+            for piece in answers.output(argv, _TRANSFER_SECONDS):
+                done += len(piece)
+                yield piece
+        except TimeoutError:
+            raise self._silent() from None
+        except answers.Failed as failed:
+            raise self._explained(str(failed)) from None
+        if done != found.bytes:
+            raise IoFailed(f"'{self._at(name)}' ended after {done} of {found.bytes} bytes", "try it again")
+
+    @through_one
+    def fetch_many(self, names: Sequence[str], directory: Path) -> None:
+        def one(name: str) -> None:
+            try:
+                self.ask("operations/copyfile", _TRANSFER_SECONDS, **self._from(name), **_here(directory, name, "dst"))
+            except NoBackup:
+                raise NoBackup(f"'{self._at(name)}' is not there") from None
+
+        self._each(one, names)
+
+    @through_one
+    def list(self, prefix: str, *, hashes: bool = False) -> list[Object]:
+        if prefix:
+            check_name(prefix)
+        found: list[Object] = []
+        options = {"recurse": True, "filesOnly": True, "noMimeType": True, **(self._hashes if hashes else {})}
+        asked = self.serving.lines(
+            "operations/list", _STAT_SECONDS if hashes else _LIST_SECONDS, fs=self.remote, remote=prefix, opt=options
+        )
+        try:
+            for text in answers.items(asked):
+                one = answers.object_of(text)
                 if one and not one.name.startswith(f"{_HIDDEN}/"):
                     found.append(one)
                 if len(found) > _MOST_OBJECTS:
                     raise BackupBad(f"'{self._at(prefix)}' lists more than {_MOST_OBJECTS} objects")
         except NoBackup:
             return []  # there is no such directory yet
+        except Silent:
+            raise self._silent() from None
         return sorted(found, key=lambda one: one.name)
 
+    @through_one
     def stat(self, name: str) -> Object | None:
+        check_name(name)
+        options = {"noMimeType": True, **self._hashes}
         try:
-            said = self._run(["lsjson", "--stat", "--no-mimetype", self._at(name), *self._hashes], _STAT_SECONDS)
+            said = self.ask("operations/stat", _STAT_SECONDS, fs=self.remote, remote=name, opt=options)
         except NoBackup:
             return None
-        found = _object(said.stdout, f"{PurePosixPath(name).parent}/")
+        found = answers.object_of(json.dumps(said.get("item")).encode())
         return found if found and found.name == name else None
 
-    @cached_property
+    @property
+    def serving(self) -> Serving:
+        """The rclone that answers, in kept_open()."""
+        assert self.opened is not None  # noqa: S101  every word sees to that
+        return self.opened[0]
+
+    @property
+    def able(self) -> Mapping[str, Any]:
+        """What rclone says of the place, in kept_open(): its Features and Hashes, and what it calls it."""
+        assert self.opened is not None  # noqa: S101  every word sees to that
+        return self.opened[1]
+
+    @property
+    def in_buckets(self) -> bool:
+        """Whether it is an object store: such a one can have versions and locks."""
+        return bool(self.able["Features"]["BucketBased"])
+
+    @property
     def _renames(self) -> bool:
         """Whether an upload goes under a hidden name first: not where an object appears only when it is whole."""
-        return bool(self._features["Move"]) or not self._features["BucketBased"]
+        return bool(self.able["Features"]["Move"]) or not self.in_buckets
 
-    @cached_property
-    def _features(self) -> dict[str, Any]:
-        said = self._run(["backend", "features", f"{self.remote.partition(':')[0]}:"], _ANSWER_SECONDS, any_rclone=True)
+    @property
+    def _hashes(self) -> Mapping[str, Any]:
+        """What asks for one hash of each object: a NAS would compute each kind that it has."""
+        kind = self.hash_kind()
+        return {"showHash": True, "hashTypes": [kind]} if kind else {}
+
+    def _upload(self, name: str, path: Path, lock_days: int, md5: str = "") -> None:
+        """Upload a file under a name that is free. md5: of the file, where it is known: else rclone reads it all."""
+        source = _here(path.parent, path.name, "src")
+        if not self._renames:
+            options, headers, known = (
+                _lock(lock_days),
+                {"If-None-Match": "*"},
+                bool(md5) and str(self.able["String"]).startswith("S3 "),
+            )
+            if known:
+                options["disable_checksum"] = "true"
+                headers["X-Amz-Meta-Md5chksum"] = base64.b64encode(bytes.fromhex(md5)).decode()
+            kept = {"UploadHeaders": [{"Key": key, "Value": value} for key, value in headers.items()]}
+            there = {"dstFs": self.with_options(options), "dstRemote": name}
+            self._transfer("copyfile", name, **source, **there, _config={**kept, "IgnoreChecksum": known})
+            return
+        hidden = f"{_HIDDEN}/{name}"
+        # A hidden one that a killed upload left is no object: it makes way.
+        # Whoever wants to know asks for the hash of what has its final name: once, for a NAS reads it all to tell.
+        over = {"IgnoreTimes": True, "IgnoreChecksum": True}
+        self._transfer("copyfile", name, **source, dstFs=self.remote, dstRemote=hidden, _config=over)
+        there = {"dstFs": self.remote, "dstRemote": name}
+        self._transfer("movefile", name, **self._from(hidden), **there, _config={"IgnoreExisting": True})
+
+    def _from(self, name: str) -> Mapping[str, str]:
+        return {"srcFs": self.remote, "srcRemote": name}
+
+    def with_options(self, options: Mapping[str, str]) -> str:
+        """The remote, with options of its kind that are for one upload (rclone's "connection string")."""
+        section, _, path = self.remote.partition(":")
+        return ",".join([section, *(f"{key}='{value}'" for key, value in options.items())]) + f":{path}"
+
+    def _transfer(self, word: str, name: str, **given: Any) -> None:
         try:
-            told = json.loads(said.stdout)
-            features = {name: told["Features"][name] for name in ("Move", "BucketBased")}
-            return {**features, "Hashes": list(told["Hashes"] or [])}
-        except (ValueError, KeyError, TypeError):
-            raise Unavailable(f"'{self._any[0]}' does not say what '{self.remote}' can do") from None
-
-    @cached_property
-    def _hashes(self) -> Sequence[str]:
-        """The flags that ask for one hash of each object: a NAS would compute each kind that it has."""
-        kind = next((kind for kind in _KINDS if kind in self._features["Hashes"]), "")
-        return ["--hash", "--hash-type", kind] if kind else []
-
-    @cached_property
-    def _any(self) -> tuple[str, tuple[int, ...]]:
-        return program.newest_first_that_fits(self.program, program.OLDEST)
-
-    @cached_property
-    def _fitting(self) -> str:
-        """The rclone for this kind of place: the host's own, unless only the one installed with the suite will do."""
-        if not self._features["BucketBased"] or self._any[1] >= program.OLDEST_FOR_BUCKETS:
-            return self._any[0]
-        return program.newest_first_that_fits(self.program, program.OLDEST_FOR_BUCKETS)[0]
-
-    def _kept(self, lock_days: int) -> Sequence[str]:
-        """The flags of an upload to an object store: never over another object, and kept for so long."""
-        kept = ["--header-upload", "If-None-Match: *"]
-        if lock_days:
-            until = datetime.now(timezone.utc) + timedelta(days=lock_days)
-            kept += [
-                "--s3-object-lock-mode=COMPLIANCE",
-                f"--s3-object-lock-retain-until-date={until:%Y-%m-%dT%H:%M:%SZ}",
-            ]
-        return kept
-
-    def _at(self, name: str) -> str:
-        _refuse_odd(name)
-        between = "" if self.remote.endswith((":", "/")) or not name else "/"
-        return f"{self.remote}{between}{name}"
-
-    def _transfer(self, verb: str, *words: str, name: str) -> None:
-        try:
-            self._run([verb, *words, *self._limits()], _TRANSFER_SECONDS)
+            self.ask(f"operations/{word}", _TRANSFER_SECONDS, **given)
         except AlreadyThere:
             raise AlreadyThere(f"'{self._at(name)}' is there already") from None
 
-    def _listed(self, verb: str, source: str, sink: str, names: Sequence[str], *words: str) -> None:
+    def ask(self, word: str, seconds: float, **given: Any) -> dict[str, Any]:
+        """Ask rclone that word, in kept_open()."""
+        try:
+            return self.serving.ask(word, seconds, **given)
+        except Silent:
+            raise self._silent() from None
+
+    def _each(self, do: Callable[[str], None], names: Sequence[str]) -> None:
+        """Do it for each name, several at once; after a failure no other one is begun."""
         for name in names:
-            _refuse_odd(name)
-        with proc.fed("".join(f"{name}\n" for name in names).encode()) as listed, suppress(AlreadyThere):
-            more = ["--files-from-raw=-", "--no-traverse", "--transfers=8", *self._limits(), *words]
-            self._run([verb, source, sink, *more], _TRANSFER_SECONDS, stdin=listed)
-
-    def _limits(self) -> Sequence[str]:
-        return [f"--bwlimit={self.bandwidth}"] if self.bandwidth else []
-
-    def _argv(self, words: Sequence[str], any_rclone: bool) -> Sequence[str]:
-        program.check_config(self.config)
-        return [self._any[0] if any_rclone else self._fitting, *words, f"--config={self.config}", *_QUIET]
-
-    def _run(
-        self, words: Sequence[str], seconds: float, *, stdin: int | None = None, any_rclone: bool = False
-    ) -> proc.Finished:
-        argv = self._argv(words, any_rclone)
-        try:
-            ended = proc.run(argv, seconds=seconds, stdin=stdin)
-        except proc.NoAnswer:
-            raise self._silent(seconds) from None
-        if ended.status:
-            raise self._failure(ended.stderr)
-        return ended
-
-    def _output(self, words: Sequence[str], seconds: float) -> Iterator[bytes]:
-        """What rclone writes to stdout, as it comes; whoever leaves early ends it."""
-        reading, writing = os.pipe2(os.O_CLOEXEC)
-        try:
+            check_name(name)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            doing = [pool.submit(do, name) for name in names]
             try:
-                running = proc.Program(self._argv(words, any_rclone=False), stdout=writing)
+                for one in doing:
+                    one.result()
             finally:
-                os.close(writing)
-            with running:
-                while piece := _read(running, reading):
-                    yield piece
-                try:
-                    status = running.wait(seconds)
-                except TimeoutError:
-                    raise self._silent(seconds) from None
-                if status:
-                    raise self._failure(running.stderr)
-        finally:
-            os.close(reading)
+                for one in doing:
+                    one.cancel()
 
-    def _failure(self, stderr: str) -> SuiteError:
-        return refusals.explained(stderr, self.remote, self.config)
+    def _at(self, name: str) -> str:
+        if name:
+            check_name(name)
+        between = "" if self.remote.endswith((":", "/")) or not name else "/"
+        return f"{self.remote}{between}{name}"
 
-    def _silent(self, seconds: float) -> Unavailable:
-        return Unavailable(f"'{self.remote}' gave no answer within {seconds:g} s", "is the line to it up?")
+    def _flags(self) -> Sequence[str]:
+        limits = [f"--bwlimit={self.bandwidth}"] if self.bandwidth else []
+        return [f"--config={self.config}", *_FLAGS, *limits]
 
+    def _explained(self, said: str) -> SuiteError:
+        return refusals.explained(said, self.remote, self.config)
 
-def _refuse_odd(name: str) -> None:
-    """Raise BackupBad for a name that could lead elsewhere, or that a list of names cannot hold."""
-    parts = name.split("/") if name else []
-    if any(part in ("", ".", "..") for part in parts) or not name.isprintable() or len(name.encode()) > _LONGEST_NAME:
-        raise BackupBad(f"{name!r} cannot be the name of an object")
+    def _silent(self) -> Unavailable:
+        return Unavailable(f"'{self.remote}' gives no answer", "is the line to it up?")
 
 
-def _read(running: proc.Program, reading: int) -> bytes:
-    """The next piece, b"" at the end."""
-    os.set_blocking(reading, False)
-    while True:
-        interrupt.check()
-        try:
-            return os.read(reading, _PIECE_BYTES)
-        except BlockingIOError:
-            running.pause(0.2, readable=reading)
+def _here(directory: Path, name: str, end: str) -> dict[str, str]:
+    """A file on this host, as one end ("src", "dst") of a transfer."""
+    return {f"{end}Fs": str(directory), f"{end}Remote": name}
 
 
-def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    rest = b""
-    for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from lines
-        if len(rest) > _PIECE_BYTES:
-            raise BackupBad("the place lists a name that is longer than any")
-    yield rest
-
-
-def _object(text: bytes, prefix: str) -> Object | None:
-    """What one line of lsjson says; None for a directory, and for what is no object at all."""
-    try:
-        said = json.loads(text)
-        if said["IsDir"]:
-            return None
-        # Nanoseconds, which datetime does not read; the zone is UTC or an offset.
-        modified = datetime.fromisoformat(re.sub(r"\.\d+", "", said["ModTime"]).replace("Z", "+00:00"))
-        hashes = {kind: digest for kind, digest in (said.get("Hashes") or {}).items() if digest}
-        return Object(prefix.removeprefix("./") + said["Path"], int(said["Size"]), modified, hashes)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
+def _lock(days: int) -> dict[str, str]:
+    """The options of an upload to an object store that is to be kept for so long."""
+    if not days:
+        return {}
+    until = datetime.now(timezone.utc) + timedelta(days=days)
+    return {"object_lock_mode": "COMPLIANCE", "object_lock_retain_until_date": f"{until:%Y-%m-%dT%H:%M:%SZ}"}

@@ -274,7 +274,7 @@ def test_where_nothing_is_encrypted_no_roles_and_no_settings_go(disk_host: Copie
     disk_host.environment["DISK_ENCRYPTED"] = "no"
     first = disk_host.run("--json").document["places"][0]
     assert first["along"] == [f"{HOST}/RECOVER.txt"]
-    assert sorted(one.name for one in disk_host.place.list("")) == [
+    assert sorted(one.name for one in disk_host.place.list("") if "/index/" not in one.name) == [
         f"{HOST}/RECOVER.txt",
         disk_host.name_of(backups[0]),
     ]

@@ -146,7 +146,7 @@ def _copy(
     verification_key: str | None,
     go_along: Callable[[Sender], None],
 ) -> None:
-    where = one_place.elsewhere(settings, offsite, top)
+    ready = one_place.elsewhere(settings, offsite, top)
     with one_place.own(top, offsite) as own, lock.held(own, "copy"):
         state = _state(own, copies)
         if not now and progress.is_paused(state, datetime.now(timezone.utc)):
@@ -159,17 +159,19 @@ def _copy(
             events.emit(Event(INFO, "-", "copy.done", facts, said))
 
         try:
-            index_there.take_back(where, own, verification_key, copies)
-            if copies.taken_back:
-                said = f"took back the index of {copies.taken_back} copies"
-                _tell(events, copies, INFO, "copy.index", said, entries=copies.taken_back)
-            known = index.read(own, index.DUMPS)
-            with folder.opened(own.path / "spool", create=True) as spooling:
-                sender = Sender(where, own, spooling, known, copies, copied)
-                sender.send_left()
-                sender.send_all(one_place.decided(where, targets, known, copies))
-                go_along(sender)
-                index_there.publish(sender)
+            with ready.place.kept_open() as place:
+                where = replace(ready, place=place)
+                index_there.take_back(where, own, verification_key, copies)
+                if copies.taken_back:
+                    said = f"took back the index of {copies.taken_back} copies"
+                    _tell(events, copies, INFO, "copy.index", said, entries=copies.taken_back)
+                known = index.read(own, index.DUMPS)
+                with folder.opened(own.path / "spool", create=True) as spooling:
+                    sender = Sender(where, own, spooling, known, copies, copied)
+                    sender.send_left()
+                    sender.send_all(one_place.decided(where, targets, known, copies))
+                    go_along(sender)
+                    index_there.publish(sender)
         except Interrupted:
             raise
         except SuiteError as error:

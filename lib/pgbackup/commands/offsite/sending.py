@@ -25,7 +25,6 @@ from pgbackup.store.offsite import index, spool
 from pgbackup.store.offsite.index import Entry, Index
 from pgbackup.store.offsite.spool import Spooled
 
-_KINDS = ("md5", "sha256", "sha1")  # what a place may say of an object, and we can compute
 _PIECE_BYTES = 1 << 20
 
 
@@ -46,13 +45,15 @@ class Sender:
 
     def send_left(self) -> None:
         """Send what an earlier run has left in the spool, with the same bytes, which may be there already."""
-        left = spool.left(self.spooling)
-        is_backup = left and left.name.startswith(f"{named.all_dumps(self.where.host)}/")
-        if left and is_backup and left.name not in self.known.entries:  # all else is made anew
-            try:
-                self._send(left)
-            except BackupBad as bad:
-                self.copies.problems[left.name] = bad.message
+        if found := spool.left(self.spooling):
+            left, whole = found
+            is_backup = left.name.startswith(f"{named.all_dumps(self.where.host)}/")
+            if is_backup and left.name not in self.known.entries:  # all else is made anew
+                try:
+                    if whole or self.where.place.stat(left.name):
+                        self._send(left, upload=whole)
+                except BackupBad as bad:
+                    self.copies.problems[left.name] = bad.message
         spool.clear(self.spooling)
 
     def send_all(self, decision: Decision) -> None:
@@ -73,11 +74,11 @@ class Sender:
     def send_bytes(self, name: str, data: bytes, *, encrypted: bool) -> None:
         """Copy something small that is in memory. Raise BackupBad, IoFailed, what the place raises."""
         recipients = self.where.recipients if encrypted else ()
-        self._send(spool.fill(self.spooling, name, len(data), partial(_seal, BytesIO(data), recipients)))
+        self._send(self._filled(name, len(data), partial(_seal, BytesIO(data), recipients)))
 
     def put_beside(self, name: str, data: bytes) -> None:
         """Put something small there that is in no index. Raise BackupBad where another thing has that name."""
-        self._upload(spool.fill(self.spooling, name, len(data), partial(_seal, BytesIO(data), ())))
+        self._upload(self._filled(name, len(data), partial(_seal, BytesIO(data), ())))
         spool.clear(self.spooling)
 
     def _spooled(self, source: Source) -> Spooled:
@@ -94,11 +95,17 @@ class Sender:
             if os.fstat(descriptor).st_size != source.backup.bytes:
                 raise BackupBad(f"'{path / source.backup.name}' has changed while it was looked at")
             fill = partial(_seal, file, self.where.recipients)
-            return spool.fill(self.spooling, source.name, source.backup.bytes, fill)
+            return self._filled(source.name, source.backup.bytes, fill)
 
-    def _send(self, made: Spooled) -> None:
-        """Upload what is in the spool, let the place confirm it, and only then write it into the index."""
-        hashes = self._upload(made)
+    def _filled(self, name: str, plain_bytes: int, write: Callable[[BinaryIO], None]) -> Spooled:
+        return spool.fill(self.spooling, name, plain_bytes, write, self.where.place.hash_kind())
+
+    def _send(self, made: Spooled, *, upload: bool = True) -> None:
+        """Upload what is in the spool, let the place confirm it, and only then write it into the index.
+
+        upload: false for what is there already, and no longer in the spool.
+        """
+        hashes = self._upload(made) if upload else self._confirmed(made)
         entry = Entry(made.name, made.bytes, hashes, made.plain_bytes, instant(datetime.now(timezone.utc)))
         try:
             index.append(self.own, self.stream, self.known, entry)
@@ -112,7 +119,10 @@ class Sender:
         """Upload what is in the spool; return the hashes that the place confirms. Raise BackupBad, IoFailed."""
         # An earlier try of ours may have put it there, or somebody else something: what it holds decides.
         with suppress(AlreadyThere):
-            self.where.place.put(made.name, spool.path(self.spooling), lock_days=self.where.offsite.lock_days)
+            lock_days = self.where.offsite.lock_days
+            self.where.place.put(
+                made.name, spool.path(self.spooling), lock_days=lock_days, md5=made.told.get("md5", "")
+            )
         return self._confirmed(made)
 
     def _confirmed(self, made: Spooled) -> dict[str, str]:
@@ -121,10 +131,9 @@ class Sender:
         found = place.stat(made.name)
         if found is None:
             raise IoFailed(f"'{made.name}' is not at '{name}' after its upload", "it is tried again")
-        kind = next((kind for kind in _KINDS if kind in found.hashes), "")
+        kind = next((kind for kind in made.hashes if kind in found.hashes), "")
         there = found.hashes[kind] if kind else _read_back(place, made.name)
-        known = {"": made.sha256, "sha256": made.sha256, "md5": made.md5}
-        wanted = known.get(kind) or spool.digest(self.spooling, kind)
+        wanted = made.hashes[kind or "sha256"]
         if (found.bytes, there) != (made.bytes, wanted):
             raise BackupBad(f"what lies at '{name}' as '{made.name}' is not what was sent: it does not count as a copy")
         return {"sha256": made.sha256} | ({kind: wanted} if kind else {})

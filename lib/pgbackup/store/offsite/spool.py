@@ -1,13 +1,14 @@
 """The spool: the one object that is on its way to a place, encrypted once, so that each try sends the same bytes.
 
-There is room in it for one object. What a killed run left is sent on if it is whole, and removed if it is not.
+There is room in it for one object. Its hashes are on disk before it is sent; its bytes need not be: after a power cut
+the hashes tell whether it has arrived. What a killed run left is sent on if it is whole, and removed if it is not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,14 +20,13 @@ from pgbackup.store.folder import Folder
 from pgbackup.store.state import statefile
 
 _OBJECT, _RECORD = "object", "object.json"
-_KINDS = ("sha256", "md5")
 _PIECE_BYTES = 1 << 20
 _TIMES_ITS_SIZE = 2.5  # free: for itself, and for what tonight's backup asks for
 
 
 @dataclass(frozen=True)
 class Spooled:
-    """An object that is whole in the spool. name: at the place. md5: what most places tell.
+    """An object that is whole in the spool. name: at the place. told: the hash that the place tells, by its kind.
 
     plain_bytes: of the file that it was made from.
     """
@@ -34,25 +34,33 @@ class Spooled:
     name: str
     bytes: int
     sha256: str
-    md5: str
+    told: dict[str, str]
     plain_bytes: int
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        return {"sha256": self.sha256, **self.told}
 
-def left(folder: Folder) -> Spooled | None:
-    """The object that an earlier run left whole, None where there is none; all else in the spool is removed."""
+
+def left(folder: Folder) -> tuple[Spooled, bool] | None:
+    """The object that an earlier run was to send, and whether its bytes are all here; None where there is none."""
     try:
         held = statefile.read(folder, _RECORD, Spooled)
-        if held and folder.status(_OBJECT).st_size == held.bytes and digest(folder, "sha256") == held.sha256:
-            return held
-    except (statefile.Unreadable, OSError):
-        pass
-    clear(folder)
-    return None
+    except statefile.Unreadable:
+        held = None
+    if held is None:
+        clear(folder)
+        return None
+    try:
+        return held, folder.status(_OBJECT).st_size == held.bytes and _sha256(folder) == held.sha256
+    except OSError:
+        return held, False
 
 
-def fill(folder: Folder, name: str, plain_bytes: int, write: Callable[[BinaryIO], None]) -> Spooled:
-    """Make the object `name`: `write` puts its bytes into a file. Its hash is on disk before this returns.
+def fill(folder: Folder, name: str, plain_bytes: int, write: Callable[[BinaryIO], None], kind: str = "") -> Spooled:
+    """Make the object `name`: `write` puts its bytes into a file. Its hashes are on disk before this returns.
 
+    kind: of the hash that the place tells, beside the SHA-256; "" for none.
     Raise IoFailed where there is no room for it beside the next backup, and whatever `write` raises.
     """
     clear(folder)
@@ -67,12 +75,12 @@ def fill(folder: Folder, name: str, plain_bytes: int, write: Callable[[BinaryIO]
         with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123  a descriptor, not a path
             folder.adopt(descriptor)
             folder.close_to_others(descriptor)
-            with ThreadPoolExecutor(len(_KINDS)) as pool:
-                hashed = _Hashed(file, pool)
+            kinds = dict.fromkeys(["sha256", *([kind] if kind else [])])
+            with ThreadPoolExecutor(len(kinds)) as pool:
+                hashed = _Hashed(file, pool, kinds)
                 write(cast("BinaryIO", hashed))  # it has all of a file that a writer needs
-                digests = hashed.digests()
-            os.fsync(descriptor)
-        made = Spooled(name, hashed.bytes, *digests, plain_bytes=plain_bytes)
+                told = hashed.digests()
+        made = Spooled(name, hashed.bytes, told.pop("sha256"), told, plain_bytes)
         statefile.write(folder, _RECORD, made)
     except OSError as error:
         clear(folder)
@@ -88,9 +96,8 @@ def path(folder: Folder) -> Path:
     return folder.path / _OBJECT
 
 
-def digest(folder: Folder, kind: str) -> str:
-    """The hash of the object in the spool, in hexadecimal. Raise OSError."""
-    made = hashlib.new(kind, usedforsecurity=False)
+def _sha256(folder: Folder) -> str:
+    made = hashlib.sha256()
     with open(folder.open(_OBJECT), "rb", buffering=0) as file:  # noqa: PTH123  a descriptor, not a path
         while piece := file.read(_PIECE_BYTES):
             made.update(piece)
@@ -107,34 +114,36 @@ def clear(folder: Folder) -> None:
 class _Hashed:
     """A file that counts and hashes what is written into it: each hash in a thread of its own, beside the writing."""
 
-    def __init__(self, file: Any, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, file: Any, pool: ThreadPoolExecutor, kinds: Iterable[str]) -> None:
         self._file, self._pool = file, pool
-        self._hashes = [hashlib.new(kind, usedforsecurity=False) for kind in _KINDS]
+        self._hashes = {kind: hashlib.new(kind, usedforsecurity=False) for kind in kinds}
         self._hashing: list[Future[None]] = []
-        self._gathered = bytearray()
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
         self.bytes = 0
 
     def write(self, data: bytes) -> int:
         self.bytes += len(data)
-        self._gathered += data
-        if len(self._gathered) >= _PIECE_BYTES:
+        self._gathered.append(data)
+        self._gathered_bytes += len(data)
+        if self._gathered_bytes >= _PIECE_BYTES:
             self._hand_over()
         return len(data)
 
     def flush(self) -> None:
         """Nothing has to be on disk before digests()."""
 
-    def digests(self) -> tuple[str, str]:
-        """Write what is left, and return SHA-256 and MD5 of all."""
+    def digests(self) -> dict[str, str]:
+        """Write what is left, and return the hashes of all, by their kind."""
         self._hand_over()
         self._wait()
-        sha256, md5 = (made.hexdigest() for made in self._hashes)
-        return sha256, md5
+        return {kind: made.hexdigest() for kind, made in self._hashes.items()}
 
     def _hand_over(self) -> None:
-        piece, self._gathered = bytes(self._gathered), bytearray()
+        piece = b"".join(self._gathered)
+        self._gathered, self._gathered_bytes = [], 0
         self._wait()
-        self._hashing = [self._pool.submit(made.update, piece) for made in self._hashes]
+        self._hashing = [self._pool.submit(made.update, piece) for made in self._hashes.values()]
         view = memoryview(piece)
         while view:
             view = view[self._file.write(view) :]
