@@ -43,13 +43,13 @@ class Probe(Rclone):
     def overwrite(self, name: str, path: Path) -> None:
         """Put a file over an object. Raise SuiteError where the place refuses it."""
         source = {"srcFs": str(path.parent), "srcRemote": path.name}
-        there = {"dstFs": self.remote, "dstRemote": name}
+        there = {"dstFs": self.root, "dstRemote": name}
         self.ask("operations/copyfile", _SECONDS, **source, **there, _config={"IgnoreTimes": True})
 
     @through_one
     def delete(self, name: str) -> None:
         """Delete an object. Raise SuiteError where the place refuses it."""
-        self.ask("operations/deletefile", _SECONDS, fs=self.remote, remote=name)
+        self.ask("operations/deletefile", _SECONDS, fs=self.root, remote=name)
 
     @through_one
     def versions(self, directory: str) -> int:
@@ -60,7 +60,7 @@ class Probe(Rclone):
     @through_one
     def is_locked(self, name: str) -> bool:
         """Whether the place says that an object may not be deleted."""
-        said = self.ask("operations/stat", _SECONDS, fs=self.remote, remote=name, opt={"metadata": True})["item"] or {}
+        said = self.ask("operations/stat", _SECONDS, fs=self.root, remote=name, opt={"metadata": True})["item"] or {}
         return bool((said.get("Metadata") or {}).get("object-lock-mode"))
 
 

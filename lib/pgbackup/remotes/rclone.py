@@ -90,7 +90,7 @@ class Rclone:
                 except Unavailable as error:
                     said.append(error.message)
                     continue
-                able = served.ask("operations/fsinfo", _ANSWER_SECONDS, fs=self.remote)
+                able = served.ask("operations/fsinfo", _ANSWER_SECONDS, fs=self.root)
                 if oldest := program.too_old(version, able["Features"]["BucketBased"]):
                     said.append(f"'{candidate}' is older than {oldest}")
                     continue
@@ -154,7 +154,7 @@ class Rclone:
         found: list[Object] = []
         options = {"recurse": True, "filesOnly": True, "noMimeType": True, **(self._hashes if hashes else {})}
         asked = self.serving.lines(
-            "operations/list", _STAT_SECONDS if hashes else _LIST_SECONDS, fs=self.remote, remote=prefix, opt=options
+            "operations/list", _STAT_SECONDS if hashes else _LIST_SECONDS, fs=self.root, remote=prefix, opt=options
         )
         try:
             for text in answers.items(asked):
@@ -162,7 +162,7 @@ class Rclone:
                 if one and not one.name.startswith(f"{_HIDDEN}/"):
                     found.append(one)
                 if len(found) > _MOST_OBJECTS:
-                    raise BackupBad(f"'{self._at(prefix)}' lists more than {_MOST_OBJECTS} objects")
+                    raise BackupBad(f"'{self.root}{prefix}' lists more than {_MOST_OBJECTS} objects")
         except NoBackup:
             return []  # there is no such directory yet
         except Silent:
@@ -174,7 +174,7 @@ class Rclone:
         check_name(name)
         options = {"noMimeType": True, **self._hashes}
         try:
-            said = self.ask("operations/stat", _STAT_SECONDS, fs=self.remote, remote=name, opt=options)
+            said = self.ask("operations/stat", _STAT_SECONDS, fs=self.root, remote=name, opt=options)
         except NoBackup:
             return None
         found = answers.object_of(json.dumps(said.get("item")).encode())
@@ -228,16 +228,16 @@ class Rclone:
         # A hidden one that a killed upload left is no object: it makes way.
         # Whoever wants to know asks for the hash of what has its final name: once, for a NAS reads it all to tell.
         over = {"IgnoreTimes": True, "IgnoreChecksum": True}
-        self._transfer("copyfile", name, **source, dstFs=self.remote, dstRemote=hidden, _config=over)
-        there = {"dstFs": self.remote, "dstRemote": name}
+        self._transfer("copyfile", name, **source, dstFs=self.root, dstRemote=hidden, _config=over)
+        there = {"dstFs": self.root, "dstRemote": name}
         self._transfer("movefile", name, **self._from(hidden), **there, _config={"IgnoreExisting": True})
 
     def _from(self, name: str) -> Mapping[str, str]:
-        return {"srcFs": self.remote, "srcRemote": name}
+        return {"srcFs": self.root, "srcRemote": name}
 
     def with_options(self, options: Mapping[str, str]) -> str:
         """The remote, with options of its kind that are for one upload (rclone's "connection string")."""
-        section, _, path = self.remote.partition(":")
+        section, _, path = self.root.partition(":")
         return ",".join([section, *(f"{key}='{value}'" for key, value in options.items())]) + f":{path}"
 
     def _transfer(self, word: str, name: str, **given: Any) -> None:
@@ -266,11 +266,14 @@ class Rclone:
                 for one in doing:
                     one.cancel()
 
+    @property
+    def root(self) -> str:
+        """The remote as a directory: else rclone first asks whether it is a file, and takes a refusal for a yes."""
+        return self.remote if self.remote.endswith((":", "/")) else f"{self.remote}/"
+
     def _at(self, name: str) -> str:
-        if name:
-            check_name(name)
-        between = "" if self.remote.endswith((":", "/")) or not name else "/"
-        return f"{self.remote}{between}{name}"
+        check_name(name)
+        return f"{self.root}{name}"
 
     def _flags(self) -> Sequence[str]:
         limits = [f"--bwlimit={self.bandwidth}"] if self.bandwidth else []
