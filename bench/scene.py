@@ -15,12 +15,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
 
 from pgbackup.commands.setup import wal_agreement  # noqa: E402  the line above decides where this comes from
-from pgbackup.formats import dumpfile, gzipped, manifest  # noqa: E402  likewise
+from pgbackup.formats import dumpfile, gzipped, manifest, names  # noqa: E402  likewise
 from pgbackup.sql.guarding import guard  # noqa: E402  likewise
 from pgbackup.store.wal import archive as walarchive  # noqa: E402  likewise
 from pgbackup.store.wal import recoverable  # noqa: E402  likewise
 
-from tests.support import archives, engine, images, servers  # noqa: E402  likewise
+from tests.support import archives, copies, elsewhere, engine, images, s3_server, servers, sftp_server  # noqa: E402  likewise
 
 __all__ = [
     "NO_SERVER",
@@ -29,14 +29,20 @@ __all__ = [
     "Scene",
     "archives",
     "built",
+    "copies",
     "dumpfile",
+    "elsewhere",
+    "engine",
     "engine_is_there",
     "guard",
     "gzipped",
     "manifest",
     "missing_tools",
+    "names",
     "recoverable",
+    "s3_server",
     "servers",
+    "sftp_server",
     "wal_agreement",
     "walarchive",
 ]

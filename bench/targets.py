@@ -97,6 +97,16 @@ def _restore_memory(tables: Tables) -> float | None:
     return found / 1e6 if found else None
 
 
+def _copy_memory(tables: Tables) -> float | None:
+    found = [tables[key].median("ours", "host_memory") for key in ("copy_s3", "copy_sftp") if key in tables]
+    return max((bytes_of_it / 1e6 for bytes_of_it in found if bytes_of_it), default=None)
+
+
+def _listing(tables: Tables) -> float | None:
+    counted = "listing" in tables and tables["listing"].facts.get("objects", MANY) >= MANY
+    return tables["listing"].median("ours") if counted else None
+
+
 def _against_the_guide(table: str, data: str) -> tuple[Target, ...]:
     return (
         Target(
@@ -171,6 +181,22 @@ TARGETS = (
         0.1,
         "×",
     ),
+    Target(
+        "copy_s3",
+        "copy to S3, encrypted and confirmed, against rclone copyto",
+        _ratio("copy_s3", "ours", "alone"),
+        1.25,
+        "×",
+    ),
+    Target(
+        "copy_sftp",
+        "copy to SFTP, encrypted and confirmed, against rclone copyto",
+        _ratio("copy_sftp", "ours", "alone"),
+        1.25,
+        "×",
+    ),
+    Target("copy_memory", "peak memory of all processes of a copy", _copy_memory, 100.0, "MB"),
+    Target("listing", f"a place with {MANY:,} copies: verify-backups.sh --at", _listing, 5.0, "s"),
     Target("restore_memory", "peak memory of our process in a restore", _restore_memory, 150.0, "MB"),
     Target(
         "empty",

@@ -42,7 +42,7 @@ FAILURE, BACKUP, DRY = "Failure before there is a result", "backup-postgres.sh",
 DRILL = "drill-backups.sh"
 VERIFY, RESTORE, LIST = "verify-backups.sh", "restore-postgres.sh", "restore-postgres.sh --list"
 AWAY = "restore-postgres.sh --list --from"
-COPY, COPY_DRY = "copy-backups.sh", "copy-backups.sh --dry-run"
+COPY, COPY_DRY, EXPIRE = "copy-backups.sh", "copy-backups.sh --dry-run", "copy-backups.sh --expire"
 THERE = "verify-backups.sh --at"
 STATUS, EVENTS = "backup-status.sh", "backup-status.sh --history"
 HISTORY, WINDOW = "restore-postgres.sh --history", "restore-postgres.sh --window"
@@ -203,7 +203,12 @@ def of_copies(top: Path) -> Told:
     (gone, *_) = (path for path in (top / "copied/disk").rglob("*.age"))
     gone.unlink()
     there = host.run("--at", "disk", "--json", script="verify-backups.sh").document
-    return {COPY: [made, failed], COPY_DRY: [dry, host.run("--dry-run", "--json", **other).document], THERE: [there]}
+    other_dry = host.run("--dry-run", "--json", **other).document
+    (top / "media").mkdir(mode=0o700)
+    credential = elsewhere.configured(top / "media", host.elsewhere.config.read_text())
+    expiring = ["--expire", "--to", "disk", "--credential", str(credential), "--json"]
+    expired = [host.run(*expiring, *more).document for more in (["--dry-run"], ["--yes"])]
+    return {COPY: [made, failed], COPY_DRY: [dry, other_dry], THERE: [there], EXPIRE: expired}
 
 
 def of_set_ups(top: Path) -> Told:

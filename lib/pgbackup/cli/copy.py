@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from functools import partial
+from pathlib import Path
 
 from pgbackup.cli.options import ROOT, Command, Parser, add_names, settings, verification_key
 from pgbackup.errors import UsageError
@@ -15,10 +16,11 @@ def parser() -> Parser:
     parser = Parser(
         SCRIPT,
         "Copy the backups to the places elsewhere that OFFSITE names: encrypted, one object a file, confirmed by the\n"
-        "place. Nothing there is ever overwritten or deleted, and nothing here is changed.",
+        "place. Nothing there is ever overwritten, nothing deleted but with --expire, and nothing here is changed.",
         [
             ("copy-backups.sh", "all databases to all places, as the schedule does it"),
             ("copy-backups.sh --to s3 --dry-run payment", "what would be copied, copying nothing"),
+            ("copy-backups.sh --expire --to nas --credential /media/usb/rclone.conf", "let old copies go"),
         ],
     )
     add_names(parser)
@@ -29,11 +31,41 @@ def parser() -> Parser:
         metavar="KEY",
         help="after a loss of this host: take back the index there, which this key, from paper, has signed",
     )
-    parser.add_argument("--dry-run", action="store_true", help="show what would be copied; copy nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be copied, or deleted; do nothing")
+    parser.add_argument(
+        "--expire",
+        action="store_true",
+        help="delete copies at one place by RETENTION_DAYS and MIN_BACKUPS, with --credential",
+    )
+    parser.add_argument(
+        "--credential",
+        metavar="FILE",
+        type=Path,
+        help="an rclone configuration, not kept on this host, whose remote of the same name may delete",
+    )
+    parser.add_argument("--yes", action="store_true", help="delete without asking")
     return parser
 
 
+def _expiring(options: Namespace) -> Command:
+    from pgbackup.commands.offsite import expire
+
+    if len(options.to or []) != 1 or options.credential is None or options.now or options.verification_key:
+        example = "copy-backups.sh --expire --to nas --credential /media/usb/rclone.conf"
+        raise UsageError(
+            "--expire goes with --to PLACE and --credential FILE, and with neither --now nor a key", example
+        )
+    known = settings()
+    targets = known.chosen(tuple(options.names))
+    doing = {"dry_run": options.dry_run, "yes": options.yes, "quiet": options.quiet}
+    return partial(expire.run, known, targets, known.place(options.to[0]), options.credential, **doing)
+
+
 def command(options: Namespace) -> Command:
+    if options.expire:
+        return _expiring(options)
+    if options.credential or options.yes:
+        raise UsageError("--credential and --yes go with --expire", "copy-backups.sh --help")
     from pgbackup.commands import lost_settings
 
     key = verification_key(options.verification_key)

@@ -1,4 +1,4 @@
-"""Asks before something is replaced or dropped. Only the database's name, typed on a terminal, is a yes."""
+"""Asks before something is replaced, dropped or deleted. Only the name of it, typed on a terminal, is a yes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from pgbackup.report.log import say
 _TICK_SECONDS = 0.2
 
 
-def ask(name: str, what: str) -> None:
-    """Ask on the terminal for `name`. Raise UsageError unless exactly that is typed; nothing was touched then."""
+def ask(name: str, what: str, of: str = "database") -> None:
+    """Ask on the terminal for `name`, that of a database or of what `of` says.
+
+    Raise UsageError unless exactly that is typed; nothing was touched then.
+    """
     require_terminal(what)
-    sys.stderr.write(f"Type the database's name, {name}, to go on: ")
+    sys.stderr.write(f"Type the {of}'s name, {name}, to go on: ")
     sys.stderr.flush()
     if typed() != name:
         raise UsageError("not confirmed: nothing was touched", f"type exactly: {name}")

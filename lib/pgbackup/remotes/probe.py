@@ -14,7 +14,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from pgbackup.errors import BackupBad, SuiteError
-from pgbackup.remotes.rclone import Rclone, through_one
+from pgbackup.remotes.rclone import through_one
+from pgbackup.remotes.remover import Remover
 
 _MOST_SKEW = timedelta(minutes=2)
 _SECONDS = 120
@@ -31,7 +32,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Probe(Rclone):
+class Probe(Remover):
     """A place to be tried out: what copies never do has words here."""
 
     @through_one
@@ -45,11 +46,6 @@ class Probe(Rclone):
         source = {"srcFs": str(path.parent), "srcRemote": path.name}
         there = {"dstFs": self.root, "dstRemote": name}
         self.ask("operations/copyfile", _SECONDS, **source, **there, _config={"IgnoreTimes": True})
-
-    @through_one
-    def delete(self, name: str) -> None:
-        """Delete an object. Raise SuiteError where the place refuses it."""
-        self.ask("operations/deletefile", _SECONDS, fs=self.root, remote=name)
 
     @through_one
     def versions(self, directory: str) -> int:
@@ -108,7 +104,7 @@ def _deleted(place: Probe, name: str, below: str) -> Iterator[Finding]:
     before = place.versions(below) if place.is_object_store() else 0
     refused = True
     try:
-        place.delete(name)
+        place.remove(name)
         refused = place.stat(name) is not None
     except SuiteError:
         pass

@@ -56,7 +56,7 @@ def test_a_place_that_refuses_is_told_as_one(tmp_path: Path) -> None:
         def overwrite(self, name: str, path: Path) -> None:
             raise PermissionDenied(f"'{name}' may not be changed")
 
-        def delete(self, name: str) -> None:
+        def remove(self, name: str) -> None:
             raise PermissionDenied(f"'{name}' may not be deleted")
 
     findings = {one.question: one for one in probe.of(Refusing(where.remote, where.config), "host-a", 0)}

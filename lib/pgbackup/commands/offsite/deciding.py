@@ -1,14 +1,20 @@
-"""Which backups are to be copied to a place, and what there is not as it should be. Pure."""
+"""Which backups are to be copied to a place, what there is not as it should be, and which copies expire. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
+from pgbackup.commands.offsite.judging import Seen
 from pgbackup.remotes.place import Object
 from pgbackup.settings.config import Target
+from pgbackup.store import retention
 from pgbackup.store.catalog import Backup
 from pgbackup.store.offsite.index import Entry
+from pgbackup.store.retention import Policy
+
+_CLOCKS_DIFFER = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -56,3 +62,45 @@ def decide(sources: Sequence[Source], entries: Mapping[str, Entry], there: Mappi
         else:
             decision.there.append(source)
     return decision
+
+
+def expiring(
+    seen: Sequence[Seen], sent: Container[str], here: Container[str], policy: Policy, now: datetime
+) -> list[retention.Decision]:
+    """Given the copies of one database, newest name first, return a decision for each, in the same order.
+
+    sent: what the index has; here: the copies of backups that are still on this host. A copy counts, and may go, only
+    when this host has sent it and the place says nothing else of it. Its age is that of its name or of its arrival by
+    the place's clock, whichever is less: a date in a name alone proves nothing (restic#22057).
+    """
+    good = [one for one in seen if not one.problem and one.found.name in sent]
+    newest = max((_younger(one) for one in good), default=None)
+    stopped = ""
+    if newest and newest > now + _CLOCKS_DIFFER:
+        stopped = "the clock is behind the newest copy: nothing expires"
+    elif newest and now - newest > timedelta(days=policy.days):
+        stopped = f"no copy has come for RETENTION_DAYS={policy.days}: nothing expires"
+    decisions, newer = [], 0
+    for one in seen:
+        name, age = one.found.name, now - _younger(one)
+        told = f"{age / timedelta(days=1):.1f} days old"
+        if one.problem or name not in sent:
+            keep, reason = True, f"left as it is: {one.problem or 'this host has not sent it'}"
+        elif stopped:
+            keep, reason = True, stopped
+        elif name in here:
+            keep, reason = True, "its backup is still on this host"
+        elif age <= timedelta(days=policy.days):
+            keep, reason = True, f"{told}, within RETENTION_DAYS={policy.days}"
+        elif newer < policy.minimum:
+            keep, reason = True, f"{told}, but only {newer} newer good ones, and {policy.minimum} are to remain"
+        else:
+            keep, reason = False, f"{told}, and {newer} newer good ones remain"
+        decisions.append(retention.Decision(name, keep, reason))
+        newer += not one.problem and name in sent and not one.manual
+    return decisions
+
+
+def _younger(one: Seen) -> datetime:
+    """The later of the two times that a copy has."""
+    return max(one.taken, one.found.modified)

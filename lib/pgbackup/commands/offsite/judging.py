@@ -19,7 +19,7 @@ class Seen:
     """One copy of a backup. taken: as its name says. problem: why it is none, or "".
 
     state: how much is known of a good one: READ through, WHOLE by size and hash as the place says, THERE by its size,
-    or that alone where this host has no index of what it sent.
+    or that alone where this host has no index of what it sent. manual: made by hand, as its name says.
     """
 
     target: Target
@@ -28,6 +28,7 @@ class Seen:
     taken: datetime
     state: str
     problem: str
+    manual: bool = False
 
 
 def judge(
@@ -63,7 +64,7 @@ def _seen(under: str, target: Target, one: Object, sent: Mapping[str, Entry]) ->
     elif not problem and sent:
         problem = "this host has not sent it"
     known = entry and any(kind in entry.hashes for kind in one.hashes)
-    return Seen(target, one, file, said.taken, WHOLE if known else THERE, problem)
+    return Seen(target, one, file, said.taken, WHOLE if known else THERE, problem, said.manual)
 
 
 def difference(entry: Entry, found: Object) -> str:

@@ -154,6 +154,16 @@ def _sources(where: Elsewhere, target: Target, sent: Index, copies: Copies) -> l
     ]
 
 
+def names_here(top: Folder, target: Target, host: str, *, encrypted: bool) -> list[str]:
+    """The objects that the proven backups of a database here become, or have become."""
+    path = top.path / target.directory
+    if not path.exists():
+        return []
+    with folder.opened(path, create=False) as own:
+        proven = [one for one in catalog.listing(own, target.database) if deciding.is_proven(one)]
+    return [named.dump(host, target.directory, one.name, encrypted=encrypted) for one in proven]
+
+
 def is_there(source: Source, copies: Copies) -> None:
     """Note that a backup is at the place."""
     taken = instant(source.backup.taken)

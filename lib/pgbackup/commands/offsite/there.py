@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from pgbackup.commands import places
-from pgbackup.commands.offsite import deciding, judging, one_place
+from pgbackup.commands.offsite import judging, one_place
 from pgbackup.commands.offsite.judging import READ, Seen
 from pgbackup.errors import BackupBad, NoBackup, overall_status
 from pgbackup.formats import copies, gzipped, sealed
@@ -18,7 +18,7 @@ from pgbackup.report.log import say
 from pgbackup.report.progress import reporting
 from pgbackup.report.result import Result, age, document, instant, size, table
 from pgbackup.settings.config import Offsite, Settings, Target
-from pgbackup.store import catalog, folder
+from pgbackup.store import folder
 from pgbackup.store.offsite.index import FIRST, Entry, Index
 
 _SCRIPT = "verify-backups.sh"
@@ -99,14 +99,8 @@ def _known(
     with folder.opened(settings.backup_dir, create=False, top=True) as top:
         sent = one_place.known(top, offsite)
         for target in targets:
-            path = top.path / target.directory
-            if not path.exists():
-                continue
-            with folder.opened(path, create=False) as own:
-                for backup in catalog.listing(own, target.database):
-                    if deciding.is_proven(backup):
-                        name = copies.dump(host, target.directory, backup.name, encrypted=offsite.encrypted)
-                        here[name] = target.name
+            mine = one_place.names_here(top, target, host, encrypted=offsite.encrypted)
+            here |= dict.fromkeys(mine, target.name)
     return sent.entries, here
 
 
