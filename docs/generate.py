@@ -20,7 +20,9 @@ sys.path.insert(0, str(ROOT / "lib"))
 
 from pgbackup.errors import EXIT_STATUSES  # noqa: E402  as above
 from pgbackup.report.metrics.series import METRICS  # noqa: E402  as above
-from pgbackup.settings.table import GLOBAL_SETTINGS, PLACE_SETTINGS, TARGET_SETTINGS, Setting  # noqa: E402  found by the line above
+from pgbackup.settings.named_table import PLACE_SETTINGS, TARGET_SETTINGS  # noqa: E402  found by the line above
+from pgbackup.settings.setting import Setting  # noqa: E402  found by the line above
+from pgbackup.settings.table import GLOBAL_SETTINGS  # noqa: E402  found by the line above
 
 BEGIN = "<!-- written by docs/generate.py: begin -->\n"
 END = "<!-- written by docs/generate.py: end -->\n"

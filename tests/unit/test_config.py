@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pgbackup.errors import ConfigurationError, UsageError
 from pgbackup.settings import config
-from pgbackup.settings.table import GLOBAL_SETTINGS, PLACE_SETTINGS, TARGET_SETTINGS
+from pgbackup.settings.named_table import PLACE_SETTINGS, TARGET_SETTINGS
+from pgbackup.settings.table import GLOBAL_SETTINGS
 
 from tests.support.effort import chosen
 from tests.support.settings import load, refusal

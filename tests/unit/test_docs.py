@@ -15,7 +15,9 @@ from pgbackup.commands import dump
 from pgbackup.errors import EXIT_STATUSES
 from pgbackup.formats import dumpfile
 from pgbackup.settings import config
-from pgbackup.settings.table import GLOBAL_SETTINGS, PLACE_SETTINGS, TARGET_SETTINGS, Setting
+from pgbackup.settings.named_table import PLACE_SETTINGS, TARGET_SETTINGS
+from pgbackup.settings.setting import Setting
+from pgbackup.settings.table import GLOBAL_SETTINGS
 
 from docs import generate
 from tests.host import runbook

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pgbackup.errors import PermissionDenied, SuiteError
 from pgbackup.settings import config
-from pgbackup.settings.table import GLOBAL_SETTINGS, TARGET_SETTINGS
+from pgbackup.settings.named_table import TARGET_SETTINGS
+from pgbackup.settings.table import GLOBAL_SETTINGS
 
 from tests.support.accounts import nobody
 from tests.support.effort import chosen

@@ -30,7 +30,7 @@ VERBS = (
     "setup-alerts",
     "test-alarms",
     "receive-wal",
-    "prepare",
+    "setup-prepare",
 )
 
 

@@ -13,7 +13,9 @@ from pgbackup.docker import Docker
 from pgbackup.errors import ConfigurationError, UsageError
 from pgbackup.settings import envfile, known_keys, values
 from pgbackup.settings.envfile import Given, Problem
-from pgbackup.settings.table import GLOBAL_SETTINGS, PLACE_SETTINGS, TARGET_SETTINGS, Setting
+from pgbackup.settings.named_table import PLACE_SETTINGS, TARGET_SETTINGS
+from pgbackup.settings.setting import Setting
+from pgbackup.settings.table import GLOBAL_SETTINGS
 
 _LONGEST_SHOWN = 80
 _MOST_TOLD = 60  # what is no settings file at all must not fill the screen

@@ -6,7 +6,9 @@ import difflib
 from collections.abc import Mapping, Sequence
 
 from pgbackup.settings.envfile import Given, Problem
-from pgbackup.settings.table import GLOBAL_SETTINGS, PLACE_SETTINGS, TARGET_SETTINGS, Setting
+from pgbackup.settings.named_table import PLACE_SETTINGS, TARGET_SETTINGS
+from pgbackup.settings.setting import Setting
+from pgbackup.settings.table import GLOBAL_SETTINGS
 
 _OF_NAMES = (("DATABASES", TARGET_SETTINGS), ("OFFSITE", PLACE_SETTINGS))
 

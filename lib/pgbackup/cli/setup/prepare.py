@@ -16,8 +16,8 @@ def parser() -> Parser:
         SCRIPT,
         "Check the settings and make the directories that hold backups, as the last step of an installation.",
         [
-            ("lib/run prepare --user deployer", "the directories of .env, owned by that account"),
-            ("lib/run prepare --under /tmp/stage", "below another root, whoever owns them"),
+            ("lib/run setup-prepare --user deployer", "the directories of .env, owned by that account"),
+            ("lib/run setup-prepare --under /tmp/stage", "below another root, whoever owns them"),
         ],
     )
     parser.add_argument("--user", metavar="NAME", help="who owns them; default: who runs this")
