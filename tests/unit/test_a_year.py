@@ -226,3 +226,23 @@ def test_a_checker_that_forgives_everything_is_noticed() -> None:
     patient = replace(Limits(), backup=century)
     assert [one.state for one in evaluate(facts, now, patient) if one.kind == "backup"] == ["kept", "kept"]
     assert [one.state for one in evaluate(facts, now, Limits()) if one.kind == "backup"] == ["broken", "broken"]
+
+
+def test_a_run_that_fails_right_after_a_boot_is_told_at_once_and_one_that_was_missed_is_not() -> None:
+    host = Host(random.Random(1))
+    host.plan()
+    now = BEGIN + 30 * DAY
+    awake = Awake((now - HOUR).isoformat(), "1", (now - HOUR).isoformat(), (now - 2 * DAY).isoformat())
+    facts = host.facts(now, awake)
+
+    def told(**changes: object) -> set[str]:
+        first = replace(facts.databases[0], **changes)  # type: ignore[arg-type]
+        found = evaluate(replace(facts, databases=(first, *facts.databases[1:])), now, Limits())
+        assert any(promise.key == "backup:auth" and promise.state == "broken" for promise in found)
+        return {promise.key for promise in found if promise.is_to_be_told(now)}
+
+    failed = Attempt(now - timedelta(minutes=5), 69, 1.0, "", "no server")
+    assert told(attempts=(failed,)) == {"backup:auth"}
+    assert told(attempts=(failed,), backups=()) >= {"backup:auth"}
+    missed = tuple(each for each in facts.databases[0].backups if now - each.taken > timedelta(hours=30))
+    assert told(attempts=(), backups=missed) == set()
