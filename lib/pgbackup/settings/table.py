@@ -1,4 +1,4 @@
-"""The table of the host's settings: `.env.example` and docs/configuration.md are written from it, config.py reads by it."""
+"""The table of the host's settings: config.py reads by it, `.env.example` and configuration.md are written from it."""
 
 from __future__ import annotations
 

@@ -19,4 +19,5 @@ def run(settings: Settings, user: str | None, under: Path) -> Result:
     if account:
         accounts.check_directories(folders, account)
     made = accounts.make_directories(folders, account)
-    return Result(0, [f"made '{path}'" for path in made], document("setup-prepare", 0, made=[str(path) for path in made]))
+    told = document("setup-prepare", 0, made=[str(path) for path in made])
+    return Result(0, [f"made '{path}'" for path in made], told)
