@@ -122,6 +122,18 @@ def test_a_run_that_was_stopped_by_a_signal_or_met_another_one_breaks_nothing(to
     assert of(look(top), "backup").state == "kept"
 
 
+def test_no_row_that_a_server_has_quoted_gets_into_what_is_noted(top: Path) -> None:
+    note(top, put(top, ago(hours=3)))
+    said = 'psql: ERROR:  duplicate key value violates unique constraint "k" DETAIL:  Key (mail)=(sEcReT) exists.'
+    note(top, None, 65, said)
+    with folder.opened(top / "postgres-a", create=False) as place:
+        noting.exercise(place, Record("auth", "auth_db", "drill", outcome=said), 1.0)
+    state(top, "drills").write_text(json.dumps({"failed": {"f" * 64: f"{ledger.text(ago(hours=1))} {said}"}}))
+    status = look(top)
+    assert "sEcReT" not in state(top, "ledger").read_text() and "sEcReT" not in repr(status)
+    assert "unique constraint" in of(status, "backup").reason
+
+
 def test_what_a_verification_finds_bad_stays_so_until_the_file_is_gone(top: Path) -> None:
     good, bad = put(top, ago(hours=2)), put(top, ago(hours=5))
     note(top, bad)

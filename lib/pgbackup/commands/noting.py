@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from pgbackup.commands.job import Outcome
 from pgbackup.commands.loading.record import Record
 from pgbackup.errors import LockHeld
+from pgbackup.report import redaction
 from pgbackup.store import catalog
 from pgbackup.store.folder import Folder
 from pgbackup.store.state import ledger
@@ -29,7 +30,7 @@ def run_of(place: Folder, outcome: Outcome, error: str) -> str:
             known = _with_files(place, outcome.database, known)
         now = ledger.text(datetime.now(timezone.utc))
         seconds = round(sum(outcome.seconds.values()), 1)
-        run = Run(now, outcome.status, seconds, outcome.file, error)
+        run = Run(now, outcome.status, seconds, outcome.file, redaction.without_values(error))
         ledger.write(place, outcome.database, known.with_run(run, _made(place, outcome), outcome.expired))
     return warning
 
@@ -65,7 +66,7 @@ def exercise(place: Folder, record: Record, restore_seconds: float) -> str:
         phases=dict(record.seconds),
         restore_seconds=restore_seconds,
         rows=record.rows,
-        outcome=record.outcome,
+        outcome=redaction.without_values(record.outcome),
     )
     with ledger.held(place, record.database):
         known, warning = _known(place, record.database)

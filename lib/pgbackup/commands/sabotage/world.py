@@ -29,7 +29,12 @@ _PREFIX = "TEST of alarms, nothing is wrong:"
 _SECONDS = 900
 _AGO = timedelta(days=3)
 _IMAGE = "sha256:0"
-_JOBS = {"backup-postgres.sh": "0 2 * * *", "verify-backups.sh": "0 4 * * 0", "drill-backups.sh": "0 5 * * 3"}
+_JOBS = {
+    "backup-postgres.sh": "0 2 * * *",
+    "verify-backups.sh": "0 4 * * 0",
+    "drill-backups.sh": "0 5 * * 3",
+    "backup-status.sh": "*/4 * * * *",
+}
 # A schedule of its own: the host's is neither asked nor touched.
 _CRONTAB = '#!/bin/sh\nexec cat "{path}"\n'
 _NOBODY = "#!/bin/sh\nexit 1\n"

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from pgbackup.formats import names
+from pgbackup.report import redaction
 from pgbackup.report.promises.facts import Attempt, Backup, Database, Exercise
 from pgbackup.settings.config import Settings, Target
 from pgbackup.store import catalog, folder, lock
@@ -139,5 +140,5 @@ def _backup(made: Made, size: int, drilled: Drills, read: Verified | None) -> Ba
         verified=statefile.instant(since) if problem else last,
         problem=problem,
         drilled=statefile.instant(failed or passed) if failed or passed else None,
-        drill_failed=why,
+        drill_failed=redaction.without_values(why),
     )

@@ -69,6 +69,7 @@ def gather(settings: Settings, root: Path, now: datetime) -> Facts:
     missing = [Database(each.name, each.database, each.container, each.directory) for each in targets]
     every = {each.name: each for each in [*(one for one in missing if one.name not in seen), *found]}
     lacking = [Copies(each.name, each.required, each.encrypted, {}) for each in settings.offsite[len(copies) :]]
+    alarms = _alarms(settings, unknown, now)
     return Facts(
         host=socket.gethostname(),
         backup_dir=str(backup_dir),
@@ -76,10 +77,10 @@ def gather(settings: Settings, root: Path, now: datetime) -> Facts:
         copies=(*copies, *lacking),
         archives=tuple(walled),
         keys=tuple(elsewhere.proofs(settings, unknown)),
-        schedules=tuple(schedules.facts(settings, root, now)),
+        schedules=tuple(schedules.facts(settings, root, now, judged=alarms.channels > 0)),
         disk=disk,
         coverage=coverage,
-        alarms=_alarms(settings, unknown, now),
+        alarms=alarms,
         awake_since=statefile.instant(awake.since) if awake else None,
         away_since=statefile.instant(awake.away) if awake and awake.away else None,
         unknown=unknown,

@@ -20,23 +20,24 @@ _TIMERS = {
     "verify": "postgres-verify.timer",
     "drill": units.DRILL_TIMER,
     "offsite": units.OFFSITE_TIMER,
+    "status": units.STATUS_TIMER,
 }
 _SCRIPTS = {
     "backup": "backup-postgres.sh",
     "verify": "verify-backups.sh",
     "drill": "drill-backups.sh",
     "offsite": "copy-backups.sh",
+    "status": "backup-status.sh",
 }
 
 
-def facts(settings: Settings, root: Path, now: datetime) -> list[Schedule]:
-    """Return the runs that are wanted, and when each is next. root: of the installation."""
-    wanted = [
-        "backup",
-        "verify",
-        *(["drill"] if settings.drill_weekly else []),
-        *(["offsite"] if settings.offsite else []),
-    ]
+def facts(settings: Settings, root: Path, now: datetime, *, judged: bool) -> list[Schedule]:
+    """Return the runs that are wanted, and when each is next. root: of the installation.
+
+    judged: somebody is told of broken promises, so that they are to be looked at.
+    """
+    also = {"drill": settings.drill_weekly, "offsite": bool(settings.offsite), "status": judged}
+    wanted = ["backup", "verify", *(what for what, is_wanted in also.items() if is_wanted)]
     found: dict[str, Schedule] = {}
     problem = ""
     if systemctl.running():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pgbackup.errors import SuiteError
+from pgbackup.errors import CannotCreate, PermissionDenied, path_error
 from pgbackup.report import history
 from pgbackup.report.events import INFO, Event, Events
 from pgbackup.report.result import instant
@@ -16,6 +17,8 @@ from pgbackup.store import folder
 from pgbackup.store.folder import Folder
 from pgbackup.store.state import ledger, verified
 from pgbackup.store.state.statefile import Newer, Unreadable
+
+_ONLY_LOOKING = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,11 @@ def of(top: Folder, target: Target, found: Found) -> str:
     try:
         if not found.denied:
             _keep(path, target.database, found)
-    except Newer as error:
-        return error.message
-    except (SuiteError, OSError):
-        return ""  # who only looks, or a disk that is read-only: the status says how old the last note is
+    except (PermissionDenied, CannotCreate) as error:
+        # Who only looks notes nothing, and the status says how old the last note is.
+        return error.message if isinstance(error, Newer) else ""
+    except OSError as error:
+        return "" if error.errno in _ONLY_LOOKING else str(path_error(error, path))
     record = {
         "target": target.name,
         "database": target.database,

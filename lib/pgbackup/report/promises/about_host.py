@@ -25,13 +25,10 @@ from pgbackup.report.promises.promise import (
 )
 from pgbackup.report.result import size
 
-_SET_UP = {
-    "backup": "sudo setup-backup-systemd.sh",
-    "verify": "sudo setup-backup-systemd.sh",
-    "drill": "sudo setup-backup-systemd.sh",
-    "offsite": "sudo setup-offsite.sh",
-}
+_SET_UP = {"offsite": "sudo setup-offsite.sh", "status": "sudo setup-alerts.sh"}
+_SET_UP_OTHERS = "sudo setup-backup-systemd.sh; without systemd: sudo setup-backup-cron.sh"
 _MOST_NAMED = 3
+_UNREADABLE = ("unreadable", "large objects")
 _KEY_LETTERS = 12
 
 
@@ -103,8 +100,13 @@ def _coverage(coverage: Coverage | None, now: datetime, limits: Limits) -> Promi
         return judged
     named = "; ".join(_named(one) for one in open_ones[:_MOST_NAMED])
     more = f"; and {len(open_ones) - _MOST_NAMED} more" if len(open_ones) > _MOST_NAMED else ""
-    remedy = "name it in DATABASES, or say why not in IGNORE: docs/status.md"
-    return promise.broken(f"{named}{more}", coverage.probed, None, remedy=remedy)
+    return promise.broken(f"{named}{more}", coverage.probed, None, remedy=_cover(open_ones[0]))
+
+
+def _cover(finding: Finding) -> str:
+    """What to do about a finding."""
+    what = "let its role read them (GRANT pg_read_all_data, or SELECT)" if finding.kind in _UNREADABLE else ""
+    return f"{what or 'name it in DATABASES'}, or say why not in IGNORE: docs/status.md; then: backup-status.sh --probe"
 
 
 def _named(finding: Finding) -> str:
@@ -149,7 +151,7 @@ def _base(archive: Archive, now: datetime, limits: Limits) -> Promise:
 
 
 def _schedule(schedule: Schedule, now: datetime, limits: Limits) -> Promise:
-    remedy = _SET_UP.get(schedule.what, "sudo setup-backup-systemd.sh")
+    remedy = _SET_UP.get(schedule.what, _SET_UP_OTHERS)
     if not schedule.how or schedule.next is None:
         reason = schedule.problem or f"nothing starts a run of '{schedule.what}'"
         return _plain(SCHEDULE, schedule.what, BROKEN, reason, remedy)

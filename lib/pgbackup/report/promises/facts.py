@@ -144,7 +144,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A run that recurs. what: backup, verify, drill or offsite. how: systemd or cron, "" for not installed.
+    """A run that recurs. what: backup, verify, drill, offsite or status. how: systemd or cron, "" for not installed.
 
     next: when it runs next, None where nobody knows; then problem says why. interval: the longest time between two of
     its runs in seconds, None where that is not known.

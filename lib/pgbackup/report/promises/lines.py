@@ -72,7 +72,7 @@ def _rescues(status: Status, columns: int) -> list[str]:
     heads = ["database", "comes back", "from", "restore in", *(["with the key", "proven", "drilled"] if wide else [])]
     rows = []
     for each in status.rescues:
-        row = [each.name, local(each.moment) if each.moment else "NOTHING", each.place or "-", _minutes(each)]
+        row = [each.name, local(each.moment) if each.moment else "NOTHING", each.place or "-", _measured(each)]
         if wide:
             row += [_key(each), _ago(each.proven, status.now) if each.encrypted else "", _ago(each.drilled, status.now)]
         rows.append([plain(cell) for cell in row])
@@ -81,19 +81,20 @@ def _rescues(status: Status, columns: int) -> list[str]:
         each = next(each for each in status.rescues if each.encrypted)
         told += _wrapped(f"  with the key {_key(each)}, proven {_ago(each.proven, status.now)}", columns)
     if not wide and status.rescues:
-        drilled = [each.drilled for each in status.rescues]
-        oldest = None if None in drilled else min(filter(None, drilled))
-        told += _wrapped(f"  the last drill of each: {_ago(oldest, status.now)} or later", columns)
+        drilled = [each.drilled for each in status.rescues if each.drilled]
+        never = len(status.rescues) - len(drilled)
+        told += _wrapped(f"  never drilled: {never} of {len(status.rescues)}", columns) if never else []
+        told += _wrapped(f"  oldest last drill: {_ago(min(drilled), status.now)}", columns) if drilled else []
     reasons = {each.why for each in status.rescues if not each.moment}
     return told + [line for why in sorted(reasons) for line in _wrapped(f"  nothing comes back where {why}", columns)]
 
 
-def _minutes(rescue: Rescue) -> str:
-    """How long a restore takes, in minutes; what was not measured is no number."""
+def _measured(rescue: Rescue) -> str:
+    """How long a restore takes; what was not measured is no number."""
     if rescue.seconds is None:
         return "not measured"
-    minutes = f"{rescue.seconds / 60:.1f} min"
-    return minutes if rescue.fetched or not rescue.place else f"{minutes} + fetch"
+    measured = age(rescue.seconds)
+    return measured if rescue.fetched or not rescue.place else f"{measured} + fetch"
 
 
 def _key(rescue: Rescue) -> str:

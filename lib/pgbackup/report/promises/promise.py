@@ -41,7 +41,7 @@ KEPT, BROKEN, NOT_WANTED = "kept", "broken", "not wanted"
 @dataclass(frozen=True)
 class Promise:
     """kind: one of KINDS. subject: a name of DATABASES or OFFSITE, a cluster's directory, a recipient, the word of a
-    schedule (backup, verify, drill, offsite), or "" for the host. state: KEPT, BROKEN or NOT_WANTED.
+    schedule (backup, verify, drill, offsite, status), or "" for the host. state: KEPT, BROKEN or NOT_WANTED.
 
     last: the instant (UTC) at which it was last fulfilled, None for never or where no instant can say. limit: how old
     that may be, in seconds, None where age is not the question. since: since when it is broken, None where it is not

@@ -9,7 +9,7 @@ from pgbackup.formats import names
 from pgbackup.store.folder import Folder
 from pgbackup.store.state import statefile
 
-_MOST = 1000
+_MOST, _LONGEST_TEXT = 200, 300
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def after(before: Verified | None, at: str, good: int, problems: Mapping[str, st
     """What is known after one more verification. problems: file to why it is bad. Pure."""
     known = before.bad if before else {}
     since = {name: known[name].partition(" ")[0] if name in known else at for name in problems}
-    bad = {name: f"{since[name]} {why}" for name, why in list(problems.items())[:_MOST]}
+    bad = {name: f"{since[name]} {why[:_LONGEST_TEXT]}" for name, why in list(problems.items())[:_MOST]}
     return Verified(at, good, bad)
 
 
