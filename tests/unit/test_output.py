@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -115,23 +116,24 @@ def test_a_directory_with_the_sticky_bit_and_one_of_a_group_will_do(tmp_path: Pa
 
 
 @pytest.mark.fault(220, "the page's or the metrics' directory may not be written to")
-def test_who_may_not_write_there_is_told(page: Path) -> None:
+def test_who_may_not_write_there_is_told() -> None:
     """As another account, by a child that gives root away."""
     needs_root()
-    page.parent.chmod(0o755)
-    for above in page.parents[1:4]:
-        above.chmod(above.stat().st_mode | 0o055)
-    child = os.fork()
-    if not child:
-        os.setuid(65534)
-        try:
-            write(page)
-        except PermissionDenied as told:
-            os._exit(77 if str(page) in told.message and told.hint else 1)
-        finally:
-            os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == PermissionDenied.status
-    assert page.read_text() == OLD
+    with tempfile.TemporaryDirectory() as place:  # which another account gets to
+        Path(place).chmod(0o755)
+        page = Path(place) / "page"
+        page.write_text(OLD)
+        child = os.fork()
+        if not child:
+            os.setuid(65534)
+            try:
+                write(page)
+            except PermissionDenied as told:
+                os._exit(77 if str(page) in told.message and told.hint else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == PermissionDenied.status
+        assert page.read_text() == OLD
 
 
 @pytest.fixture

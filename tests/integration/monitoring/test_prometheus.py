@@ -184,7 +184,7 @@ def prometheus(place: Path, scraped: int) -> Iterator[Callable[[str], list[Any]]
     """A Prometheus with our rules; give a function that asks its API and returns the result."""
     port = free_port()
     config = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "global": {"scrape_interval": "250ms", "scrape_timeout": "250ms", "evaluation_interval": "250ms"},
         "rule_files": [str(RULES)],
         "scrape_configs": [{"job_name": "node", "static_configs": [{"targets": [f"127.0.0.1:{scraped}"]}]}],
     }
