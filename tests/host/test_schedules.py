@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -34,12 +35,44 @@ systemctl daemon-reload
 """
 
 
+# Lets the promises be judged every five seconds until the next boot.
+_OFTEN = """
+mkdir -p /run/systemd/system/postgres-status.timer.d
+printf '[Timer]\\nOnCalendar=*:*:0/5\\n' >/run/systemd/system/postgres-status.timer.d/often.conf
+systemctl daemon-reload
+systemctl restart postgres-status.timer
+"""
+
+
 # A mailer for cron, which looks for one at this place.
 _MAILER = """
 install -d -m 0777 /run/told
 printf '#!/bin/sh\\ncat >>/run/told/mail\\n' >/usr/sbin/sendmail
 chmod 755 /usr/sbin/sendmail
 """
+
+
+_TOLD = "/var/lib/pgbackup/told"
+
+
+@contextmanager
+def alarmed(host: Host) -> Iterator[None]:
+    """The host with a program that is told: what comes to it is in _TOLD."""
+    settings = f"{SCRIPTS}/../.env"
+    host.run(f"cp -p {settings} /root/env && echo 'ALERT_COMMAND=\"tee -a {_TOLD}\"' >>{settings}")
+    try:
+        host.run(f"{SCRIPTS}/setup-alerts.sh --file /dev/null")
+        assert "a test of the alarms" in host.run(f"cat {_TOLD}")
+        yield
+    finally:
+        host.run(f"{SCRIPTS}/setup-alerts.sh --uninstall; mv /root/env {settings}")
+        host.run("rm -r /var/lib/pgbackup /etc/pgbackup/alerts")
+
+
+def told(host: Host, pattern: str) -> bool:
+    """Whether an alarm came whose text has that in it; in one that nothing else divides."""
+    alarms = host.run(f"cat {_TOLD}", check=False).split("Everything at a glance")
+    return any(re.search(pattern, alarm, re.DOTALL) for alarm in alarms)
 
 
 @pytest.fixture
@@ -105,12 +138,14 @@ def test_cron_starts_backup_and_drill_as_deployer_and_mails_that_a_restore_is_br
     broken.run(f"cat <<'EOF' | sh -e\n{_MAILER}\nEOF")
     # The drill waits for the backup of its minute: both start together, and it would make way.
     done = f"until [ $(grep -c event=run.finish /opt/backups/backup.log) -gt {runs} ]; do sleep 0.2; done"
-    edit = f"sed 's|^0 5 [*] [*] 3 |* * * * * {done}; |'"
+    edit = f"sed 's|^0 5 [*] [*] 3 |* * * * * {done}; |; s|^[*]/4 |* |'"
     try:
         broken.run(f"{SCRIPTS}/setup-backup-cron.sh --schedule '* * * * *'")
-        broken.run(f"crontab -u deployer -l | {edit} | crontab -u deployer -")
-        wait_for(lambda: finished_runs(broken) > runs, 120)
-        broken.run("crontab -u deployer -r")
+        with alarmed(broken):
+            broken.run(f"crontab -u deployer -l | {edit} | crontab -u deployer -")
+            wait_for(lambda: finished_runs(broken) > runs, 120)
+            wait_for(lambda: told(broken, r"BROKEN.* alarms tested.* type: test-alarms.sh"), 60)
+            assert "backup-status.sh --scheduled -q" in broken.run("crontab -u deployer -l; crontab -u deployer -r")
         assert both_have_more_than(broken, before)
         wait_for(lambda: broken.succeeds("grep -q 'restore (s)' /run/told/mail"), 60)
     finally:
@@ -139,16 +174,23 @@ def test_a_migration_that_breaks_the_restore_is_told_the_same_night(with_timer: 
 
 def test_a_failing_backup_reaches_the_unit_that_tells_of_it(with_timer: Host) -> None:
     with_timer.run(f"cat <<'EOF' | sh -e\n{_TELL}\nEOF")
-    with_timer.run("docker stop service-b-1 service-b-2 postgres-b")
-    try:
-        assert not with_timer.succeeds("systemctl start postgres-backup.service")
-        wait_for(lambda: with_timer.succeeds("test -e /run/told/postgres-backup.service"), 30)
-        told = with_timer.run("journalctl -p err -u 'postgres-backup-failure@*'")
-        assert "postgres-backup.service has failed" in told
-    finally:
-        with_timer.run("docker start postgres-b service-b-1 service-b-2")
-        with_timer.run("rm -r /etc/systemd/system/postgres-backup-failure@.service.d; systemctl daemon-reload")
-    with_timer.run("systemctl start postgres-backup.service")
+    with alarmed(with_timer):
+        with_timer.run("docker stop service-b-1 service-b-2 postgres-b")
+        try:
+            assert not with_timer.succeeds("systemctl start postgres-backup.service")
+            wait_for(lambda: with_timer.succeeds("test -e /run/told/postgres-backup.service"), 30)
+            said = with_timer.run("journalctl -p err -u 'postgres-backup-failure@*'")
+            assert "postgres-backup.service has failed" in said
+            # That unit has had the promises judged, whatever the timer does.
+            wait_for(lambda: told(with_timer, r"BROKEN.*backup made \(payment\): the last run failed with 69"), 60)
+        finally:
+            with_timer.run("docker start postgres-b service-b-1 service-b-2")
+            with_timer.run("rm -r /etc/systemd/system/postgres-backup-failure@.service.d; systemctl daemon-reload")
+        with_timer.run("systemctl start postgres-backup.service")
+        with_timer.run(f"cat <<'EOF' | sh -e\n{_OFTEN}\nEOF")
+        wait_for(lambda: told(with_timer, r"KEPT AGAIN.*backup made \(payment\)"), 60)
+        exposure = with_timer.run("systemd-analyze security --no-pager postgres-status.service | tail -1")
+        assert float(exposure.split(": ")[1].split()[0]) <= 4.0, exposure
     wait_for(lambda: healthy(with_timer), 30)
 
 

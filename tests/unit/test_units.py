@@ -14,7 +14,8 @@ from pgbackup.host.scheduling import installed, units
 from pgbackup.host.scheduling.installed import Change
 
 ROOT = Path(__file__).resolve().parents[2]
-ALL = (*units.NAMES, units.WAL_SERVICE)
+ALL = (*units.NAMES, units.WAL_SERVICE, *units.STATUS)
+OTHERS = (units.WAL_SERVICE, units.STATUS_TIMER)
 TEMPLATES = {name: (ROOT / "systemd" / name).read_text() for name in ALL}
 GUIDE = units.Host(
     root=Path("/opt/payment-system/deployment"),
@@ -48,7 +49,7 @@ def test_the_guides_line_stands_by_itself() -> None:
 
 
 def test_only_timers_and_receivers_are_installed_to_start_at_boot() -> None:
-    assert {name for name, text in TEMPLATES.items() if "[Install]" in text} == {*units.TIMERS, units.WAL_SERVICE}
+    assert {name for name, text in TEMPLATES.items() if "[Install]" in text} == {*units.TIMERS, *OTHERS}
 
 
 def test_each_timer_has_an_hour_of_its_own() -> None:
@@ -79,7 +80,7 @@ def test_the_exposure_is_small(name: str, tmp_path: Path) -> None:
 def test_systemd_finds_nothing_wrong_whatever_the_path(name: str, tmp_path: Path) -> None:
     root = tmp_path / name
     (root / "scripts").mkdir(parents=True)
-    for script in ("backup-postgres.sh", "verify-backups.sh", "drill-backups.sh", "receive-wal.sh"):
+    for script in ("backup-postgres.sh", "verify-backups.sh", "drill-backups.sh", "receive-wal.sh", "backup-status.sh"):
         (root / "scripts" / script).write_text("#!/bin/sh\n")
         (root / "scripts" / script).chmod(0o755)
     host = replace(GUIDE, root=root, backup_dir=root / "b k", used=(root, root / "b k"))
@@ -106,6 +107,15 @@ def test_a_database_over_the_network_opens_the_network_and_only_that() -> None:
     # The last one for the drill's server, which is the host's own there and may compile queries.
     opened = {"PrivateNetwork=no", "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6", "MemoryDenyWriteExecute=no"}
     assert changed == opened
+
+
+def test_the_status_can_tell_of_a_disk_that_is_gone_and_of_one_elsewhere() -> None:
+    status = units.STATUS[0]
+    host = replace(GUIDE, backup_dir=Path("/srv/the backups"), state=Path("/srv/told"))
+    paths = [line for line in units.rendered(TEMPLATES[status], host).splitlines() if line.startswith("ReadWrite")]
+    assert paths == ['ReadWritePaths="-/srv/the backups"', "ReadWritePaths=/srv/told"]
+    assert "OnFailure=" not in TEMPLATES[status].replace("# No OnFailure=", ""), "it would start itself again and again"
+    assert f"Wants={status}" in TEMPLATES["postgres-backup-failure@.service"]
 
 
 def test_pings_open_the_network_and_only_that() -> None:
