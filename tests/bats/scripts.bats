@@ -257,7 +257,7 @@ Hint: make -C '$PWD/no venv' setup"
 		run -0 "half venv/scripts/${1##*/}" --help
 		words=(auth)
 		case $1 in
-		*/setup-backup-* | */setup-encryption.sh) words=() ;;
+		*/setup-backup-* | */setup-encryption.sh | */*-alerts.sh | */*-alarms.sh | */backup-status.sh) words=() ;;
 		*/restore-*) words+=(file) ;;
 		esac
 		run -78 --separate-stderr "half venv/scripts/${1##*/}" "${words[@]}"

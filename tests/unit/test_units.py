@@ -24,6 +24,7 @@ GUIDE = units.Host(
     retention_days=7,
     over_network=False,
     used=(Path("/opt/payment-system/deployment"), Path("/opt/backups")),
+    shown=(Path("/var/lib/prometheus/node-exporter"),),
 )
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze here")
 
@@ -111,9 +112,10 @@ def test_a_database_over_the_network_opens_the_network_and_only_that() -> None:
 
 def test_the_status_can_tell_of_a_disk_that_is_gone_and_of_one_elsewhere() -> None:
     status = units.STATUS[0]
-    host = replace(GUIDE, backup_dir=Path("/srv/the backups"), state=Path("/srv/told"))
+    host = replace(GUIDE, backup_dir=Path("/srv/the backups"), state=Path("/srv/told"), shown=())
     paths = [line for line in units.rendered(TEMPLATES[status], host).splitlines() if line.startswith("ReadWrite")]
-    assert paths == ['ReadWritePaths="-/srv/the backups"', "ReadWritePaths=/srv/told"]
+    backups = 'ReadWritePaths="-/srv/the backups"'
+    assert paths == [backups, "ReadWritePaths=/srv/told", backups]
     assert "OnFailure=" not in TEMPLATES[status].replace("# No OnFailure=", ""), "it would start itself again and again"
     assert f"Wants={status}" in TEMPLATES["postgres-backup-failure@.service"]
 

@@ -131,7 +131,9 @@ def test(settings: Settings) -> Result:
     status = Unavailable.status if outcome.failing else 0
     for warning in outcome.warnings:
         say(f"{SCRIPT}: warning: {warning}")
-    rows = [[one.name, outcome.failing.get(one.name) or "arrived"] for one in alerts.channels]
+    for channel, why in outcome.failing.items():
+        say(f"{SCRIPT}: {channel} has not taken the test: {why}")
+    rows = [[one.name, "NOT TAKEN" if one.name in outcome.failing else "arrived"] for one in alerts.channels]
     told = [
         {"channel": one.name, "arrived": one.name not in outcome.failing, "error": outcome.failing.get(one.name, "")}
         for one in alerts.channels
