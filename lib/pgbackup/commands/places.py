@@ -13,7 +13,7 @@ from pgbackup.settings.config import Offsite, Settings
 
 def connected(settings: Settings, offsite: Offsite) -> Place:
     """A place of OFFSITE."""
-    return Rclone(offsite.remote, settings.rclone_config, offsite.bandwidth)
+    return Rclone(offsite.remote, settings.rclone_config, offsite.bandwidth, settings.offsite_stall_seconds)
 
 
 def host(settings: Settings) -> str:

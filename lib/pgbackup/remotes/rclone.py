@@ -35,8 +35,6 @@ _KINDS = ("sha1", "md5", "sha256")  # where programs of the server compute it: t
 _AT_ONCE = 8
 _FLAGS = (
     "--ask-password=false",
-    "--contimeout=20s",
-    "--timeout=120s",  # without a byte moved
     "--retries=1",
     "--low-level-retries=3",
     "--buffer-size=4Mi",
@@ -64,13 +62,14 @@ def through_one(word: Callable[Concatenate[_Place, _Word], _Said]) -> Callable[C
 class Rclone:
     """A Place that rclone reaches. remote: `name:path` of the configuration file `config`; program: the host's rclone.
 
-    bandwidth: as for --bwlimit, with hours if wanted. Nothing is asked or read before the first word.
-    opened: the rclone that answers, and what it says that the place can do.
+    bandwidth: as for --bwlimit, with hours if wanted; stall_seconds: how long it may neither take nor give a byte.
+    opened: the rclone that answers, and what it says of the place. Nothing is asked or read before the first word.
     """
 
     remote: str
     config: Path
     bandwidth: str = ""
+    stall_seconds: int = 120
     program: str = "rclone"
     opened: tuple[Serving, Mapping[str, Any]] | None = field(default=None, repr=False, compare=False)
 
@@ -276,7 +275,8 @@ class Rclone:
         return f"{self.root}{name}"
 
     def _flags(self) -> Sequence[str]:
-        limits = [f"--bwlimit={self.bandwidth}"] if self.bandwidth else []
+        limits = [f"--contimeout={min(20, self.stall_seconds)}s", f"--timeout={self.stall_seconds}s"]
+        limits += [f"--bwlimit={self.bandwidth}"] if self.bandwidth else []
         return [f"--config={self.config}", *_FLAGS, *limits]
 
     def _explained(self, said: str) -> SuiteError:

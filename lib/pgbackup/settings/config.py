@@ -100,6 +100,7 @@ class Settings:
     health_ca: Path | None
     encryption_recipients: Path
     offsite_host: str
+    offsite_stall_seconds: int
     rclone_config: Path
     alerts_config: Path
     alerts_state: Path

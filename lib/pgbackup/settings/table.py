@@ -166,6 +166,12 @@ GLOBAL_SETTINGS = (
         "what this host is called there: its copies lie below that name; empty means the host's name",
     ),
     Setting(
+        "OFFSITE_STALL_SECONDS",
+        whole_number(1, 3600, "seconds"),
+        "120",
+        "how long a place may neither take nor give a byte before it counts as away",
+    ),
+    Setting(
         "RCLONE_CONFIG",
         values.PATH_BELOW_ROOT,
         "/etc/pgbackup/rclone.conf",

@@ -58,7 +58,7 @@ def run(
     a credential that this host keeps, and what the place raises.
     """
     _check_credential(settings, credential)
-    place = Remover(offsite.remote, credential, offsite.bandwidth)
+    place = Remover(offsite.remote, credential, offsite.bandwidth, settings.offsite_stall_seconds)
     found = Expiry(offsite.name)
     if dry_run:
         with folder.opened(settings.backup_dir, create=False, top=True) as top:

@@ -115,7 +115,10 @@ def _account(options: Options) -> Account:
 
 def _findings(settings: Settings, offsite: Offsite, dry_run: bool) -> Sequence[Finding]:
     """What the place refuses; a dry run only looks whether it is there."""
-    place, host = Probe(offsite.remote, settings.rclone_config, offsite.bandwidth), places.host(settings)
+    place, host = (
+        Probe(offsite.remote, settings.rclone_config, offsite.bandwidth, settings.offsite_stall_seconds),
+        places.host(settings),
+    )
     if dry_run:
         place.list(f"{host}/probe")
         return []
