@@ -11,7 +11,7 @@ import pytest
 from pgbackup.remotes.rclone import Rclone
 
 from tests.support import engine
-from tests.support.s3_server import BUCKET, S3Server
+from tests.support.s3_server import BUCKET, Credential, S3Server
 from tests.support.sftp_server import SftpServer
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ def configured(directory: Path, text: str) -> Path:
     return path
 
 
-def on_s3(server: S3Server, directory: Path, below: str) -> Elsewhere:
-    """A place in the bucket, below a path that is the test's own."""
-    text = server.section("s3", server.host) + server.section("owner", server.admin)
+def on_s3(server: S3Server, directory: Path, below: str, credential: Credential | None = None) -> Elsewhere:
+    """A place in the bucket, below a path that is the test's own. credential: of the host, if not the usual one."""
+    text = server.section("s3", credential or server.host) + server.section("owner", server.admin)
     return Elsewhere("s3", f"s3:{BUCKET}/{below}", configured(directory, text))
 
 

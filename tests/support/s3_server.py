@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pgbackup.remotes import probe
+
 START_SECONDS = 60  # up to 16 have been seen
 BUCKET = "backups"
 _HOST_MAY = ("Read", "List", "Write", "GetObjectRetention", "PutObjectRetention")
@@ -32,11 +34,15 @@ class Credential:
 
 @dataclass(frozen=True)
 class S3Server:
-    """endpoint: where it listens. admin: may do all; host: what a host's credential may, in the one bucket."""
+    """endpoint: where it listens. admin: may do all; host: may write in the one bucket, and so delete as well.
+
+    adder: may do what the policy allows that the set-up prints, and nothing else.
+    """
 
     endpoint: str
     admin: Credential
     host: Credential
+    adder: Credential
     log: Path
 
     def section(self, name: str, credential: Credential, endpoint: str = "") -> str:
@@ -56,10 +62,10 @@ def program() -> str:
 def running() -> Iterator[S3Server]:
     """A server with one bucket that has versions and object lock; afterwards nothing is left of it."""
     home = Path(tempfile.mkdtemp(prefix="pgbackup-s3-"))
-    admin, host = (Credential(f"KEY{secrets.token_hex(8)}", secrets.token_hex(16)) for _ in range(2))
+    admin, host, adder = (Credential(f"KEY{secrets.token_hex(8)}", secrets.token_hex(16)) for _ in range(3))
     try:
         (home / "data").mkdir()
-        (home / "s3.json").write_text(json.dumps({"identities": [*_identities(admin, host)]}))
+        (home / "s3.json").write_text(json.dumps(_config(admin, host, adder)))
         ports = _free_ports(8)
         names = ("master.port", "volume.port", "filer.port", "s3.port")
         flags = [f"-{name}={port}" for name, port in zip(names, ports[:4], strict=True)]
@@ -84,7 +90,7 @@ def running() -> Iterator[S3Server]:
                 start_new_session=True,
             )
         try:
-            server = S3Server(f"http://127.0.0.1:{ports[3]}", admin, host, home / "log")
+            server = S3Server(f"http://127.0.0.1:{ports[3]}", admin, host, adder, home / "log")
             _await(server, process)
             _make_bucket(server, home)
             yield server
@@ -96,13 +102,19 @@ def running() -> Iterator[S3Server]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _identities(admin: Credential, host: Credential) -> Iterator[dict[str, object]]:
-    for name, credential, actions in (
-        ("admin", admin, ["Admin"]),
-        ("host", host, [f"{may}:{BUCKET}" for may in _HOST_MAY]),
-    ):
-        keys = [{"accessKey": credential.key, "secretKey": credential.secret}]
-        yield {"name": name, "credentials": keys, "actions": actions}
+def _config(admin: Credential, host: Credential, adder: Credential) -> dict[str, object]:
+    allowed = "\n".join(line for line in probe.policy(f"s3:{BUCKET}") if line.startswith(("{", "}", " ")))
+    policy, _ = json.JSONDecoder().raw_decode(allowed)
+    identities = [
+        {"name": "admin", **_keys(admin), "actions": ["Admin"]},
+        {"name": "host", **_keys(host), "actions": [f"{may}:{BUCKET}" for may in _HOST_MAY]},
+        {"name": "adder", **_keys(adder), "policyNames": ["adding"]},
+    ]
+    return {"identities": identities, "policies": [{"name": "adding", "content": json.dumps(policy)}]}
+
+
+def _keys(credential: Credential) -> dict[str, object]:
+    return {"credentials": [{"accessKey": credential.key, "secretKey": credential.secret}]}
 
 
 def _free_ports(count: int) -> list[int]:

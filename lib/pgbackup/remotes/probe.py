@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from pgbackup.errors import BackupBad, SuiteError
+from pgbackup.errors import BackupBad, PermissionDenied, SuiteError
 from pgbackup.remotes.rclone import through_one
 from pgbackup.remotes.remover import Remover
 
@@ -101,7 +101,6 @@ def _overwritten(place: Probe, name: str, first: Path, second: Path) -> Iterator
 
 
 def _deleted(place: Probe, name: str, below: str) -> Iterator[Finding]:
-    before = place.versions(below) if place.is_object_store() else 0
     refused = True
     try:
         place.remove(name)
@@ -113,9 +112,16 @@ def _deleted(place: Probe, name: str, below: str) -> Iterator[Finding]:
         advice = "let the server make snapshots that this host's account cannot reach"
     yield Finding("refuses to delete", "yes" if refused else "no", refused, "" if refused else advice)
     if place.is_object_store() and not refused:
-        kept = place.versions(below) >= before > 0
-        advice = "" if kept else "switch versioning on for the bucket"
-        yield Finding("keeps what was deleted (versioning)", "yes" if kept else "no", kept, advice)
+        yield _kept(place, below)
+
+
+def _kept(place: Probe, below: str) -> Finding:
+    question = "keeps what was deleted (versioning)"
+    try:
+        kept = place.versions(below) > 0
+    except PermissionDenied:
+        return Finding(question, "not known", holds=False, advice="allow s3:ListBucketVersions, and set it up again")
+    return Finding(question, "yes" if kept else "no", kept, "" if kept else "switch versioning on for the bucket")
 
 
 def _locked(place: Probe, name: str, file: Path, lock_days: int) -> Iterator[Finding]:
@@ -137,7 +143,13 @@ def policy(remote: str) -> list[str]:
     """The least that an S3 credential for copies may be allowed, and how old copies may go: lines to paste. Pure."""
     bucket, _, path = remote.partition(":")[2].strip("/").partition("/")
     under = f"{path}/" if path else ""
-    allowed = ["s3:PutObject", "s3:PutObjectRetention", "s3:GetObject", "s3:AbortMultipartUpload"]
+    allowed = [
+        "s3:PutObject",
+        "s3:PutObjectRetention",
+        "s3:GetObjectRetention",
+        "s3:GetObject",
+        "s3:AbortMultipartUpload",
+    ]
     statements = [
         {"Effect": "Allow", "Action": allowed, "Resource": f"arn:aws:s3:::{bucket}/{under}*"},
         {"Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": f"arn:aws:s3:::{bucket}"},

@@ -15,12 +15,24 @@ from pgbackup.remotes import probe
 from pgbackup.remotes.probe import Finding, Probe
 from pgbackup.settings import config
 
-from tests.support import elsewhere
+from tests.support import copies, elsewhere
 from tests.support.copies import ROOT, Copier
 from tests.support.elsewhere import Elsewhere
 from tests.support.s3_server import S3Server
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root sets up copies")
+
+
+def test_a_credential_that_may_only_add_is_told_as_one(s3: S3Server, tmp_path: Path) -> None:
+    """With the very policy that the set-up prints: it is enough for copies, and what is there cannot be deleted."""
+    where = elsewhere.on_s3(s3, tmp_path, "add-only", s3.adder)
+    findings = found(where, lock_days=1)
+    assert {question for question, finding in findings.items() if not finding.holds} <= {"refuses to overwrite"}
+    assert findings["refuses to delete"].answer == "yes" and findings["locks objects"].holds
+    host = copies.copier(tmp_path, where)
+    (backup,) = host.plant(0)
+    assert host.run().status == 0
+    assert host.decrypted(backup) == backup.read_bytes()
 
 
 def found(where: Elsewhere, lock_days: int = 0) -> dict[str, Finding]:
