@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 from pgbackup.formats import names, sealed
 
+from tests.support import copies, elsewhere
 from tests.support.copies import DIRECTORY, HOST, Copier, Ended
+from tests.support.s3_server import S3Server
 
 LIES = "forged names, future times, huge lists, changed objects in a list"
 
@@ -159,3 +162,34 @@ def test_ten_thousand_objects_are_listed_in_seconds_and_little_memory(disk_host:
     assert int(kilobytes) < 100_000
     ended = at(disk_host)
     assert ended.status == 65 and len(database(ended)["copies"]) == 10_001
+
+
+@pytest.mark.fault(200, "an attacker with a credential that may only add: deletes, writes over, forges newer ones")
+def test_who_may_only_add_can_lose_nothing_and_is_told(s3: S3Server, tmp_path: Path) -> None:
+    host = copies.copier(tmp_path, elsewhere.on_s3(s3, tmp_path, "attacked", s3.adder))
+    old, new = host.plant(1, 0)
+    assert host.run().status == 0
+    rclone = [str(elsewhere.own_rclone()), "--config", str(host.elsewhere.config), "--s3-no-check-bucket"]
+
+    def attack(*words: str) -> int:
+        return subprocess.run([*rclone, *words], capture_output=True, timeout=60, check=False).returncode
+
+    there = host.elsewhere.remote
+    for path in (old, new):
+        assert attack("deletefile", f"{there}/{host.name_of(path)}") != 0
+    assert attack("purge", f"{there}/{HOST}") != 0
+    assert attack("backend", "cleanup-hidden", f"{there}/{HOST}") != 0 or host.there()
+    (tmp_path / "forged").write_bytes(b"forged")
+    assert attack("copyto", "--ignore-times", str(tmp_path / "forged"), f"{there}/{host.name_of(new)}") == 0
+    newer = names.dated("auth_db", datetime.now(timezone.utc) + timedelta(minutes=5))
+    assert attack("copyto", str(tmp_path / "forged"), f"{there}/{HOST}/dumps/{DIRECTORY}/{newer}.age") == 0
+    ended = at(host)
+    assert ended.status == 65
+    seen = {one["file"]: one["problem"] for one in database(ended)["copies"]}
+    assert seen[old.name] == "" and "were sent" in seen[new.name] and seen[newer] == "this host has not sent it"
+    assert host.decrypted(old) == old.read_bytes()
+    # What was written over is still there, as an older version.
+    before = [*rclone, "lsjson", "-R", "--files-only", "--s3-versions", there.replace("s3:", "owner:")]
+    said = json.loads(subprocess.run(before, capture_output=True, check=True, timeout=60).stdout)
+    kept = [one for one in said if new.name.removesuffix(".sql.gz") in one["Path"]]
+    assert sorted(one["Size"] for one in kept)[-1] > 100 and len(kept) == 2
