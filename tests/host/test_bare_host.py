@@ -54,7 +54,12 @@ def test_both_databases_are_back_from_copies_elsewhere(
         register(old, "+256700555111")
         there = counts(old)
         old.run(f"sudo -u deployer {SCRIPTS}/backup-postgres.sh")
-        old.run(f"sudo -u deployer {SCRIPTS}/copy-backups.sh")
+        set_up = old.run(f"{SCRIPTS}/setup-offsite.sh nas")
+        assert "refuses to delete: no" in set_up and "ssh-ed25519 AAAA" in set_up
+        assert old.run("systemctl is-enabled postgres-offsite.timer") == "enabled"
+        old.run("systemctl start postgres-offsite.service")  # as the timer does it, in its sandbox
+        assert old.run("systemctl show -P Result postgres-offsite.service") == "success"
+        assert "event=copy.failed" not in old.run("cat /opt/backups/backup.log")
         settings = old.run(f"cat {SCRIPTS}/../.env")
         old.destroy()
     held = place.run("find /backups/elsewhere -type f")
