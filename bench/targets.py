@@ -197,6 +197,13 @@ TARGETS = (
     ),
     Target("copy_memory", "peak memory of all processes of a copy", _copy_memory, 100.0, "MB"),
     Target("listing", f"a place with {MANY:,} copies: verify-backups.sh --at", _listing, 5.0, "s"),
+    Target(
+        "lost_host",
+        "a lost host: both databases answer again, from S3",
+        lambda tables: tables["lost_host"].median("ours") if "lost_host" in tables else None,
+        300.0,
+        "s",
+    ),
     Target("restore_memory", "peak memory of our process in a restore", _restore_memory, 150.0, "MB"),
     Target(
         "empty",

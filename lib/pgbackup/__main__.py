@@ -37,6 +37,8 @@ def _run() -> int:
         sys.stderr.write(f"pgbackup: the suite's Python environment '{venv}' lacks the module '{error.name}'\n")
         is_checkout = (venv.parent / "Makefile").exists()
         hint = f"make -C '{venv.parent}' setup" if is_checkout else "in the suite's checkout: sudo make install"
+        if error.name == "pyrage" and os.uname().machine not in ("x86_64", "aarch64"):
+            hint = f"there is none for {os.uname().machine}: backups need it not, encrypted copies elsewhere do"
         sys.stderr.write(f"Hint: {hint}\n")
         return 78
 

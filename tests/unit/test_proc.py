@@ -153,6 +153,24 @@ def test_leaving_the_block_ends_even_a_program_that_will_not() -> None:
     assert time.monotonic() - begun < LONG_BEFORE_ITS_END
 
 
+def test_a_program_that_is_to_end_with_us_outlives_no_kill() -> None:
+    script = (
+        "import sys, time; from pgbackup import proc;"
+        "p = proc.Program(['sleep', '60'], ends_with_us=True); print(p.pid, flush=True); time.sleep(60)"
+    )
+    ours = subprocess.Popen(
+        [sys.executable, "-c", script], env={"PYTHONPATH": "lib"}, stdout=subprocess.PIPE, text=True
+    )
+    assert ours.stdout
+    child = int(ours.stdout.readline())
+    ours.kill()
+    ours.communicate()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split(")")[1][:3]:
+        assert time.monotonic() < deadline, "it goes on without us"
+        time.sleep(0.01)
+
+
 def test_a_wait_ends_as_soon_as_the_program() -> None:
     """And not at the next of the moments at which a signal is looked for: a tenth of a second makes a difference."""
 
