@@ -27,6 +27,12 @@ def parser() -> Parser:
     parser.add_argument("--to", metavar="PLACE", action="append", help="a place of OFFSITE; default: all of them")
     parser.add_argument("--now", action="store_true", help="also to a place that failed and is not to be tried yet")
     parser.add_argument(
+        "--follow", action="store_true", help="copy base backups and WAL as they come, until it is stopped"
+    )
+    parser.add_argument(
+        "--watchdog", action="store_true", help="with --follow: do nothing if one runs already; for cron"
+    )
+    parser.add_argument(
         "--verification-key",
         metavar="KEY",
         help="after a loss of this host: take back the index there, which this key, from paper, has signed",
@@ -66,6 +72,10 @@ def command(options: Namespace) -> Command:
         return _expiring(options)
     if options.credential or options.yes:
         raise UsageError("--credential and --yes go with --expire", "copy-backups.sh --help")
+    if options.follow and (options.now or options.dry_run):
+        raise UsageError("--follow goes with neither --now nor --dry-run", "see: copy-backups.sh --help")
+    if options.watchdog and not options.follow:
+        raise UsageError("--watchdog goes with --follow", "copy-backups.sh -q --watchdog --follow")
     from pgbackup.commands import lost_settings
 
     key = verification_key(options.verification_key)
@@ -78,6 +88,10 @@ def command(options: Namespace) -> Command:
         from pgbackup.commands.offsite import plan
 
         return partial(plan.plan, known, targets, places)
+    if options.follow:
+        from pgbackup.commands.offsite.wal import follow
+
+        return partial(follow.run, known, targets, places, watchdog=options.watchdog, quiet=options.quiet)
     from pgbackup.cli.pinged import pinged
     from pgbackup.commands.offsite import copy
 

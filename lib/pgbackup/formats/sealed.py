@@ -65,7 +65,7 @@ def seal(read: BinaryIO, write: BinaryIO, recipients: Sequence[str]) -> None:
         raise ValueError("there is nobody to encrypt for")
     for recipient in recipients:
         check_recipient(recipient)
-    blocks = _Blocks(iter(lambda: read.read(_PIECE_BYTES), b""))
+    blocks = Blocks(iter(lambda: read.read(_PIECE_BYTES), b""))
     source, target = _Watched(blocks.read), _Watched(lambda data: _write_all(write, data))
     try:
         pyrage.encrypt_io(source, target, [x25519.Recipient.from_str(one) for one in recipients])
@@ -162,7 +162,7 @@ def _decrypt(
             handed.put(bytes(gathered))
             gathered.clear()
 
-    source, target = _Watched(_Blocks(pieces).read), _Watched(take)
+    source, target = _Watched(Blocks(pieces).read), _Watched(take)
     try:
         pyrage.decrypt_io(source, target, keys)
         hand_over()
@@ -174,7 +174,7 @@ def _decrypt(
     handed.put(None)
 
 
-class _Blocks:
+class Blocks:
     """Blocks of any size, read as a file. read() gives at most as many bytes as asked for, and b"" at the end."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:

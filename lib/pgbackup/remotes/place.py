@@ -82,3 +82,6 @@ class Place(Protocol):
 
     def stat(self, name: str) -> Object | None:
         """What the place says of one object, with its hashes; None where it is absent."""
+
+    def stat_many(self, names: Sequence[str]) -> dict[str, Object]:
+        """What the place says of each of these objects, by name, with its hash; those that are absent are not in it."""

@@ -179,6 +179,12 @@ class Rclone:
         found = answers.object_of(json.dumps(said.get("item")).encode())
         return found if found and found.name == name else None
 
+    @through_one
+    def stat_many(self, names: Sequence[str]) -> dict[str, Object]:
+        found: dict[str, Object | None] = {}
+        self._each(lambda name: found.update({name: self.stat(name)}), names)
+        return {name: one for name, one in found.items() if one}
+
     @property
     def serving(self) -> Serving:
         """The rclone that answers, in kept_open()."""

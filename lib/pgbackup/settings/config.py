@@ -101,6 +101,7 @@ class Settings:
     encryption_recipients: Path
     offsite_host: str
     offsite_stall_seconds: int
+    offsite_wal_seconds: int
     rclone_config: Path
     alerts_config: Path
     alerts_state: Path

@@ -172,6 +172,12 @@ GLOBAL_SETTINGS = (
         "how long a place may neither take nor give a byte before it counts as away",
     ),
     Setting(
+        "OFFSITE_WAL_SECONDS",
+        whole_number(1, 3600, "seconds"),
+        "30",
+        "with WAL archiving: how often what has come into the unfinished segment is copied to the places",
+    ),
+    Setting(
         "RCLONE_CONFIG",
         values.PATH_BELOW_ROOT,
         "/etc/pgbackup/rclone.conf",

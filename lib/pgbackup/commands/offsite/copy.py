@@ -17,6 +17,7 @@ from pgbackup.commands.job import in_backup_dir
 from pgbackup.commands.offsite import along, index_there, one_place
 from pgbackup.commands.offsite.one_place import Copies
 from pgbackup.commands.offsite.sending import Sender
+from pgbackup.commands.offsite.wal import once as archived
 from pgbackup.errors import ConfigurationError, Interrupted, SuiteError, overall_status, path_error
 from pgbackup.report import history
 from pgbackup.report.events import ERROR, INFO, WARNING, Event, Events
@@ -172,6 +173,7 @@ def _copy(
                     sender.send_all(one_place.decided(where, targets, known, copies))
                     go_along(sender)
                     index_there.publish(sender)
+            archived.copy(settings, offsite, targets, top, copies, lambda _entry: None)
         except Interrupted:
             raise
         except SuiteError as error:
@@ -213,7 +215,7 @@ def lines(outcomes: Sequence[Copies]) -> list[str]:
             copies.place,
             copies.word(),
             str(len(copies.copied)),
-            size(sum(entry.bytes for entry in copies.copied)),
+            size(sum(entry.bytes for entry in [*copies.copied, *copies.archived])),
             str(copies.waiting),
             f"{copies.seconds:.1f}",
         ]

@@ -25,7 +25,8 @@ from pgbackup.store.state import keys
 
 @dataclass
 class Copies:
-    """What came of one place. copied: its new copies of backups; along: of what goes with them. newest: as in State.
+    """What came of one place. copied: its new copies of backups; along: of what goes with them; archived: of base
+    backups and WAL. newest: as in State.
 
     waiting: backups that are not there yet.
     problems: of objects and backups, by name, that stop only themselves; lacking: of databases without a backup.
@@ -36,6 +37,7 @@ class Copies:
     required: bool
     copied: list[Entry] = field(default_factory=list)
     along: list[Entry] = field(default_factory=list)
+    archived: list[Entry] = field(default_factory=list)
     waiting: int = 0
     problems: dict[str, str] = field(default_factory=dict)
     lacking: dict[str, str] = field(default_factory=dict)
@@ -71,7 +73,7 @@ class Copies:
             return f"resting ({self.status})"
         if self.status:
             return f"{'stopped' if self.status > 128 else 'failed'} ({self.status})"
-        return "copied" if self.copied else "complete"
+        return "copied" if self.copied or self.archived else "complete"
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Elsewhere:
 def elsewhere(settings: Settings, offsite: Offsite, top: Folder) -> Elsewhere:
     """Make the place ready; it is not asked anything yet. Raise ConfigurationError where nobody could decrypt."""
     host, place = places.host(settings), places.connected(settings, offsite)
-    return Elsewhere(offsite, host, place, _recipients(settings, offsite), top)
+    return Elsewhere(offsite, host, place, recipients(settings, offsite), top)
 
 
 @contextmanager
@@ -108,7 +110,7 @@ def known(top: Folder, offsite: Offsite) -> Index:
         return index.read(place, index.DUMPS)
 
 
-def _recipients(settings: Settings, offsite: Offsite) -> tuple[str, ...]:
+def recipients(settings: Settings, offsite: Offsite) -> tuple[str, ...]:
     """Whom the copies there are encrypted for; nobody where they are not. Raise ConfigurationError."""
     if not offsite.encrypted:
         return ()
@@ -181,6 +183,8 @@ def entry_of(copies: Copies) -> dict[str, Any]:
         "paused": copies.paused,
         "copied": [{"object": one.name, "object_bytes": one.bytes, "copied": one.copied} for one in copies.copied],
         "along": [one.name for one in copies.along],
+        "archived_objects": len(copies.archived),
+        "archived_bytes": sum(one.bytes for one in copies.archived),
         "waiting": copies.waiting,
         "problems": [
             {"name": name, "problem": problem} for name, problem in {**copies.problems, **copies.lacking}.items()

@@ -6,6 +6,7 @@ stays, for by it pg_receivewal knows where to go on. `base` has a directory for 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from pgbackup.wal import Segment
 
 TOP = "pitr"
 SET_UP = "begin one: sudo setup-wal-archiving.sh TARGET"
-_STATE, _RECEIVER = "archive.json", "receiver.json"
+_STATE, _RECEIVER, _MARK = "archive.json", "receiver.json", "mark.json"
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,24 @@ def read_state(places: Places) -> State | None:
     return statefile.read(
         places.top, _STATE, State, "write it again; what is archived stays: sudo setup-wal-archiving.sh TARGET"
     )
+
+
+@dataclass(frozen=True)
+class _Mark:
+    mark: str
+
+
+def mark(places: Places) -> str:
+    """What tells this archive from any other, also from one of the same cluster; made where it is missing.
+
+    One whose file cannot be read becomes another one: its copies elsewhere begin anew then. Raise OSError.
+    """
+    with suppress(Unreadable):
+        if known := statefile.read(places.top, _MARK, _Mark):
+            return known.mark
+    made = _Mark(secrets.token_hex(8))
+    statefile.write(places.top, _MARK, made)
+    return made.mark
 
 
 def origin(places: Places) -> tuple[int, int] | None:

@@ -1,0 +1,1 @@
+"""WAL and base backups go elsewhere: as they are finished, and what is not finished every few seconds."""

@@ -1,0 +1,67 @@
+"""The WAL archives on this disk, as far as copies of them go to a place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from pgbackup.errors import SuiteError, path_error
+from pgbackup.formats import wal_copies
+from pgbackup.formats.wal_copies import Series
+from pgbackup.settings.config import Settings, Target
+from pgbackup.store.folder import Folder
+from pgbackup.store.offsite import lag
+from pgbackup.store.wal import archive
+from pgbackup.store.wal.archive import Places, State
+
+
+@dataclass(frozen=True)
+class Source:
+    """One archive. directory: in BACKUP_DIR/pitr. series: what its copies at the place lie below."""
+
+    directory: str
+    places: Places
+    state: State
+    series: Series
+
+
+def any_of(settings: Settings, targets: Sequence[Target]) -> bool:
+    """Whether there is an archive at all."""
+    return any(archive.path_of(settings.backup_dir, target.directory).is_dir() for target in targets)
+
+
+@contextmanager
+def opened(
+    settings: Settings, targets: Sequence[Target], own: Folder, problems: dict[str, str]
+) -> Iterator[list[Source]]:
+    """Open the archives of these databases; one that cannot be used is a problem, by its directory.
+
+    own: the directory of what is known of the place. Also one that is no longer received into has what is to be copied.
+    """
+    with ExitStack() as stack:
+        found = []
+        for directory in dict.fromkeys(target.directory for target in targets):
+            path = archive.path_of(settings.backup_dir, directory)
+            if not path.is_dir():
+                continue
+            try:
+                places = stack.enter_context(archive.opened(settings.backup_dir, directory, create=False))
+                state = archive.read_state(places)
+                if state is not None:
+                    found.append(Source(directory, places, state, _series(own, directory, places, state)))
+            except SuiteError as error:
+                problems[f"pitr/{directory}"] = error.message
+            except OSError as error:
+                problems[f"pitr/{directory}"] = path_error(error, path).message
+        yield found
+
+
+def _series(own: Folder, directory: str, places: Places, state: State) -> Series:
+    mark = archive.mark(places)
+    known = wal_copies.parse_series(lag.series_of(own, directory, mark))
+    if known and (known.system, known.segment_bytes) == (state.system, state.segment_bytes):
+        return known
+    begun = Series(state.system, state.segment_bytes, lag.now().replace(microsecond=0))
+    lag.begin_series(own, directory, mark, str(begun))
+    return begun
