@@ -21,6 +21,7 @@ from pgbackup.store.folder import Folder
 from pgbackup.store.wal import recoverable
 from pgbackup.store.wal.archive import Places, Receiver, State
 from pgbackup.store.wal.base_backups import BaseBackupRecord
+from pgbackup.store.wal.files import OnDisk
 from pgbackup.store.wal.recoverable import Archive
 from pgbackup.store.wal.window import BaseBackup, windows
 from pgbackup.wal import SEGMENT_BYTES, Segment
@@ -45,7 +46,8 @@ def _archive(bases: list[int], numbers: list[int], confirmed: datetime | None, *
     place = Folder(Path("/archive"), -1)
     places = Places(place, place, place, place)
     found = windows(list(made.values()), times, {}, told.confirmed)
-    return Archive(places, _STATE, {name: (each, record) for name, each in made.items()}, {}, times, found, told)
+    known = {name: (each, record) for name, each in made.items()}
+    return Archive(OnDisk(places, _STATE), _STATE, known, {}, times, found, told)
 
 
 WHOLE = _archive([1, 4], [1, 2, 3, 4, 5], _START + 6 * _HOUR)

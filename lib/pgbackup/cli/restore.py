@@ -127,24 +127,28 @@ def request(options: Namespace) -> Request:
         if action != "window" and not aims:
             raise UsageError("--archive goes with --window, --latest and --to-…")
         if "/" in options.archive or options.archive.startswith("."):
+            see = f"restore-postgres.sh {options.target} --window --from {options.place}"
             raise UsageError(
                 f"--archive {options.archive!r} is not the name of a directory in BACKUP_DIR/pitr",
-                "see: ls BACKUP_DIR/pitr",
+                f"see: {see if options.place else 'ls BACKUP_DIR/pitr'}",
             )
-    _check_place(options, action, from_file=action == "restore" and not aims)
+    _check_place(options, action)
     source = moments.aim(*aims[0]) if aims else options.file or ""
     how = {field.name: getattr(options, field.name) for field in fields(Options)}
     return Request(options.target, action, source, options.archive, Options(**how), options.place, options.key)
 
 
-def _check_place(options: Namespace, action: str, *, from_file: bool) -> None:
+def _check_place(options: Namespace, action: str) -> None:
     """Raise UsageError where --from, --key and --with-roles do not go with what is asked."""
-    if options.place is not None and not from_file and action != "list":
+    if options.place is not None and action not in ("restore", "list", "window"):
         raise UsageError(
-            "--from goes with FILE and with --list", f"see: restore-postgres.sh {options.target} --from PLACE --list"
+            "--from goes with FILE, --latest, --to-…, --list and --window",
+            f"see: restore-postgres.sh {options.target} --from PLACE --list",
         )
-    if (options.key is not None or options.with_roles) and (options.place is None or not from_file):
-        raise UsageError("--key and --with-roles go with --from PLACE FILE")
+    if options.with_roles and (options.place is None or action != "restore"):
+        raise UsageError("--with-roles goes with --from PLACE, and something to restore")
+    if options.key is not None and (options.place is None or action not in ("restore", "window")):
+        raise UsageError("--key goes with --from PLACE, and FILE, --latest, --to-… or --window")
     if options.key == "-" and not (options.yes or options.dry_run) and not (sys.stdin and sys.stdin.isatty()):
         raise UsageError("a key that comes by a pipe leaves no terminal to ask on", "add --yes, or name a key file")
 
@@ -157,6 +161,12 @@ def command(options: Namespace) -> Command:
     known = config.with_client(settings(), options.client)
     (target,) = lost_settings.chosen(known, (asked.target,))
     archive = asked.archive or target.directory
+    if asked.action == "window" and asked.place is not None:
+        from pgbackup.commands import key
+        from pgbackup.commands.elsewhere.wal import window as there
+
+        keys = key.given(asked.key) if asked.key else []
+        return partial(there.show, known, target, asked.place, asked.archive, keys)
     if asked.action == "window":
         from pgbackup.commands.recover import window
 
@@ -177,19 +187,25 @@ def command(options: Namespace) -> Command:
 
 
 def _from_place(asked: Request, place: str, known: Settings, target: Target) -> Callable[[Job, Record], object]:
-    """A restore of a copy elsewhere. The key is asked for before anything is begun."""
+    """A restore of a copy, or to a moment, elsewhere. The key is asked for before anything is begun."""
     from pgbackup.commands import key
     from pgbackup.commands.elsewhere import copies, fetching
+    from pgbackup.commands.elsewhere.wal import archive
+    from pgbackup.commands.recover import recover
     from pgbackup.commands.restore import elsewhere, restore
 
-    there, chosen = copies.at(known, target, place), asked.options
+    there, chosen, source = copies.at(known, target, place), asked.options, asked.source
 
     def restored(job: Job, record: Record) -> None:
         copies.require_key(known, place, asked.key)
         keys = key.given(asked.key) if asked.key else []
         roles = partial(elsewhere.globals_at, there, keys) if chosen.with_roles else None
-        opening = partial(fetching.from_place, job, there, str(asked.source), keys, record)
-        restore.restore(job, opening, chosen, record, roles)
+        if isinstance(source, str):
+            restore.restore(job, partial(fetching.from_place, job, there, source, keys, record), chosen, record, roles)
+            return
+        recover.check_early(job, yes=chosen.yes or chosen.dry_run, into=chosen.into)
+        opened = archive.for_recovery(job, there, asked.archive, keys, source.position)
+        restore.restore(job, lambda: recover.source_at(job, opened, source, record), chosen, record, roles)
 
     return restored
 
@@ -215,6 +231,7 @@ def _work(asked: Request, archive: str) -> Callable[[Job, Record], object]:
 
     def recovered(job: Job, record: Record) -> None:
         recover.check_early(job, yes=chosen.yes or chosen.dry_run, into=chosen.into)
-        restore.restore(job, lambda: recover.source_at(job, archive, source, record), chosen, record)
+        opening = recover.on_disk(job.settings, archive)
+        restore.restore(job, lambda: recover.source_at(job, opening, source, record), chosen, record)
 
     return recovered

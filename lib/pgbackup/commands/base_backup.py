@@ -28,7 +28,7 @@ from pgbackup.store.folder import Folder
 from pgbackup.store.wal import base_backups, recoverable, segments, window
 from pgbackup.store.wal.archive import Places
 from pgbackup.store.wal.base_backups import TAR, BaseBackupRecord
-from pgbackup.store.wal.recoverable import Archive
+from pgbackup.store.wal.recoverable import Archive, OnThisDisk
 
 _SPACE_FACTOR = 1.5
 _MEMORY_MEGABYTES = 256
@@ -81,7 +81,7 @@ def back_up(job: Job, places: Places, every_days: int | None) -> str:
         return name
 
 
-def _with_its_wal(job: Job, places: Places, name: str) -> Archive:
+def _with_its_wal(job: Job, places: Places, name: str) -> OnThisDisk:
     """Wait until the WAL that the new base backup needs is in the archive. Raise Unavailable: it is no use without."""
     deadline = time.monotonic() + max(_WAL_SECONDS, job.settings.wait_seconds)
     while problem := recoverable.broken_off(archive := recoverable.look(places)):
@@ -98,7 +98,7 @@ def _with_its_wal(job: Job, places: Places, name: str) -> Archive:
 _NO_ROOM = "Docker's disk has no room to unpack it for pg_verifybackup; it was only read and compared with its manifest"
 
 
-def take(job: Job, archive: Archive) -> tuple[str, BaseBackupRecord]:
+def take(job: Job, archive: OnThisDisk) -> tuple[str, BaseBackupRecord]:
     """Make and prove a base backup; the lock is held. Raise SuiteError or OSError; nothing is left then."""
     started = datetime.now(timezone.utc)
     base, state = archive.places.base, archive.state
@@ -131,7 +131,7 @@ def take(job: Job, archive: Archive) -> tuple[str, BaseBackupRecord]:
         return base_backups.publish(base, place, record, started), record
 
 
-def _parent(job: Job, archive: Archive, server: Server, now: datetime) -> str:
+def _parent(job: Job, archive: OnThisDisk, server: Server, now: datetime) -> str:
     """The base backup to build an incremental one upon, or "": summaries are needed, and a full one young enough."""
     if server.major < _INCREMENTAL_SINCE or not server.summarize_wal or server.tablespaces or not archive.windows:
         return ""
@@ -141,7 +141,7 @@ def _parent(job: Job, archive: Archive, server: Server, now: datetime) -> str:
     return newest.name if now - full.ended < timedelta(days=job.target.base_full_every_days) else ""
 
 
-def _check_space(job: Job, archive: Archive, cluster_bytes: int, *, full: bool) -> None:
+def _check_space(job: Job, archive: OnThisDisk, cluster_bytes: int, *, full: bool) -> None:
     """Refuse to begin what cannot be finished: a full one will be about as large as the last full one."""
     sizes = [record.bytes for _, record in archive.bases.values() if not record.parent]
     needed = int((sizes[-1] if sizes else cluster_bytes // 3) * _SPACE_FACTOR) if full else 0
@@ -154,7 +154,7 @@ def _check_space(job: Job, archive: Archive, cluster_bytes: int, *, full: bool) 
         )
 
 
-def _incremental(job: Job, client: Sidecar, archive: Archive, place: Folder, parent: str) -> dict[str, str]:
+def _incremental(job: Job, client: Sidecar, archive: OnThisDisk, place: Folder, parent: str) -> dict[str, str]:
     """Receive an incremental one and return its archives; none where the server cannot make it."""
     try:
         with folder.opened(archive.places.base.path / parent, create=False) as older:
@@ -257,7 +257,7 @@ def _size(place: Folder, archives: Iterable[str]) -> int:
     return sum(place.status(name + TAR).st_size for name in archives)
 
 
-def _expire(job: Job, archive: Archive, now: datetime) -> None:
+def _expire(job: Job, archive: OnThisDisk, now: datetime) -> None:
     """Remove base backups and segments that no moment of the last RETENTION_DAYS needs; after a success only."""
     places, size_of = archive.places, archive.state.segment_bytes
     if archive.wrong:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ _PREFIX = ".pgbackup-"
 _PARTIAL = ".partial"
 _PIPES = ".pipes"
 _LINK = ".link"
+_FETCHED = ".fetched"
 
 
 def link_name(owner: str, token: str) -> str:
@@ -126,6 +128,17 @@ def pipes(folder: Folder, owner: str) -> Iterator[Path]:
         _remove_directory(folder, name)
 
 
+@contextmanager
+def fetched(folder: Folder, owner: str) -> Iterator[Path]:
+    """Make a directory for what is fetched from elsewhere, and give its path; it is gone when the block is left."""
+    name = f"{_PREFIX}{owner}-{secrets.token_hex(8)}{_FETCHED}"
+    os.mkdir(name, 0o700, dir_fd=folder.fd)
+    try:
+        yield folder.path / name
+    finally:
+        shutil.rmtree(folder.path / name, ignore_errors=True)
+
+
 def sweep(folder: Folder, owner: str) -> list[str]:
     """Remove what killed runs of this database left in the directory; return the names.
 
@@ -139,7 +152,9 @@ def sweep(folder: Folder, owner: str) -> list[str]:
                 continue
         elif not name.startswith(f"{_PREFIX}{owner}-"):
             continue
-        if name.endswith(_PIPES):
+        if name.endswith(_FETCHED):
+            shutil.rmtree(folder.path / name, ignore_errors=True)
+        elif name.endswith(_PIPES):
             _remove_directory(folder, name)
         elif name.endswith(_LINK):
             folder.remove(name)

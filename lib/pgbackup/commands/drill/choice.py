@@ -41,7 +41,7 @@ class Wanted:
 def opening(job: Job, wanted: Wanted, record: Record) -> tuple[AbstractContextManager[Source], bool]:
     """Return what opens the source, and whether it is a moment. Raise NoBackup, SuiteError, OSError."""
     if wanted.aim:
-        return recover.source_at(job, job.target.directory, wanted.aim, record), True
+        return recover.source_at(job, recover.on_disk(job.settings, job.target.directory), wanted.aim, record), True
     if wanted.place:
         copies.require_key(job.settings, wanted.place, wanted.key)
         identities = key.given(wanted.key) if wanted.key else []
@@ -63,7 +63,7 @@ def opening(job: Job, wanted: Wanted, record: Record) -> tuple[AbstractContextMa
         middle = _middle(job)
         kind = in_turn(known.turn, has_older=len(files) > 1, has_moments=middle is not None)
         if kind == MOMENT and middle:
-            return recover.source_at(job, job.target.directory, middle, record), True
+            return recover.source_at(job, recover.on_disk(job.settings, job.target.directory), middle, record), True
         if kind == OLDER:
             return source.found(files[1 + known.turn % (len(files) - 1)], job.place.path, job.target.database), False
     return source.found(files[0], job.place.path, job.target.database), False

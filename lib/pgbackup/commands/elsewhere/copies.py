@@ -53,11 +53,11 @@ def listed(there: Copies) -> list[Copy]:
         if file and said:
             found.append(Copy(file, said, one, copies.implausible(said, one.modified)))
     if not found:
-        _require_host(there)
+        require_host(there)
     return sorted(found, key=lambda copy: (copy.said.taken, copy.file), reverse=True)
 
 
-def _require_host(there: Copies) -> None:
+def require_host(there: Copies) -> None:
     """Raise NoBackup where nothing of this host is there: on a new one, which has another name."""
     hosts = sorted({one.name.partition("/")[0] for one in there.place.list("") if "/dumps/" in one.name})
     if there.host not in hosts:

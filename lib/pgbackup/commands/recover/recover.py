@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -22,6 +22,7 @@ from pgbackup.database.cluster.recovery import Database, Reached, TargetNotReach
 from pgbackup.database.cluster.throwaway import Throwaway
 from pgbackup.database.loading import swap
 from pgbackup.errors import BackupBad, ConfigurationError, NoBackup
+from pgbackup.settings.config import Settings
 from pgbackup.store import source, workfiles
 from pgbackup.store.source import Source
 from pgbackup.store.wal import archive as walarchive
@@ -109,23 +110,27 @@ def check_early(job: Job, *, yes: bool, into: str) -> None:
 
 
 @contextmanager
-def source_at(job: Job, directory: str, aim: Aim, record: Record) -> Iterator[Source]:
+def source_at(job: Job, opening: AbstractContextManager[Archive], aim: Aim, record: Record) -> Iterator[Source]:
     """Recover, dump the database, and give the dump as a source; the file is gone when the block is left.
 
-    directory: of the archive, below BACKUP_DIR/pitr. Raise NoBackup, naming what can be recovered; BackupBad.
+    opening: gives the archive. Raise NoBackup, naming what can be recovered; BackupBad.
     """
-    with (
-        walarchive.opened(job.settings.backup_dir, directory, create=False) as places,
-        workfiles.partial(job.place, job.run.owner, job.run.token) as (name, descriptor),
-    ):
-        archive = recoverable.look(places)
+    with opening as archive, workfiles.partial(job.place, job.run.owner, job.run.token) as (name, descriptor):
         with record.timed("recovery"):
             reached = _first_that_gets_there(job, attempts(archive, aim), descriptor)
-        opened = source.opened(job.place.path / name, job.target.database, f"WAL archive to {aim} ({reached})")
+        called = f"{archive.files.title} to {aim} ({reached})"
+        opened = source.opened(job.place.path / name, job.target.database, called)
         try:
             yield opened
         finally:
             os.close(opened.descriptor)
+
+
+@contextmanager
+def on_disk(settings: Settings, directory: str) -> Iterator[Archive]:
+    """Open an archive on this disk. directory: below BACKUP_DIR/pitr. Raise NoBackup, BackupBad."""
+    with walarchive.opened(settings.backup_dir, directory, create=False) as places:
+        yield recoverable.look(places)
 
 
 def _first_that_gets_there(job: Job, tries: list[Attempt], descriptor: int) -> str:
@@ -140,6 +145,9 @@ def _first_that_gets_there(job: Job, tries: list[Attempt], descriptor: int) -> s
                 raise
             said = f"warning: {bad.message}; using an older one"
             job.error("recovery.base-bad", said, base=attempt.base.name, reason=bad.message)
+        except BackupBad as bad:
+            bad.hint = bad.hint or f"see which: {attempt.archive.files.verify}"
+            raise
     aim, archive = tries[0].aim, tries[0].archive
     unknown = {"name": "restore point", "xid": "transaction"}.get(aim.kind)
     what = f"there is no {unknown} '{aim.text}' in" if unknown else f"--to-{aim} is after the end of"
@@ -157,8 +165,7 @@ def _dumped(job: Job, attempt: Attempt, descriptor: int) -> str:
         except TargetNotReached:
             if stop.seen:
                 raise BackupBad(
-                    f"recovery has ended before {wal.format_lsn(stop.least)}, which the archive has: WAL is damaged",
-                    "see which: verify-backups.sh",
+                    f"recovery has ended before {wal.format_lsn(stop.least)}, which the archive has: WAL is damaged"
                 ) from None
     raise ended
 
@@ -203,7 +210,7 @@ def _recovered(job: Job, attempt: Attempt, recovery_target: Mapping[str, str]) -
     total = (attempt.window.last.number - base.began.number + 1) * archive.state.segment_bytes
 
     def handed_out(name: str, advance: Callable[[int], None]) -> bytes | None:
-        content = walarchive.hand_out(archive.places, archive.state, name)
+        content = archive.files.hand_out(name)
         advance(len(content or b""))
         return content
 

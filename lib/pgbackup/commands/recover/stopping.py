@@ -12,7 +12,6 @@ from pgbackup.database.cluster.recovery import Reached, TargetNotReached
 from pgbackup.errors import BackupBad
 from pgbackup.formats.cluster import timelines, wal_records
 from pgbackup.formats.cluster.wal_records import Cut
-from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal.recoverable import Archive, local
 from pgbackup.store.wal.window import BaseBackup, Window
 from pgbackup.wal import Segment
@@ -56,8 +55,7 @@ def _behind(found: Cut, within: Window, base: BaseBackup) -> Stop:
     if not found.passed and found.end < within.lsn:
         raise BackupBad(
             f"WAL can be read up to {wal.format_lsn(found.end)}, but the archive reaches to"
-            f" {wal.format_lsn(within.lsn)}: it is damaged",
-            "see which: verify-backups.sh",
+            f" {wal.format_lsn(within.lsn)}: it is damaged"
         )
     if found.last is None or found.last.lsn < base.stop:
         return Stop({"recovery_target": "immediate"}, seen=True)
@@ -66,7 +64,7 @@ def _behind(found: Cut, within: Window, base: BaseBackup) -> Stop:
 
 
 def _cut(archive: Archive, within: Window, base: BaseBackup, until: datetime) -> Cut:
-    size, histories = archive.state.segment_bytes, walarchive.histories(archive.places)
+    size, histories = archive.state.segment_bytes, archive.files.histories()
     timeline = timelines.newest_timeline(base.began, histories, size)
     path = list(timelines.path(base.began, archive.segments, histories.get(timeline, ()), timeline, size))
     path = path[: within.last.number - base.began.number + 1]
@@ -74,7 +72,7 @@ def _cut(archive: Archive, within: Window, base: BaseBackup, until: datetime) ->
 
     def read(segment: Segment) -> bytes:
         name = wal.segment_name(segment, size)
-        content = walarchive.hand_out(archive.places, archive.state, name)
+        content = archive.files.hand_out(name)
         if content is None:
             raise BackupBad(f"the segment '{name}' has disappeared", "run it again")
         return content
@@ -90,7 +88,4 @@ def check(stop: Stop, aim: Aim, reached: Reached) -> None:
         where = f"recovery has ended at {wal.format_lsn(reached.lsn)}"
         if stop.settings:
             raise BackupBad(f"{where}, before {wal.format_lsn(stop.least)}")
-        raise BackupBad(
-            f"{where}, but the archive reaches to {wal.format_lsn(stop.least)}: WAL is damaged",
-            "see which: verify-backups.sh",
-        )
+        raise BackupBad(f"{where}, but the archive reaches to {wal.format_lsn(stop.least)}: WAL is damaged")

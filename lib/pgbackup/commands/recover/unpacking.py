@@ -10,8 +10,7 @@ from pgbackup.database.cluster.throwaway import Throwaway
 from pgbackup.errors import BackupBad, IoFailed
 from pgbackup.formats.cluster import backup_manifest
 from pgbackup.report.result import size
-from pgbackup.store import folder
-from pgbackup.store.wal import base_backups, window
+from pgbackup.store.wal import window
 from pgbackup.store.wal.recoverable import Archive
 from pgbackup.store.wal.window import BaseBackup
 
@@ -32,15 +31,14 @@ def unpack(job: Job, archive: Archive, base: BaseBackup, container: Throwaway) -
     with job.reporter.bar(f"{job.target.name}: base backup", total) as advance:
         for name in chain:
             part = name if len(chain) > 1 else ""
-            with folder.opened(archive.places.base.path / name, create=False) as place:
-                try:
-                    for held, sha256 in archive.bases[name][1].archives.items():
-                        container.unpack(held, base_backups.pieces(place, held, sha256, advance), part)
-                    container.put_manifest(base_backups.manifest_text(place), part)
-                    if part:
-                        container.verify(part)
-                except BackupBad as bad:
-                    raise _bad(archive, name, bad) from None
+            try:
+                for held, sha256 in archive.bases[name][1].archives.items():
+                    container.unpack(held, archive.files.tar(name, held, sha256, advance), part)
+                container.put_manifest(archive.files.manifest_text(name), part)
+                if part:
+                    container.verify(part)
+            except BackupBad as bad:
+                raise _bad(archive, name, bad) from None
     try:
         if len(chain) > 1:
             container.combine(chain)
@@ -54,14 +52,13 @@ def unpack(job: Job, archive: Archive, base: BaseBackup, container: Throwaway) -
 
 
 def _bad(archive: Archive, name: str, why: BackupBad) -> BaseBad:
-    return BaseBad(f"base backup '{archive.places.base.path / name}' is bad: {why.message}", "verify-backups.sh")
+    return BaseBad(f"base backup '{archive.files.called(name)}' is bad: {why.message}", archive.files.verify)
 
 
 def _bytes(archive: Archive, name: str) -> int:
     """How large its files are when they are unpacked, by PostgreSQL's manifest."""
     try:
-        with folder.opened(archive.places.base.path / name, create=False) as place:
-            return sum(file.bytes for file in backup_manifest.parse(base_backups.manifest_text(place)).files.values())
+        return sum(file.bytes for file in backup_manifest.parse(archive.files.manifest_text(name)).files.values())
     except BackupBad as bad:
         raise _bad(archive, name, bad) from None
 

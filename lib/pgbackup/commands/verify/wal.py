@@ -30,7 +30,7 @@ from pgbackup.store import folder, workfiles
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal import base_backups, recoverable
 from pgbackup.store.wal import segments as walfile
-from pgbackup.store.wal.recoverable import Archive, counted
+from pgbackup.store.wal.recoverable import OnThisDisk, counted
 from pgbackup.wal import Segment
 
 _MEMORY_MEGABYTES = 256
@@ -96,7 +96,7 @@ def check(job: Job, directory: str, now: datetime) -> Found | None:
         return Found(job.target.name, str(path), [], 0, 0, [str(error)], [], [])
 
 
-def _checked(job: Job, archive: Archive, now: datetime) -> Found:
+def _checked(job: Job, archive: OnThisDisk, now: datetime) -> Found:
     damage = recoverable.unreadable(archive)
     complaints = recoverable.complaints(archive, job.target.base_every_days, now)
     unknown: list[str] = []
@@ -118,7 +118,7 @@ def _checked(job: Job, archive: Archive, now: datetime) -> Found:
     )
 
 
-def _bytes(archive: Archive) -> int:
+def _bytes(archive: OnThisDisk) -> int:
     found = sum(record.bytes for _, record in archive.bases.values())
     for name in archive.places.wal.list():
         with suppress(FileNotFoundError):
@@ -126,7 +126,7 @@ def _bytes(archive: Archive) -> int:
     return found
 
 
-def _bases(archive: Archive, advance: Callable[[int], None]) -> list[str]:
+def _bases(archive: OnThisDisk, advance: Callable[[int], None]) -> list[str]:
     """What is wrong with base backups, each read to its last byte."""
     damage = []
     for name, (_, record) in archive.bases.items():
@@ -144,7 +144,7 @@ def _bases(archive: Archive, advance: Callable[[int], None]) -> list[str]:
     return damage
 
 
-def _container(job: Job, archive: Archive, stack: ExitStack, unknown: list[str]) -> Throwaway | None:
+def _container(job: Job, archive: OnThisDisk, stack: ExitStack, unknown: list[str]) -> Throwaway | None:
     """Start a container with pg_waldump. Where that cannot be, say so in `unknown`."""
     own = archiving.job_of(job, archive.places, archive.places.wal)
     try:
@@ -159,7 +159,7 @@ def _container(job: Job, archive: Archive, stack: ExitStack, unknown: list[str])
 
 
 @contextmanager
-def _started(own: Job, archive: Archive) -> Iterator[Throwaway]:
+def _started(own: Job, archive: OnThisDisk) -> Iterator[Throwaway]:
     with claim.part_of_archive(own, archiving.VERIFICATION):
         image = archiving.image(own, archive.state.image, archive.state.major)
         with (
@@ -171,7 +171,7 @@ def _started(own: Job, archive: Archive) -> Iterator[Throwaway]:
 
 
 def _segments(
-    archive: Archive, container: Throwaway | None, advance: Callable[[int], None], unknown: list[str]
+    archive: OnThisDisk, container: Throwaway | None, advance: Callable[[int], None], unknown: list[str]
 ) -> list[str]:
     """What is wrong with segments: each read, and its records in batches that overlap by one segment."""
     damage: list[str] = []
@@ -201,7 +201,7 @@ def _segments(
     return damage
 
 
-def _read(archive: Archive, name: str) -> tuple[bytes | None, bool]:
+def _read(archive: OnThisDisk, name: str) -> tuple[bytes | None, bool]:
     """A segment's content, and whether it is a finished one. Raise BackupBad, naming the file."""
     places = archive.places
     finished = ((places.receiving, name), (places.wal, name + walfile.COMPRESSED))
@@ -222,7 +222,7 @@ def _put(container: Throwaway, name: str, content: bytes, unknown: list[str]) ->
 
 
 def _dumped(
-    archive: Archive, container: Throwaway | None, batch: Sequence[Segment], damage: list[str], *, keep: bool
+    archive: OnThisDisk, container: Throwaway | None, batch: Sequence[Segment], damage: list[str], *, keep: bool
 ) -> list[Segment]:
     """Let pg_waldump read the records of segments that follow each other; return those that stay there."""
     if not batch or container is None:
@@ -238,7 +238,7 @@ def _dumped(
     return list(batch[len(batch) - stay :])
 
 
-def _where(archive: Archive, batch: Sequence[Segment], said: str) -> str:
+def _where(archive: OnThisDisk, batch: Sequence[Segment], said: str) -> str:
     """Name the segment of whose record pg_waldump speaks, or all of the batch where it names no position. Pure."""
     size = archive.state.segment_bytes
     if positions := re.findall(r"\bat ([0-9A-F]+/[0-9A-F]+)", said):

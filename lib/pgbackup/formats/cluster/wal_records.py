@@ -101,7 +101,7 @@ class _Reader:
                 return
 
     def _chunk(self, position: int, data: bytes, page_bytes: int) -> Iterator[Ending]:
-        pages = _Pages(position, data, page_bytes)
+        pages = Pages(position, data, page_bytes)
         self.over = pages.cut
         stream, at = pages.stream, 0
         begun, self._begun = self._begun, b""
@@ -113,7 +113,7 @@ class _Reader:
                 return
             yield from _ending(self._begun_at, begun)
         if pages.rest:
-            at = _aligned(pages.rest)
+            at = aligned(pages.rest)
         for limit in [*pages.restarts, len(stream)]:
             while at < limit:
                 total = int.from_bytes(stream[at : at + 4], "little")
@@ -127,13 +127,13 @@ class _Reader:
                 elif stream[at + 17] == _OF_WAL and stream[at + 16] & 0xF0 == _SWITCH:
                     self._switched = True
                     return
-                at = _aligned(at + total)
+                at = aligned(at + total)
             if limit < len(stream):
                 at = limit  # the record before it was never finished, for the server crashed
         self._begun, self._begun_at, self.end = stream[at:], pages.lsn(at), pages.lsn(len(stream))
 
 
-class _Pages:
+class Pages:
     """Pages without their headers. stream: what is in them; it ends before a page that is not of this place, which sets
     `cut`. rest: how much of it belongs to a record that began before. restarts: where in `stream` records begin anew.
     """
@@ -167,7 +167,13 @@ class _Pages:
         return self._position + (page + 1) * self._page_bytes + _PAGE_BYTES + offset
 
 
-def _aligned(at: int) -> int:
+def pages_of(position: int, content: bytes) -> Pages:
+    """Given the position of a segment's first byte and its content, return what is in its pages."""
+    return Pages(position, content, _LONG_PAGE.unpack_from(content)[7] if len(content) >= _LONG_PAGE.size else 0)
+
+
+def aligned(at: int) -> int:
+    """Where the next record begins, if the one before has ended at `at`."""
     return (at + 7) & ~7
 
 

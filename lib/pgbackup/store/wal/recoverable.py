@@ -13,6 +13,7 @@ from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal import base_backups, window
 from pgbackup.store.wal.archive import Places, Receiver, State
 from pgbackup.store.wal.base_backups import BaseBackupRecord
+from pgbackup.store.wal.files import Files, OnDisk
 from pgbackup.store.wal.window import BaseBackup, Confirmed, Window
 from pgbackup.wal import Segment
 
@@ -22,11 +23,11 @@ _FRESH_SECONDS = 60
 
 @dataclass(frozen=True)
 class Archive:
-    """bases: by name, oldest first, with their records. wrong: names of others, and why they are none. segments: each
-    that is there, and when it was written last. windows: oldest first.
+    """files: gives what is in it. bases: by name, oldest first, with their records. wrong: names of others, and why
+    they are none. segments: each that is there, and when it was written last. windows: oldest first.
     """
 
-    places: Places
+    files: Files
     state: State
     bases: dict[str, tuple[BaseBackup, BaseBackupRecord]]
     wrong: dict[str, str]
@@ -43,7 +44,14 @@ class Archive:
         return {name: base for name, (base, _) in self.bases.items()}
 
 
-def look(places: Places) -> Archive:
+@dataclass(frozen=True)
+class OnThisDisk(Archive):
+    """places: where it lies."""
+
+    places: Places
+
+
+def look(places: Places) -> OnThisDisk:
     """Read what there is. Raise NoBackup where nothing was set up, BackupBad for a damaged history file."""
     state = walarchive.read_state(places)
     if state is None:
@@ -59,7 +67,7 @@ def look(places: Places) -> Archive:
         state.segment_bytes,
         unfinished,
     )
-    return Archive(places, state, bases, wrong, segments, windows, receiver)
+    return OnThisDisk(OnDisk(places, state), state, bases, wrong, segments, windows, receiver, places)
 
 
 def local(when: datetime) -> str:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from pgbackup.errors import SuiteError, path_error
+from pgbackup import interrupt
+from pgbackup.errors import LockHeld, SuiteError, path_error
 from pgbackup.formats import wal_copies
 from pgbackup.formats.wal_copies import Series
 from pgbackup.settings.config import Settings, Target
+from pgbackup.store import lock
 from pgbackup.store.folder import Folder
 from pgbackup.store.offsite import lag
 from pgbackup.store.wal import archive
 from pgbackup.store.wal.archive import Places, State
+
+_TICK_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,25 @@ def opened(
 
 
 def _series(own: Folder, directory: str, places: Places, state: State) -> Series:
+    with _alone(own):
+        return _known_or_begun(own, directory, places, state)
+
+
+@contextmanager
+def _alone(own: Folder) -> Iterator[None]:
+    """Both lanes come here at once, and must not begin a series each."""
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(lock.held(own, "series"))
+                break
+            except LockHeld:
+                interrupt.check()
+                time.sleep(_TICK_SECONDS)
+        yield
+
+
+def _known_or_begun(own: Folder, directory: str, places: Places, state: State) -> Series:
     mark = archive.mark(places)
     known = wal_copies.parse_series(lag.series_of(own, directory, mark))
     if known and (known.system, known.segment_bytes) == (state.system, state.segment_bytes):

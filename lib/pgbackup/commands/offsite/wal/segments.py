@@ -136,15 +136,17 @@ def coming(source: Source, segment: Segment, begin: int, host: str) -> tuple[Ite
     """
     confirmed = archive.read_confirmed(source.places)  # before the file, which then has at least that
     name = wal.segment_name(segment, source.state.segment_bytes) + wal.PARTIAL
-    end = min(_filled(source.places.receiving, name, begin), begin + _LARGEST_PIECE)
+    first, size = segment.number * source.state.segment_bytes, source.state.segment_bytes
+    # The last bytes that have come may be zeros, too.
+    sure = min(confirmed.lsn - first, size) if confirmed and confirmed.lsn > first else 0
+    end = min(max(_filled(source.places.receiving, name, begin), sure), begin + _LARGEST_PIECE)
     if end <= (begin or _FIRST_PAGE):
         return None
     # Once more: what lies before the last byte that was seen is written for good.
     data = _part(source.places.receiving, name, begin, end)
     if begin == 0:
         walfile.check_header(data, segment, source.state.system, source.state.segment_bytes)
-    reached = segment.number * source.state.segment_bytes + end
-    if confirmed and confirmed.lsn <= reached:
+    if confirmed and confirmed.lsn <= first + end:
         made = Piece(begin, end, confirmed.lsn, confirmed.time)
     else:
         made = Piece(begin, end, 0, datetime.now(timezone.utc))
