@@ -32,7 +32,7 @@ from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal.archive import Receiver, State
 from pgbackup.store.wal.base_backups import BaseBackupRecord
 
-from tests.support import copies, documents, elsewhere, examples, restores
+from tests.support import copies, documents, elsewhere, examples, restores, wal_there
 from tests.support.restores import Lab
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +42,7 @@ FAILURE, BACKUP, DRY = "Failure before there is a result", "backup-postgres.sh",
 DRILL = "drill-backups.sh"
 VERIFY, RESTORE, LIST = "verify-backups.sh", "restore-postgres.sh", "restore-postgres.sh --list"
 AWAY = "restore-postgres.sh --list --from"
+AWAY_WINDOW = "restore-postgres.sh --window --from"
 COPY, COPY_DRY, EXPIRE = "copy-backups.sh", "copy-backups.sh --dry-run", "copy-backups.sh --expire"
 THERE = "verify-backups.sh --at"
 STATUS, EVENTS = "backup-status.sh", "backup-status.sh --history"
@@ -195,20 +196,30 @@ def of_copies(top: Path) -> Told:
     (top / "copied").mkdir(mode=0o700)
     host = copies.copier(top / "copied", elsewhere.on_disk(top / "copied"))
     host.plant(1, 0)
+    planted = wal_there.Planted(host).begin()
+    planted.base()
+    planted.grow(wal_there.SIZE)
+    planted.grow(500_000)
     dry = host.run("--dry-run", "--json").document
     host.plant(2, database="of another")
     other = {"DATABASES": "auth other", "OTHER_DIR": "nothing"}
     made, failed = host.run("--json", **other).document, host.run("--json", "--now", DISK_REMOTE="x:").document
     assert [one["status"] for one in (dry, made, failed)] == [0, 66, 78]
-    (gone, *_) = (path for path in (top / "copied/disk").rglob("*.age"))
+    (gone, *_) = (path for path in (top / "copied/disk").glob("*/dumps/**/*.age"))
     gone.unlink()
     there = host.run("--at", "disk", "--json", script="verify-backups.sh").document
+    window = host.run("auth", "--window", "--from", "disk", "--json", script="restore-postgres.sh").document
+    (record,) = (top / "copied/disk").rglob("*-full.json.age")
+    record.unlink()
+    broken = host.run("auth", "--window", "--from", "disk", "--json", script="restore-postgres.sh").document
+    assert (window["status"], broken["status"]) == (0, 65)
     other_dry = host.run("--dry-run", "--json", **other).document
     (top / "media").mkdir(mode=0o700)
     credential = elsewhere.configured(top / "media", host.elsewhere.config.read_text())
     expiring = ["--expire", "--to", "disk", "--credential", str(credential), "--json"]
     expired = [host.run(*expiring, *more).document for more in (["--dry-run"], ["--yes"])]
-    return {COPY: [made, failed], COPY_DRY: [dry, other_dry], THERE: [there], EXPIRE: expired}
+    copying = {COPY: [made, failed], COPY_DRY: [dry, other_dry], EXPIRE: expired}
+    return {**copying, THERE: [there], AWAY_WINDOW: [window, broken]}
 
 
 def of_set_ups(top: Path) -> Told:

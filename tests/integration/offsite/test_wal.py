@@ -108,6 +108,24 @@ def test_what_is_damaged_here_does_not_go_and_stops_nothing_else(planted: Plante
     assert not [name for name in names if newest in name and name.endswith(".json.age")], "it is no base backup there"
 
 
+def test_what_lies_there_is_compared_with_what_was_sent(planted: Planted) -> None:
+    assert planted.run().status == 0
+    good = planted.run("--at", "disk", "--json", script="verify-backups.sh")
+    (archive,) = good.document["archives"]
+    assert (good.status, archive["segments"], archive["damage"], archive["complaints"]) == (0, 2, [], []), good.stderr
+    wal, base = (planted.host.elsewhere.directory / HOST / top / DIRECTORY for top in ("wal", "base"))
+    (first, second), (manifest,) = sorted(wal.rglob("*.age")), base.rglob("backup_manifest.age")
+    first.write_bytes(first.read_bytes()[::-1])
+    manifest.write_bytes(manifest.read_bytes() + b"x")
+    second.rename(second.with_name(f"{name_of(8)}.gz.age"))
+    bad = planted.run("--at", "disk", script="verify-backups.sh")
+    assert bad.status == 65
+    for name, what in ((first, "its hash is not"), (manifest, "bytes, and"), (second, "was copied and is gone")):
+        assert any(name.name in line and what in line for line in bad.stderr.splitlines()), bad.stderr
+    assert f"{name_of(8)}.gz.age' is bad: this host has not sent it" in bad.stderr
+    assert f"WAL is missing after '{name_of(5)}', but '{name_of(8)}' is there" in bad.stderr
+
+
 def test_another_archive_of_the_same_cluster_has_names_of_its_own(planted: Planted) -> None:
     assert planted.run().status == 0
     before = planted.there("wal")

@@ -9,8 +9,10 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from pgbackup.commands import places
+from pgbackup.commands.elsewhere.copies import at
 from pgbackup.commands.offsite import judging, one_place
 from pgbackup.commands.offsite.judging import READ, Seen
+from pgbackup.commands.offsite.wal import there as wal
 from pgbackup.errors import BackupBad, NoBackup, overall_status
 from pgbackup.formats import copies, gzipped, sealed
 from pgbackup.remotes.place import Object, Place
@@ -65,13 +67,17 @@ def run(
         with reporting(quiet) as reporter, reporter.bar("reading", sum(one.bytes for one in listed)) as advance:
             for one in checked:
                 one.seen = [_read(place, seen, sent.get(seen.found.name), identities, advance) for seen in one.seen]
+    archives = _archives(settings, offsite, targets, identities, read=read, quiet=quiet)
     for one in checked:
         under = f"{copies.dumps(host, one.target.directory)}/"
         mine = [name for name, target in here.items() if target == one.target.name and name.startswith(under)]
         one.lost = judging.lost(sent, listed, mine)
         one.complaint = _complaint(one, offsite, now, max_age)
     _tell(offsite, checked, others)
-    statuses = [one.status for one in checked if one.status]
+    for found_out in archives:
+        for text in (*found_out.damage, *found_out.complaints):
+            say(f"{_SCRIPT}: {offsite.name}: {found_out.target}: {text}")
+    statuses = [status for status in (*(one.status for one in checked), *(one.status for one in archives)) if status]
     status = BackupBad.status if BackupBad.status in statuses else overall_status(statuses)
     told = document(
         "verify --at",
@@ -80,9 +86,32 @@ def run(
         place=offsite.name,
         host=host,
         databases=[_entry(one) for one in checked],
+        archives=[one.entry() for one in archives],
         passed_over=len(others),
     )
-    return Result(status, _lines(checked, now), told)
+    return Result(status, [*_lines(checked, now), *(line for one in archives for line in one.lines())], told)
+
+
+def _archives(
+    settings: Settings,
+    offsite: Offsite,
+    targets: Sequence[Target],
+    identities: Sequence[str],
+    *,
+    read: bool,
+    quiet: bool,
+) -> list[wal.Found]:
+    """What was found out about the archives there; databases of one directory share one."""
+    first: dict[str, Target] = {}
+    for target in targets:
+        first.setdefault(target.directory, target)
+    known = wal.sent(settings.backup_dir / "offsite" / offsite.name)
+    with reporting(quiet) as reporter, reporter.bar("reading WAL", sum(one.bytes for one in known.values())) as advance:
+        checked = [
+            wal.check(settings, at(settings, target, offsite.name), known, identities, advance if read else None)
+            for target in first.values()
+        ]
+    return [one for one in checked if one]
 
 
 def _known(
