@@ -19,6 +19,7 @@ from tests.support import copies, elsewhere
 from tests.support.copies import ROOT, Copier
 from tests.support.elsewhere import Elsewhere
 from tests.support.s3_server import S3Server
+from tests.support.wal_there import SIZE, Planted
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root sets up copies")
 
@@ -124,6 +125,25 @@ def test_it_tries_out_copies_and_goes_on_by_cron(
     assert offsite.take_down(ROOT, Options("root", None, dry_run=False)).status == 0
     assert with_cron["root"] == ""
     assert disk_host.decrypted(backup) == backup.read_bytes()
+
+
+@ROOT_ONLY
+def test_where_wal_is_archived_a_follower_is_kept_alive_by_cron(
+    disk_host: Copier, with_cron: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk_host.plant(0)
+    planted = Planted(disk_host).begin()
+    planted.base()
+    planted.grow(SIZE)
+    _given(disk_host, monkeypatch)
+    assert set_up(disk_host) == 0
+    assert planted.problems() == []
+    lines = with_cron["root"].splitlines()
+    assert [line.rpartition("copy-backups.sh ")[2] for line in lines] == ["-q", "-q --watchdog --follow"]
+    assert set_up(disk_host) == 0
+    assert with_cron["root"].splitlines() == lines, "once"
+    assert offsite.take_down(ROOT, Options("root", None, dry_run=False)).status == 0
+    assert with_cron["root"] == ""
 
 
 @ROOT_ONLY

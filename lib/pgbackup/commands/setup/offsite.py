@@ -26,10 +26,13 @@ from pgbackup.settings.config import Offsite, Settings
 from pgbackup.store import folder
 from pgbackup.store.offsite import progress, signing
 from pgbackup.store.state import keys
+from pgbackup.store.wal import archive
 
 SCRIPT = "setup-offsite.sh"
 _EVERY_FIVE_MINUTES = "*/5 * * * *"
 _FIRST_COPY_SECONDS = 7 * 86400
+_FOLLOW = "--follow"
+_STARTED = (units.OFFSITE_TIMER, units.OFFSITE_FOLLOWER)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Wanted:
 
 
 def set_up(settings: Settings, root: Path, options: Options, wanted: Wanted) -> Result:
-    """Try the place out, copy as the backup account, and let systemd (else cron) go on every five minutes.
+    """Try the place out, copy as the backup account, and let systemd (else cron) go on every five minutes; where WAL is
+    archived, also as it comes.
 
     The status is that of the first copy. Raise SuiteError before anything is changed: a place that cannot be used,
     nobody to encrypt for, no such account.
@@ -65,7 +69,7 @@ def set_up(settings: Settings, root: Path, options: Options, wanted: Wanted) -> 
     done = [
         *(f"{finding.question}: {finding.answer}" for finding in findings),
         *(probe.policy(offsite.remote) if any("lock" in finding.question for finding in findings) else []),
-        f"copies go to '{offsite.name}' every five minutes, as '{account.name}':",
+        f"copies go to '{offsite.name}' every five minutes, as '{account.name}'{_and_wal(settings)}:",
         *(f"  {change.path}" for change in changes),
         *([] if options.dry_run else _verification_key(settings, offsite)),
         f"see what is there: verify-backups.sh --at {offsite.name}",
@@ -77,14 +81,15 @@ def take_down(root: Path, options: Options) -> Result:
     """End the schedule; what was copied stays, here and there."""
     script = root / "scripts" / "copy-backups.sh"
     with frame.alone():
-        changes, warnings = units.removals(units.OFFSITE, root)
+        changes, warnings = units.removals((*units.OFFSITE, units.OFFSITE_FOLLOWER), root)
         user = options.user or accounts.DEFAULT
         if crontab.installed() and accounts.exists(user):
             before = crontab.read(user)
             changes.append(crontab.change(user, before, crontab.removed(before, script)))
         if not options.dry_run:
-            if systemctl.running() and any(change.path.name == units.OFFSITE_TIMER for change in changes):
-                systemctl.call("disable", "--now", units.OFFSITE_TIMER)
+            there = [change.path.name for change in changes]
+            if on := [name for name in _STARTED if name in there and systemctl.running()]:
+                systemctl.call("disable", "--now", *on)
             crontab.apply(changes)
             units.apply([change for change in changes if change.path.parent == units.DIRECTORY])
     had = any(change.before != change.after for change in changes)
@@ -126,21 +131,43 @@ def _findings(settings: Settings, offsite: Offsite, dry_run: bool) -> Sequence[F
 
 
 def _changes(settings: Settings, root: Path, options: Options, account: Account) -> list[Change]:
+    follows = _is_archived(settings)
     if systemctl.running():
         host = units.host_of(settings, root, account.name)
-        return [units.change_of(name, host, None, options.user) for name in units.OFFSITE]
+        names = [*units.OFFSITE, *([units.OFFSITE_FOLLOWER] if follows else [])]
+        return [units.change_of(name, host, None, options.user) for name in names]
     script = root / "scripts" / "copy-backups.sh"
     for path in (script, settings.backup_dir):
         units.check_path(path)
     before = crontab.read(account.name)
     line = crontab.job(_EVERY_FIVE_MINUTES, settings.backup_dir, settings.retention_days, script)
-    return [crontab.change(account.name, before, crontab.added(before, script, f"{line} -q", None))]
+    after = crontab.added(before, script, f"{line} -q", None)
+    if follows:
+        following = crontab.watchdog(settings.backup_dir, script, _FOLLOW)
+        after = crontab.redirected(
+            crontab.added(after, script, following, None, _FOLLOW), script, settings.backup_dir, _FOLLOW
+        )
+    return [crontab.change(account.name, before, after)]
+
+
+def _is_archived(settings: Settings) -> bool:
+    """Whether there is WAL that is to go along as it comes."""
+    return any(archive.path_of(settings.backup_dir, target.directory).is_dir() for target in settings.targets)
+
+
+def _and_wal(settings: Settings) -> str:
+    return (
+        f", and WAL as it comes, at the latest after {settings.offsite_wal_seconds} s" if _is_archived(settings) else ""
+    )
 
 
 def _apply(changes: Sequence[Change]) -> None:
     if systemctl.running():
         units.apply(changes)
         systemctl.call("enable", "--now", units.OFFSITE_TIMER)
+        if any(change.path.name == units.OFFSITE_FOLLOWER for change in changes):
+            systemctl.call("enable", units.OFFSITE_FOLLOWER)
+            systemctl.call("restart", units.OFFSITE_FOLLOWER)  # with the settings of now
     else:
         crontab.apply(changes)
 

@@ -129,6 +129,7 @@ def _set_up_on(ask: Client, job: Job, root: Path, options: Options, told: Told) 
         f"the WAL of '{target.name}' is archived in '{path}', by {wal_service.told(target.name, account)}",
         *recoverable.described(archive.windows),
         f"see it: restore-postgres.sh {target.name} --window",
+        *(f"let it go to '{one.name}', too, as it comes: sudo setup-offsite.sh {one.name}" for one in settings.offsite),
     ]
 
 

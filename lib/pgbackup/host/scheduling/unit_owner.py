@@ -15,6 +15,7 @@ _SERVICES = (
     "postgres-drill.service",
     "postgres-wal@.service",
     "postgres-offsite.service",
+    "postgres-offsite-wal.service",
     "postgres-status.service",
 )
 

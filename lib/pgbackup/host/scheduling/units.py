@@ -21,6 +21,7 @@ DRILL_TIMER = "postgres-drill.timer"
 TIMERS = (TIMER, "postgres-verify.timer", DRILL_TIMER)
 OFFSITE_TIMER = "postgres-offsite.timer"
 OFFSITE = ("postgres-offsite.service", OFFSITE_TIMER)
+OFFSITE_FOLLOWER = "postgres-offsite-wal.service"
 STATUS_TIMER = "postgres-status.timer"
 STATUS = ("postgres-status.service", STATUS_TIMER)
 WAL_SERVICE = "postgres-wal@.service"
