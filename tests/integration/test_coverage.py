@@ -12,6 +12,7 @@ from pgbackup.report.promises.facts import Finding
 from pgbackup.report.promises.promise import BROKEN, COVERAGE, Promise
 from pgbackup.report.promises.status import Status
 from pgbackup.settings.config import Settings
+from pgbackup.store.state.watch import Found, Probe
 
 from tests.support import settings
 from tests.support.servers import Server
@@ -94,6 +95,16 @@ def test_what_nobody_backs_up_is_told_until_a_job_has_it_or_a_reason_is_given(wo
     more = {"DATABASES": "shop other", "OTHER_CONTAINER": world.name, "OTHER_DATABASE": world.database}
     status = look(loaded(tmp_path, world, "coverage_reader", **more))
     assert not [each for each in of_server(status, world) if each.database == world.database], "a job has it now"
+
+
+def test_of_a_server_that_does_not_answer_what_was_known_stays() -> None:
+    unlisted, unlogged = Found("database", "a", "x", "no job has it"), Found("unlogged", "b", "y", "1 table", True)
+    silent = Found("unreachable", "a", "", "it does not answer", True)
+    before = Probe("2026-01-01T00:00:00+00:00", 2, 4, [unlisted, unlogged])
+    found = Probe("2026-01-01T01:00:00+00:00", 1, 2, [silent])
+    assert probing.carried(before, found).findings == [silent, unlisted], "the other one answered, and has it no more"
+    assert probing.carried(None, found) == found
+    assert probing.carried(probing.carried(before, found), before).findings == before.findings
 
 
 def test_a_superuser_misses_nothing_and_a_schedule_looks_once_an_hour(world: Server, tmp_path: Path) -> None:

@@ -32,10 +32,11 @@ from pgbackup.store.state.watch import Found, Probe
 
 _SCRIPT = show.SCRIPT
 _ANSWER_SECONDS = 5
-_ALL_SECONDS = 120.0
+_ALL_SECONDS = 45.0  # the schedule judges every four minutes, and what is broken is told within five
 _HOURLY = timedelta(minutes=58)  # a schedule every five minutes is not to skip an hour
 _OF_A_RESTORE = re.compile(rf".*(?:{BEFORE}|{SCRATCH})\d{{8}}_\d{{6}}")
 _MADE_BY_INITDB = ("postgres",)
+_UNREACHABLE = "unreachable"
 
 
 def run(settings: Settings, root: Path, files: Files, *, scheduled: bool, quiet: bool) -> Result:
@@ -89,7 +90,16 @@ def _look(settings: Settings, now: datetime, *, at_most_hourly: bool) -> None:
             if before is None or before.problem:
                 watch.write_probe(place, Probe(ledger.text(now), 0, 0, problem=error.message))
             raise
-        watch.write_probe(place, found)
+        watch.write_probe(place, carried(before, found))
+
+
+def carried(before: Probe | None, found: Probe) -> Probe:
+    """What is known after a look: of a server that did not answer now, what was known before. Pure."""
+    silent = {each.container for each in found.findings if each.kind == _UNREACHABLE}
+    known = [each for each in found.findings if each.kind != _UNREACHABLE]
+    missing = silent - {each.container for each in known}
+    kept = [each for each in (before.findings if before else []) if each.container in missing]
+    return replace(found, findings=[*found.findings, *(each for each in kept if each.kind != _UNREACHABLE)])
 
 
 @dataclass
@@ -145,7 +155,7 @@ def _ask(looked: _Looked, server: str, targets: list[Target], stranger: Target |
     """Ask one server. targets: the jobs that it has; stranger: how to ask where it has none."""
     interrupt.check()
     if time.monotonic() > looked.deadline:
-        looked.add("unreachable", server, "", f"'{server}' was not asked: there was no time left", harmless=True)
+        looked.add(_UNREACHABLE, server, "", f"'{server}' was not asked: there was no time left", harmless=True)
         return
     listed: list[str] | None = None
     for target in targets or ([stranger] if stranger else []):
@@ -159,7 +169,7 @@ def _ask(looked: _Looked, server: str, targets: list[Target], stranger: Target |
         except Interrupted:
             raise
         except SuiteError as error:
-            looked.add("unreachable", server, target.database if targets else "", error.message, harmless=True)
+            looked.add(_UNREACHABLE, server, target.database if targets else "", error.message, harmless=True)
     if listed is not None:
         looked.servers += 1
         looked.databases += len(listed)
