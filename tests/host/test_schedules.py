@@ -204,3 +204,24 @@ def test_a_run_that_was_missed_is_made_up_for_after_a_reboot(with_timer: Host) -
     wait_for(lambda: "inactive" in with_timer.run("systemctl is-active postgres-backup.service", check=False), 30)
     assert "success" in with_timer.run("systemctl show -p Result postgres-backup.service")
     wait_for(lambda: healthy(with_timer), 30)
+
+
+def test_the_status_writes_page_and_metrics_out_of_its_sandbox(with_timer: Host) -> None:
+    """Into a directory as Debian's node_exporter has it, and into one that a web server may read."""
+    env, page, metrics = f"{SCRIPTS}/../.env", "/srv/page/index.html", "/srv/collected/pgbackup.prom"
+    with_timer.run(f"cp -p {env} {env}.before; printf 'PAGE_FILE={page}\\nMETRICS_FILE={metrics}\\n' >>{env}")
+    with_timer.run("install -d -m 0755 /srv/collected; install -d -m 2750 -o deployer -g www-data /srv/page")
+    try:
+        said = with_timer.run(f"{SCRIPTS}/setup-alerts.sh --file /dev/null")
+        assert "opened '/srv/collected' to the group 'deployer'" in said
+        with_timer.run("systemctl start postgres-status.service")
+        assert with_timer.run(f"stat -c '%U:%G %a' {page} {metrics}").split("\n") == [
+            "deployer:www-data 640",
+            "deployer:deployer 644",
+        ]
+        assert 'pgbackup_promise_kept{promise="schedule",subject="backup"} 1.0' in with_timer.run(f"cat {metrics}")
+        assert with_timer.run("ls -A /srv/collected /srv/page | sort").split() == [
+            "/srv/collected:", "/srv/page:", "index.html", "pgbackup.prom",
+        ]  # fmt: skip
+    finally:
+        with_timer.run(f"{SCRIPTS}/setup-alerts.sh --uninstall; mv {env}.before {env}; rm -r /srv/collected /srv/page")
