@@ -1,4 +1,4 @@
-"""The parts that a large dump is loaded in: settings and indexes apart, each a whole statement."""
+"""The parts that a large dump is loaded in: settings, rows, indexes and keys apart, each a whole statement."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pgbackup.errors import BackupBad
 from pgbackup.sql.guarding import guard
-from pgbackup.sql.parts import INDEX, SETTING, Part
+from pgbackup.sql.parts import COPY as COPY_STATEMENT
+from pgbackup.sql.parts import FOREIGN_KEY, INDEX, KEY, ROWS, ROWS_END, SETTING, Part, Work, work_of
 from pgbackup.sql.scanner import DumpScanner
 
 from tests.unit.test_guard import COPY, SIZES, cut, passed, restricted
@@ -67,6 +68,10 @@ STATEMENTS = [
     ("", b"CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; END;"),
     (INDEX, b"CREATE INDEX \"in six\" ON ONLY public.t USING gin (a) WITH (fastupdate='off');"),
     (SETTING, b"SET default_table_access_method = heap;"),
+    (KEY, b'ALTER TABLE ONLY public."a ""b; c"\n    ADD CONSTRAINT k UNIQUE NULLS NOT DISTINCT (a);'),
+    (FOREIGN_KEY, b"ALTER TABLE ONLY public.t\n    ADD CONSTRAINT f FOREIGN KEY (a, b) REFERENCES x.u(c) NOT VALID;"),
+    ("", b"ALTER TABLE public.p\n    ADD CONSTRAINT f FOREIGN KEY (a) REFERENCES public.u(a);"),
+    ("", b"ALTER TABLE ONLY public.t\n    ADD CONSTRAINT e EXCLUDE USING gist (a WITH =);"),
 ]
 GAPS = [b"\n", b"\n\n--\n-- Name: x; Type: TABLE DATA\n--\n\n", b" /* between */ ", b"\n\n\n"]
 
@@ -99,8 +104,36 @@ def test_whatever_is_dumped_and_wherever_it_is_cut_each_part_is_whole(
         assert b"".join(part.text for part in guard.parted(given_pieces, DumpScanner(), apart=False)) == text
         parts = list(guard.parted(given_pieces, DumpScanner(), apart=True))
         assert b"".join(part.text for part in parts) == text
-        assert [(part.kind, bare(part)) for part in parts if part.kind] == statements
+        of_rows = (COPY_STATEMENT, ROWS, ROWS_END)
+        assert [(part.kind, bare(part)) for part in parts if part.kind not in ("", *of_rows)] == statements
+        assert copies(parts) == [found for each in after_whole_lines(chosen) if (found := plain_copy(each))]
         assert starts(parts) <= between
+
+
+def after_whole_lines(chosen: list[tuple[tuple[str, bytes], bytes]]) -> list[bytes]:
+    """The statements before which there is nothing that pg_dump does not write there."""
+    gaps = [b"", *(gap for _, gap in chosen)]
+    return [statement for ((_, statement), _), gap in zip(chosen, gaps, strict=False) if b"/*" not in gap]
+
+
+def plain_copy(statement: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """A COPY as pg_dump writes it, its rows, and the line that ends them."""
+    found = re.match(rb"(COPY public\.t \([^;\n]*;)(\n(?:.*\n)*?)(\\\.\n)", statement)
+    return (found[1], found[2], found[3]) if found else None
+
+
+def copies(parts: list[Part]) -> list[tuple[bytes, bytes, bytes]]:
+    """The COPYs whose rows came as parts of their own, with these."""
+    found, rest = [], list(parts)
+    while rest:
+        part = rest.pop(0)
+        if part.kind == COPY_STATEMENT and rest and rest[0].kind == ROWS and rest[0].text.startswith(b"\n"):
+            rows = b""
+            while rest[0].kind == ROWS:
+                rows += rest.pop(0).text
+            assert rest[0].kind == ROWS_END
+            found.append((bare(part), rows, rest.pop(0).text))
+    return found
 
 
 def bare(part: Part) -> bytes:
@@ -152,3 +185,40 @@ def test_what_may_be_loaded_later_is_read_as_it_is_read_here(setting: bytes) -> 
     for apart in (False, True):
         with pytest.raises(BackupBad, match="a setting after an event trigger"):
             list(guard.parted([text], DumpScanner(), apart=apart))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"COPY public.t (a) FROM stdin WITH (FORMAT csv);\n1\n\\.\n",
+        b"COPY public.t (a) FROM stdin; -- comment\n1\n\\.\n",
+        b"COPY public.t (a) FROM stdin; COPY public.t (a) FROM stdin;\n1\n\\.\n2\n\\.\n",
+        b"COPY public.t (a) FROM stdin; SELECT 1;\n1\n\\.\n",
+        b"COPY t (a) FROM stdin;\n1\n\\.\n",
+    ],
+)
+def test_rows_that_pg_dump_does_not_write_so_stay_where_they_are(line: bytes) -> None:
+    for size in SIZES:
+        parts = list(guard.parted(cut(line, size), DumpScanner(), apart=True))
+        assert b"".join(part.text for part in parts) == line
+        assert copies(parts) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "statement", "work"),
+    [
+        (COPY_STATEMENT, b'COPY a."b ""c" (x, "y)") FROM stdin;', Work((b'a."b ""c"',))),
+        (COPY_STATEMENT, b"COPY a.nothing  FROM stdin;", Work((b"a.nothing",))),
+        (INDEX, b'CREATE UNIQUE INDEX "I" ON ONLY public.t USING gin (a);', Work((b"public.t",), "gin")),
+        (INDEX, b"CREATE INDEX i ON t USING gin (a);", None),
+        (KEY, b"ALTER TABLE ONLY a.t\n    ADD CONSTRAINT k PRIMARY KEY (a);", Work((b"a.t",), "btree")),
+        (
+            FOREIGN_KEY,
+            b'ALTER TABLE ONLY a.t\n    ADD CONSTRAINT f FOREIGN KEY (a) REFERENCES b."U"(a);',
+            Work((b"a.t", b'b."U"')),
+        ),
+        (FOREIGN_KEY, b'ALTER TABLE ONLY a.t\n    ADD CONSTRAINT f FOREIGN KEY ("(") REFERENCES b.u(a);', None),
+    ],
+)
+def test_what_a_part_is_about_is_read_from_it(kind: str, statement: bytes, work: Work | None) -> None:
+    assert work_of(Part(b"\n--\n-- Name: x; Type: y\n--\n\n" + statement, kind)) == work

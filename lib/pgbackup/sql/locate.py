@@ -30,6 +30,12 @@ def about(heading: tuple[bytes, bytes, bytes]) -> str:
     return f"{kind} {name}" if schema in ("-", "") else f"{kind} {name} in schema {schema}"
 
 
+def heading(text: bytes) -> str:
+    """What pg_dump calls the object that the last heading in a text stands before, "" without one. Pure."""
+    found = HEADING.findall(text)
+    return about(found[-1]) if found else ""
+
+
 def unit_at(pieces: Iterable[bytes], line: int) -> Unit:
     """Return the first unit that ends in that line or behind it; the last one where the dump is shorter."""
     walk = _Walk(line)

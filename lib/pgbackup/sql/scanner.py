@@ -117,6 +117,11 @@ class DumpScanner:
         return bool(self._copies) or self._escapes is not None
 
     @property
+    def in_rows(self) -> bool:
+        """Whether the text stands in COPY data now, the newline before it included."""
+        return self._copying is not None or bool(self._copies)
+
+    @property
     def in_comment(self) -> bool:
         """Whether the text stands inside a comment now."""
         return self._copying is None and self._lexer.inside.endswith("comment")

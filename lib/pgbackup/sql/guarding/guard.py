@@ -24,7 +24,18 @@ from collections.abc import Iterable, Iterator
 from pgbackup.errors import BackupBad
 from pgbackup.sql.guarding.adapted import Adapter
 from pgbackup.sql.guarding.refusals import UNDECIDED, refusal
-from pgbackup.sql.parts import EVENT_TRIGGER, INDEX, SETTING, Part, kind_of
+from pgbackup.sql.parts import (
+    CONFIGURATION,
+    COPY,
+    EVENT_TRIGGER,
+    ROWS,
+    ROWS_END,
+    SETTING,
+    Part,
+    bare,
+    is_plain_copy,
+    kind_of,
+)
 from pgbackup.sql.scanner import BYTE_ORDER_MARK, DumpScanner
 from pgbackup.sql.tokens import TEXT_BYTES
 
@@ -34,6 +45,7 @@ _COMMAND = {False: re.compile(rb"\\restrict ([A-Za-z0-9]+)\r?"), True: re.compil
 _BEGIN = b"begin"
 # What decides how a statement is read; see refusals.py for what of it is let through.
 _READING = ([b"standard_conforming_strings"], [b"client_encoding"])
+_ALWAYS_APART = (EVENT_TRIGGER, CONFIGURATION)
 _HINT = "pg_dump writes no such thing; look at the file before you trust it"
 
 
@@ -51,7 +63,7 @@ def guarded(pieces: Iterable[bytes], scanner: DumpScanner) -> Iterator[bytes]:
 
 
 def parted(pieces: Iterable[bytes], scanner: DumpScanner, *, apart: bool) -> Iterator[Part]:
-    """Do what guarded() does and say what each piece is. apart: yield settings and indexes as pieces of their own, too.
+    """Do what guarded() does and say what each piece is. apart: yield all that parts.py knows as pieces of their own.
 
     That is only for what pg_dump has surely written: other scripts may rely on one session, or on a transaction.
     """
@@ -74,6 +86,7 @@ class Guard:
         self._parts: list[tuple[int, int, str]] = []  # where each begins and ends that is to be a piece of its own
         self._is_partly_out = False  # the statement that has begun
         self._is_tied = False  # it began in a line that psql reads to its end in one session
+        self._rows_from: int | None = None  # where the COPY statement ends whose rows are to be pieces of their own
         self._is_moved = False  # a statement was given apart that may be loaded later than it stands here
         self.adapter = Adapter()
         self._statements = 0
@@ -130,6 +143,7 @@ class Guard:
         elif kind == "command end":
             self._close_command(position, text)
         elif kind == "data end":
+            self._rows_end(position)
             self._held_from, self._is_partly_out = position, bool(words)
             self._is_tied = self._scanner.awaits_newline
         elif self._closed:
@@ -143,17 +157,20 @@ class Guard:
                 raise self._refused(position, f"a statement that {reason}: {_shown(text)}")
             if self._is_moved and words[:1] == [b"set"] and words[1:2] in _READING:
                 raise self._refused(position, f"a setting after an event trigger: {_shown(text)}")
-            if part := self._kind():
+            self._rows_from = None  # rows would have come before
+            if part := self._kind(ended=True):
                 self._part_ends(position, part)
+            elif words[:1] == [b"copy"] and self._apart and not (self._is_tied or self._is_partly_out):
+                self._copy_ends(position + 1)
             self._reconnected = False
             self._held_from, self._is_partly_out, self._is_tied = position + 1, False, self._scanner.awaits_newline
 
-    def _kind(self) -> str:
+    def _kind(self, *, ended: bool = False) -> str:
         """What the statement that has begun is to be a part of its own for, if so."""
-        kind = kind_of(self._scanner.words, self._scanner.text)
-        if kind in (INDEX, EVENT_TRIGGER) and self._is_tied:
+        kind = kind_of(self._scanner.words, self._scanner.text, ended=ended)
+        if kind != SETTING and self._is_tied:
             return ""
-        return kind if self._apart or kind not in (INDEX, SETTING) else ""
+        return kind if self._apart or kind in (*_ALWAYS_APART, UNDECIDED) else ""
 
     def _part_ends(self, position: int, kind: str) -> None:
         if not self._is_partly_out:
@@ -161,6 +178,20 @@ class Guard:
             self._is_moved |= kind == EVENT_TRIGGER
         elif kind == SETTING:  # other sessions would not learn of it
             raise self._refused(position, "a setting after rows or more than 1 MiB of comment")
+
+    def _copy_ends(self, end: int) -> None:
+        """A COPY statement, all of which waits, ends before that position."""
+        if is_plain_copy(bare(bytes(self._waiting[self._held_from - self._begin : end - self._begin]))):
+            self._parts.append((self._held_from, end, COPY))
+            self._rows_from = end
+
+    def _rows_end(self, position: int) -> None:
+        """The line that ends COPY data ends at that position."""
+        if self._rows_from is not None:
+            line = bytes(self._waiting[position - self._begin - len(b"\n\\.\r\n") : position - self._begin])
+            end = position - (3 if line.endswith(b"\n\\.\n") else 4)
+            self._parts += [(self._rows_from, end, ROWS), (end, position, ROWS_END)]
+        self._rows_from = None
 
     def _change(self, words: list[bytes], text: bytes) -> bytes | None:
         """What takes the place of a whole statement of pg_dump's, None for itself."""
@@ -203,8 +234,9 @@ class Guard:
                 raise self._refused(self._command, f"a command for psql: {_shown(scanner.text)}")
             return self._command
         if not scanner.words:
-            if scanner.in_comment and not self._is_partly_out and decided - self._held_from <= _HELD_BYTES:
-                return self._held_from  # the next statement's own piece begins with whole lines
+            between = not scanner.in_rows and not self._is_partly_out and decided - self._held_from <= _HELD_BYTES
+            if between and (scanner.in_comment or self._apart):
+                return min(self._held_from, decided)  # the next statement's own piece begins with whole lines
             # The line that ends COPY data may be known to its end before it is decided.
             self._held_from, self._is_partly_out = max(self._held_from, decided), scanner.in_comment
             return decided
@@ -230,9 +262,11 @@ class Guard:
         """Take what lies before that position out of what waits, piece by piece."""
         found = []
         for start, end, kind in self._parts:
-            found += [Part(self._cut_out(start), ""), Part(self._cut_out(end), kind)]
+            found += [Part(self._cut_out(max(start, self._begin)), ""), Part(self._cut_out(end), kind)]
         self._parts.clear()
-        return [part for part in [*found, Part(self._cut_out(until), "")] if part.text]
+        last = "" if self._rows_from is None else ROWS
+        # The line that ends rows may be known to its end before it is decided.
+        return [part for part in [*found, Part(self._cut_out(max(until, self._begin)), last)] if part.text]
 
     def _cut_out(self, until: int) -> bytes:
         """Take it out of what waits, edited."""
