@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from pgbackup.database.clients import container, failures
-from pgbackup.database.loading import load
+from pgbackup.database.loading.psql import explained
 from pgbackup.errors import PermissionDenied, Unavailable
 from pgbackup.report import log
 from pgbackup.report.events import Event
@@ -224,7 +224,7 @@ def test_no_value_of_a_row_is_written_down(major: int, lab: Server, newest: Serv
         shown = 0
         for statement, stderr in zip(_FAILING, said, strict=True):
             assert "ERROR:  " in stderr, f"it has not failed: {statement}"
-            for error in (failures.explained(stderr, 3, "psql", target), load.explained(stderr, 3, target)):
+            for error in (failures.explained(stderr, 3, "psql", target), explained(stderr, 3, target)):
                 shown += SECRET in error.message
                 written = log.line(Event("ERROR", "shop", "restore.failed", {"reason": error.message}), 0.0)
                 assert SECRET.lower() not in written.lower(), written

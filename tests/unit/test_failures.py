@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from pgbackup.database.clients import failures
-from pgbackup.database.loading import load
+from pgbackup.database.loading import psql
 from pgbackup.errors import BackupBad, IoFailed, PermissionDenied, Unavailable
 from pgbackup.settings import config
 
@@ -213,10 +213,10 @@ def test_what_does_not_pass_is_not_waited_for(said: str) -> None:
     ],
 )
 def test_a_full_disk_is_not_the_dumps_fault(said: str) -> None:
-    error = load.explained(said, 3, TARGET)
+    error = psql.explained(said, 3, TARGET)
     assert isinstance(error, IoFailed) and "disk of the server of 'auth_db' is full" in error.message
 
 
 def test_a_statement_that_fails_is_the_dumps_fault() -> None:
-    error = load.explained("psql:<stdin>:9: ERROR:  division by zero", 3, TARGET)
+    error = psql.explained("psql:<stdin>:9: ERROR:  division by zero", 3, TARGET)
     assert isinstance(error, BackupBad) and "division by zero" in error.message

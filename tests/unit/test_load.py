@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pgbackup.database.loading.load import work_memory
+from pgbackup.database.loading.psql import work_memory
 
 MIB = 1 << 20
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from pgbackup.database.clients import failures
-from pgbackup.database.loading import load
+from pgbackup.database.loading import psql
 from pgbackup.report import history, log, redaction
 from pgbackup.report.events import Event
 from pgbackup.report.result import document
@@ -73,7 +73,7 @@ OF_ROWS = [
 
 @pytest.mark.parametrize(("said", "stays"), OF_ROWS, ids=range(len(OF_ROWS)))
 def test_a_value_of_a_row_goes_nowhere_but_to_the_terminal(said: str, stays: str, tmp_path: Path) -> None:
-    for error in (failures.explained(said, 3, "psql", TARGET), load.explained(said, 3, TARGET)):
+    for error in (failures.explained(said, 3, "psql", TARGET), psql.explained(said, 3, TARGET)):
         assert stays in error.message, "whoever is at the terminal sees what happened"
         later = f"the dump is published, but no base backup could be made: {error.message}; and more"
         for message in (error.message, later):

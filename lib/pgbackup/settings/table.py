@@ -25,7 +25,10 @@ GLOBAL_SETTINGS = (
     Setting("DOCKER", values.PROGRAM, "docker", "the Docker client"),
     Setting("BACKUP_JOBS", whole_number(1, 64, "databases"), "2", "number of databases backed up in parallel"),
     Setting(
-        "RESTORE_JOBS", whole_number(1, 64, "sessions"), "2", "number of indexes that a restore builds in parallel"
+        "RESTORE_JOBS",
+        whole_number(0, 64, "sessions"),
+        "0",
+        "sessions that load a restore side by side; 0: one for each processor that the server may use, 8 at most",
     ),
     Setting(
         "WAIT_SECONDS",

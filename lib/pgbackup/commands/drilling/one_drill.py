@@ -172,7 +172,7 @@ def _prepared(client: Client, source: Source) -> Origin:
     superusers = [name for name, text in {**lacking.needed, **lacking.members}.items() if " SUPERUSER" in text]
     for name in superusers:
         client.server_query(f"ALTER ROLE {identifier(name)} SUPERUSER")
-    return Origin(source, server, found["major"], found["restricts"])
+    return Origin(source, server, found["major"], found["restricts"], keeps_order=True)  # in which rows are compared
 
 
 def _loaded(job: Job, site: Site, origin: Origin, name: str, made: Drill) -> Contents:

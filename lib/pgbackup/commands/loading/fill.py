@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pgbackup.commands.job import Job
@@ -28,12 +28,15 @@ _LARGE_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Origin:
-    """server: the properties that the database gets (the manifest's). major: the server's; restricts: see load()."""
+    """server: the properties that the database gets (the manifest's). major: the server's; restricts, keeps_order: see
+    load().
+    """
 
     source: Source
     server: dict[str, Any]
     major: int
     restricts: bool
+    keeps_order: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -121,18 +124,33 @@ def load_unread(job: Job, ask: Client, filling: Origin, name: str, timed: Timed 
         # Only our own files are surely what pg_dump wrote, and only for large ones further sessions are worth it.
         apart = held is not None and held.sql_bytes >= _LARGE_BYTES
         parts = _counted(guard.parted(reader.pieces(), reader.scanner, apart=apart), advance)
-        load_parts(job, ask, filling, name, parts, timed)
+        load_parts(job, ask, filling, name, parts, reader.scanner.rows, timed)
         return reader.finished()
 
 
 def load_parts(
-    job: Job, ask: Client, filling: Origin, name: str, parts: Iterable[Part], timed: Timed = untimed
+    job: Job,
+    ask: Client,
+    filling: Origin,
+    name: str,
+    parts: Iterable[Part],
+    rows: Mapping[str, int],
+    timed: Timed = untimed,
 ) -> None:
-    """Make the database and load the parts of a guarded dump into it. timed: see load.load()."""
+    """Make the database and load the parts of a guarded dump into it. rows, timed: see load.load()."""
     _made(ask, filling, name)
     parts = older_server.for_server(parts, filling.major)
     try:
-        load.load(ask, name, parts, filling.server, restricts=filling.restricts, timed=timed)
+        load.load(
+            ask,
+            name,
+            parts,
+            filling.server,
+            restricts=filling.restricts,
+            rows=rows,
+            keeps_order=filling.keeps_order,
+            timed=timed,
+        )
     except Unavailable as error:
         raise container.blamed(error, ask) from None
 

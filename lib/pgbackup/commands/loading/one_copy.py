@@ -69,10 +69,10 @@ def prove(job: Job, ask: Client, filling: Filling, name: str) -> None:
 
 def _tried(job: Job, ask: Client, filling: Filling, name: str, pieces: Iterable[bytes], behind: str = "") -> None:
     """behind: statements that come last."""
-    load_parts(job, ask, filling, name, guard.parted(pieces, DumpScanner(), apart=False))
+    load_parts(job, ask, filling, name, guard.parted(pieces, DumpScanner(), apart=False), {})
     if behind:
         part = Part(f"SET search_path = '';\n{behind}\n".encode(), "")
-        load.load(ask, name, [part], filling.server, restricts=filling.restricts)
+        load.load(ask, name, [part], filling.server, restricts=filling.restricts, rows={})
     swap.drop(ask, name)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 import socket
 import time
 from abc import ABC, abstractmethod
@@ -73,14 +74,15 @@ class Client(ABC):
     """One way to run a program next to the database, and to ask its server.
 
     connection: libpq's keywords without the database. container_id, image_id: "" outside Docker. memory_bytes: what the
-    server may have, 0 where that is not known. further: settings that the server is known to let this role begin a
-    session with.
+    server may have, 0 where that is not known; processors: as many as it may use. further: settings that the server is
+    known to let this role begin a session with.
     """
 
     kind: str
     container_id = ""
     image_id = ""
     memory_bytes = 0
+    processors = len(os.sched_getaffinity(0))
 
     def __init__(
         self,
@@ -115,9 +117,10 @@ class Client(ABC):
             yield stream
 
     @contextmanager
-    def writing(self, program: Sequence[str]) -> Iterator[Sink]:
-        """Start it and give its input; leaving the block stops it for certain."""
-        with streams.fed(self.command(program, fed=True), self.target.database) as sink, self.ending(sink.program):
+    def writing(self, program: Sequence[str], answers: int | None = None) -> Iterator[Sink]:
+        """Start it and give its input; leaving the block stops it for certain. answers: a descriptor for its output."""
+        argv = self.command(program, fed=True)
+        with streams.fed(argv, self.target.database, answers) as sink, self.ending(sink.program):
             yield sink
 
     def relocated(self) -> bool:

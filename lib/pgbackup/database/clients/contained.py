@@ -25,6 +25,7 @@ class Contained(Client):
         super().__init__(target, settings, run, connection)
         self.container_id, self.image_id, self._steering = found.id, found.image, found.steering
         self.memory_bytes = found.memory_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        self.processors = min(found.processors or self.processors, self.processors)
 
     def inside(self, name: str, program: Sequence[str], *, fed: bool) -> list[str]:
         """Return the argument list that runs a program in that container. Pure.

@@ -6,8 +6,9 @@ import difflib
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pgbackup import interrupt
 from pgbackup.database.clients import failures
@@ -25,7 +26,7 @@ class Container:
 
     port: where the server in it listens, as far as the container's arguments and environment tell. steering: variables
     of its environment by which libpq would find another server, database or role, or begin a session otherwise.
-    memory_bytes: its limit, 0 for none.
+    memory_bytes: its limit, 0 for none. processors: likewise.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Container:
     port: str = "5432"
     steering: tuple[str, ...] = ()
     memory_bytes: int = 0
+    processors: int = 0
 
 
 # PostgreSQL manual, 34.15 Environment Variables, but for those that hold a password or its file.
@@ -75,13 +77,26 @@ def inspect(target: Target, docker: Docker) -> Container:
         port = server_port(facts["Args"] or [], given)
         names = [word.partition("=")[0] for word in given]
         steering = tuple(sorted({name for name in names if _STEERING.fullmatch(name)}))
-        memory = int((facts.get("HostConfig") or {}).get("Memory") or 0)
-        return Container(facts["Id"], facts["Image"], facts["State"]["Status"], port, steering, memory)
+        limits = facts.get("HostConfig") or {}
+        found = facts["Id"], facts["Image"], facts["State"]["Status"]
+        return Container(*found, port, steering, int(limits.get("Memory") or 0), processors(limits))
     except (ValueError, KeyError, TypeError):
         raise Unavailable(
             f"'{docker.words[0]}' gave an answer that cannot be understood for container '{target.container}'",
             f"try it: {' '.join(docker.command(*words))}",
         ) from None
+
+
+def processors(limits: Mapping[str, Any]) -> int:
+    """Given a container's HostConfig, return how many processors it may use at once, 0 for no limit. Pure.
+
+    By `--cpus` (NanoCpus), by `--cpu-quota` and `--cpu-period`, whose default is 100 ms, and by `--cpuset-cpus`.
+    """
+    found = [int(limits.get("NanoCpus") or 0) / 1e9]
+    found.append(max(0, int(limits.get("CpuQuota") or 0)) / (int(limits.get("CpuPeriod") or 0) or 100_000))
+    named = [part.split("-") for part in str(limits.get("CpusetCpus") or "").split(",") if part]
+    found.append(sum(int(part[-1]) - int(part[0]) + 1 for part in named))
+    return max(1, int(min(each for each in found if each))) if any(found) else 0
 
 
 def _running(docker: Docker) -> list[str]:

@@ -111,12 +111,12 @@ class Sidecar(Contained):
             yield Stream(widened(fd), running, self.target.database)
 
     @contextmanager
-    def writing(self, program: Sequence[str]) -> Iterator[Sink]:
+    def writing(self, program: Sequence[str], answers: int | None = None) -> Iterator[Sink]:
         redirected = ["sh", "-c", 'exec "$@" <"$0"', f"{INSIDE}/input", *program]
         fifo = self.pipes / "input"
         make_fifo(fifo)
         with (
-            proc.Program(self.command(redirected)) as running,
+            proc.Program(self.command(redirected), stdout=answers) as running,
             self.ending(running),
         ):
             try:

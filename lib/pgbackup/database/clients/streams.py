@@ -97,6 +97,13 @@ class Sink:
                     ) from None
                 _wait_writable(self.fd)
 
+    def offer(self, data: memoryview) -> int:
+        """Write what is taken at once, and return how many bytes. Raise BrokenPipeError when the program is over."""
+        try:
+            return os.write(self.fd, data)
+        except BlockingIOError:
+            return 0
+
     def close(self) -> None:
         """Say that no more comes. Nothing happens the second time."""
         if self.fd >= 0:
@@ -134,12 +141,15 @@ def piped(argv: Sequence[str], database: str) -> Iterator[Stream]:
 
 
 @contextmanager
-def fed(argv: Sequence[str], database: str) -> Iterator[Sink]:
-    """Start argv with its input from an ordinary pipe: what the clients without a FIFO of their own use."""
+def fed(argv: Sequence[str], database: str, answers: int | None = None) -> Iterator[Sink]:
+    """Start argv with its input from an ordinary pipe: what the clients without a FIFO of their own use.
+
+    answers: a descriptor for its output.
+    """
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     try:
         os.set_blocking(write_end, False)
-        program = proc.Program(argv, stdin=read_end)
+        program = proc.Program(argv, stdin=read_end, stdout=answers)
     except BaseException:
         os.close(write_end)
         raise

@@ -56,6 +56,7 @@ def in_container(target: Target, settings: Settings, run: Run, image: str, pipes
         limits += ["--cpus", str(settings.drill_cpus)]
     with throwaway.started(target, settings, run, image, pipes, settings.recovery_megabytes, limits) as container:
         container.memory_bytes = settings.recovery_megabytes << 20
+        container.processors = settings.drill_cpus or container.processors
         container.name_user()
         yield Site(container, container.command, container.place, DISK, INSIDE)
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from pgbackup.database.clients import failures, session
 from pgbackup.database.clients.client import Client
-from pgbackup.database.loading import load
-from pgbackup.database.loading.load import StatementFailed
+from pgbackup.database.loading import load, psql, sessions
+from pgbackup.database.loading.psql import StatementFailed
 from pgbackup.errors import BackupBad
 from pgbackup.sql.locate import Unit
 from pgbackup.sql.naming import identifier, literal
@@ -62,7 +62,7 @@ def load_all(client: Client, database: str, dump: Dump, server: Mapping[str, Any
 
     The rest is as load.load() has it, in one session after the other.
     """
-    loading = _Loading(client, database, dump, load.arguments(client, database, server), restricts, dict(server))
+    loading = _Loading(client, database, dump, psql.arguments(client, database, server), restricts, dict(server))
     # Rows that were refused are tried again before there are triggers that would be set off by them.
     end = dump.rows_end()
     failed = loading.until_no_more_succeed(loading.first_time(1, end) if end else [])
@@ -130,7 +130,7 @@ class _Loading:
         for part in self.dump.parts():
             if part.kind == EVENT_TRIGGER:
                 try:
-                    with load.fed(self.client, self.program, self.restricts, b"") as feed:
+                    with psql.fed(self.client, self.program, self.restricts, b"") as feed:
                         feed.write(part.text + b"\n")
                 except StatementFailed as error:
                     failed.append(Failed(Unit(0, 0, "an event trigger"), _said(error)))
@@ -163,7 +163,7 @@ class _Loading:
         if rule.endswith(" NOT VALID"):
             return ""
         try:
-            with load.fed(self.client, self.program, self.restricts, b"") as feed:
+            with psql.fed(self.client, self.program, self.restricts, b"") as feed:
                 feed.write(f"{path or 'SELECT 1'};\nALTER TABLE {table} VALIDATE CONSTRAINT {name};\n".encode())
         except StatementFailed as broken:
             return f"all rows are in; {fields['CONSTRAINT']} is there, but NOT VALID: {_said(broken)}"
@@ -179,7 +179,7 @@ class _Loading:
         pieces = _from(load.completed(_without_events(self.dump.parts()), configuration), first, made, self.refused)
         head = next(pieces, b"")  # now the settings are known that come before it
         prelude = b"".join(made.values()) + (f"{path};\n".encode() if path else b"")
-        with load.fed(self.client, self.program, self.restricts, prelude) as feed:
+        with psql.fed(self.client, self.program, self.restricts, prelude) as feed:
             left = last - first + 1 if last else 0
             for piece in _chain(head, pieces):
                 text = _lines(piece, left) if last else piece
@@ -214,7 +214,7 @@ def _from(parts: Iterable[Part], first: int, made: dict[bytes, bytes], refused: 
         elif ends >= first:
             yield part.text[len(_lines(part.text, first - line)) :]
         elif part.kind == SETTING and ends not in refused:
-            load.note(part.text, made)
+            sessions.note(part.text, made)
         line = ends
 
 

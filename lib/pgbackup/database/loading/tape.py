@@ -7,7 +7,7 @@ from collections import deque
 
 from pgbackup.sql.locate import HEADING, about
 
-_KEPT_BYTES = 1 << 22  # more than lies in pipes between us and psql
+_KEPT_BYTES = 1 << 21  # more than lies in pipes between us and psql
 _AT_LINE = re.compile(r"^psql:<stdin>:(\d+): ", re.MULTILINE)
 
 
