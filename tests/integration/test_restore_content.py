@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_round_trip import ENCODINGS, LOCALES
-from tests.support import backups, equality, round_trip, servers
+from tests.support import equality, round_trip, servers, side_by_side
 from tests.support.effort import wide
 from tests.support.servers import Server
 
 ROOT = Path(__file__).parents[2]
-ALL_ARE_LARGE = ("commands/loading/fill.py", "_LARGE_BYTES = 64 << 20", "_LARGE_BYTES = 0")
 PROPERTIES = """
 SELECT pg_get_userbyid(datdba), (SELECT array_agg(one::text ORDER BY one::text) FROM unnest(datacl) AS one),
   datconnlimit, pg_encoding_to_char(encoding), datcollate, datctype, datlocprovider, daticulocale_or_so,
@@ -79,8 +78,8 @@ def equal_to_the_old_one(server: Server, name: str) -> None:
 def test_all_content_comes_back_equal_in_its_own_place(
     server_with_content: Callable[[int], Server], tmp_path: Path, major: int, client: str, size: str
 ) -> None:
-    """Of a large backup several sessions build the indexes."""
-    root = backups.mutated(tmp_path / "copy", ALL_ARE_LARGE) if size == "large" else ROOT
+    """A large backup is loaded by several sessions."""
+    root = side_by_side.copied(tmp_path / "copy") if size == "large" else ROOT
     server = server_with_content(major)
     target = round_trip.target(server, "content", client)
     before = properties(server, "content")
@@ -104,7 +103,7 @@ def test_every_encoding_and_an_empty_database_come_back_equal(
     target = round_trip.target(server, f"in_{name}", "exec")
     before = properties(server, f"in_{name}")
     round_trip.back_up(tmp_path, {name: target})
-    restore(tmp_path, name, target)
+    restore(tmp_path, name, target, side_by_side.copied(tmp_path / "copy"))
     if name != "sql_ascii":  # its comment is no text in any encoding, and the manifest is text
         assert properties(server, f"in_{name}") == before
     equal_to_the_old_one(server, f"in_{name}")

@@ -10,11 +10,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support import backups, restores, servers
+from tests.support import backups, restores, servers, side_by_side
 from tests.support.effort import wide
 from tests.support.restores import Lab
 
-ALL_ARE_LARGE = ("commands/loading/fill.py", "_LARGE_BYTES = 64 << 20", "_LARGE_BYTES = 0")
 PARTED = """
 CREATE TYPE state AS ENUM ('new', 'paid', 'void');
 CREATE TABLE pay (id int, s state) PARTITION BY HASH (s);
@@ -84,7 +83,7 @@ def test_rows_that_are_loaded_through_a_partitioned_table_are_found_again(
     """An enum's value hashes by its OID, so pg_dump loads such partitions through their root; others as they are."""
     lab = lab_of(15)
     if size == "large":
-        lab.place.root = backups.mutated(tmp_path / "copy", ALL_ARE_LARGE)
+        lab.place.root = side_by_side.copied(tmp_path / "copy")
     lab.sql(PARTED, "shop")
     try:
         ended = lab.restore("--yes", "--into", "copy", lab.backup().name)
@@ -168,7 +167,7 @@ def test_event_triggers_neither_write_nor_forbid_while_a_backup_is_loaded(
 ) -> None:
     lab = lab_of(major)
     if size == "large":
-        lab.place.root = backups.mutated(tmp_path / "copy", ALL_ARE_LARGE)
+        lab.place.root = side_by_side.copied(tmp_path / "copy")
     lab.sql(TRIGGERS, "shop")
     try:
         ended = lab.restore("--yes", "--into", "copy", lab.backup().name)

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from pgbackup import interrupt
+from pgbackup.database.clients import failures
 from pgbackup.database.clients.client import Client
 from pgbackup.database.loading import psql
 from pgbackup.database.loading.psql import Feed
@@ -143,10 +144,23 @@ class Crew:
         self.members = [self.main]
 
     def everybody(self) -> list[Session]:
-        """All that there may be, opened where they are not."""
+        """All that there may be, opened where they are not: fewer where the server or the role has no more."""
         while len(self.members) < self._most:
-            self.members.append(self._stack.enter_context(self._opening(b"".join(self._settings.values()))))
+            try:
+                self.members.append(self._one_more())
+            except Unavailable as error:
+                if not failures.crowded(error.message):
+                    raise
+                self._most = len(self.members)
         return self.members
+
+    def _one_more(self) -> Session:
+        with ExitStack() as stack:
+            session = stack.enter_context(self._opening(b"".join(self._settings.values())))
+            session.task()
+            pump([session], lambda: session.is_idle)
+            self._stack.push(stack.pop_all())
+            return session
 
     def set(self, text: bytes) -> None:
         """Give all of them a setting, now or when they are opened."""
