@@ -12,7 +12,7 @@ import pytest
 
 from demo import servers as demo_servers
 from tests.support import engine as docker_engine
-from tests.support import images, restores, servers
+from tests.support import images, restores, servers, side_by_side
 from tests.support.restores import Lab
 from tests.support.servers import Server
 
@@ -68,6 +68,12 @@ def server(engine: str) -> Iterator[Callable[..., Server]]:
             return stack.enter_context(servers.running(major, **options))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def side_by_side_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a copy of the suite that loads small backups as large ones: in four sessions, by a few rows."""
+    return side_by_side.copied(tmp_path_factory.mktemp("suite") / "copy")
 
 
 @pytest.fixture(scope="module")

@@ -220,3 +220,18 @@ def test_a_full_disk_is_not_the_dumps_fault(said: str) -> None:
 def test_a_statement_that_fails_is_the_dumps_fault() -> None:
     error = psql.explained("psql:<stdin>:9: ERROR:  division by zero", 3, TARGET)
     assert isinstance(error, BackupBad) and "division by zero" in error.message
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "psql:<stdin>:9: WARNING:  57P02: terminating connection because of crash of another server process\n"
+        "psql:<stdin>:9: server closed the connection unexpectedly\n"
+        "\tThis probably means the server terminated abnormally\n\tbefore or while processing the request.\n",
+        "psql:<stdin>:9: FATAL:  57P01: terminating connection due to administrator command\n",
+    ],
+)
+def test_a_server_that_goes_away_in_a_statement_is_no_fault_of_the_dump(said: str) -> None:
+    error = psql.explained(said, 3, TARGET)
+    assert type(error) is Unavailable
+    assert "connection" in error.message

@@ -54,12 +54,13 @@ def filled(where: Path, free: int) -> Path:
 
 @pytest.mark.parametrize("which", ["data", "WAL"])
 def test_a_disk_that_fills_up_while_it_loads_loses_nothing(
-    engine: str, tmp_path: Path, expected: Note, survived: Note, which: str
+    engine: str, tmp_path: Path, side_by_side_root: Path, expected: Note, survived: Note, which: str
 ) -> None:
     fault = f"restore: disk full, {which}"
     expected(34, fault, 1)
     with small_disks(tmp_path / "disks") as (server, data, wal):
         lab = restores.in_container(server, tmp_path, "exec")
+        lab.place.root = side_by_side_root
         file, new, old = lab.reset(rows=20_000)
         process = lab.start("--yes", file.name)
         assert soon(lambda: bool(lab.scratch()) or process.poll() is not None, 60)

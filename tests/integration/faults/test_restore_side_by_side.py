@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from demo import servers as demo_servers
-from tests.support import backup_files, killing, restores, side_by_side
+from tests.support import backup_files, killing, restores
 from tests.support.effort import wide
 from tests.support.restores import Lab
 from tests.support.runs import soon
@@ -26,16 +26,11 @@ WHERE datname LIKE 'auth_db_restore_%' AND state = 'active' AND query ~ '^\\s*(C
 """
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return side_by_side.copied(tmp_path_factory.mktemp("suite") / "copy")
-
-
 @pytest.fixture
-def lab(embedded: demo_servers.Server, tmp_path: Path, root: Path) -> Iterator[Lab]:
+def lab(embedded: demo_servers.Server, tmp_path: Path, side_by_side_root: Path) -> Iterator[Lab]:
     lab = restores.direct(embedded, tmp_path)
     assert soon(lambda: restores.answers(lab), 30)
-    lab.place.root = root
+    lab.place.root = side_by_side_root
     yield lab
     assert soon(lambda: restores.answers(lab), 30), "the server did not come back"
 

@@ -107,6 +107,12 @@ _KNOWN = [
         "the server of '{database}' does not accept connections: {reason}",
         "{LOGS}",
     ),
+    KnownFailure(
+        r"server closed the connection unexpectedly|connection to server was lost",
+        Unavailable,
+        "the server of '{database}' has ended the connection: {reason}",
+        "{LOGS}",
+    ),
 ]
 
 _PASSING = re.compile(
@@ -145,6 +151,11 @@ def is_pooler(stderr: str) -> bool:
 def crowded(message: str) -> bool:
     """Whether the server is out of connections, which does not mean that nobody is connected."""
     return bool(re.search(_CROWDED, message))
+
+
+def is_over(stderr: str, sqlstate: str) -> bool:
+    """Whether the server has ended the connection, or was lost with it (class 57P, operator intervention)."""
+    return sqlstate.startswith("57P") or bool(re.search(r"server closed the connection|server was lost", stderr))
 
 
 def is_absent(message: str) -> bool:

@@ -161,7 +161,8 @@ def explained(stderr: str, status: int, target: Target, blamed: str = "") -> Sui
     blamed: the object that the statement makes or fills, if known.
     """
     error = failures.explained(stderr, status, "psql", target)
-    if status == 3 and not isinstance(error, (IoFailed, PermissionDenied)):
+    is_statements = not isinstance(error, (IoFailed, PermissionDenied)) and not failures.is_over(stderr, error.sqlstate)
+    if status == 3 and is_statements:
         cause = _CAUSES.get(error.sqlstate[:2], "what it needs may be missing on the server")
         bad = BackupBad(
             f"the dump could not be loaded{': ' * bool(blamed)}{blamed}: {failures.first_failure(stderr)}",

@@ -14,9 +14,10 @@ from tests.support.runs import soon
 
 
 @pytest.fixture
-def lab(embedded: demo_servers.Server, tmp_path: Path) -> Iterator[Lab]:
-    """auth_db without Docker; that the server was crashed by a test is no concern of the next one."""
+def lab(embedded: demo_servers.Server, tmp_path: Path, side_by_side_root: Path) -> Iterator[Lab]:
+    """auth_db without Docker, loaded in four sessions; that a test crashed the server is no concern of the next one."""
     lab = restores.direct(embedded, tmp_path)
+    lab.place.root = side_by_side_root
     assert soon(lambda: restores.answers(lab), 30)
     yield lab
     assert soon(lambda: restores.answers(lab), 30), "the server did not come back"

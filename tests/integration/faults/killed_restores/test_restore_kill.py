@@ -74,11 +74,19 @@ def test_a_kill_at_any_moment_leaves_the_live_database_wholly_old_or_new(
 
 @wide("kind", ["exec"], ["sidecar", "exec"])
 def test_a_kill_beside_a_container_too(
-    server: servers.Server, tmp_path: Path, tries: Tries, expected: Note, survived: Note, kind: str
+    server: servers.Server,
+    tmp_path: Path,
+    side_by_side_root: Path,
+    tries: Tries,
+    expected: Note,
+    survived: Note,
+    kind: str,
 ) -> None:
     fault, count = f"restore: kill -9 under connecting writers, {kind}", tries(1, 40)
     expected(31, fault, count)
-    print(killed_at_random(restores.in_container(server, tmp_path, kind), count, lambda: survived(31, fault)))
+    lab = restores.in_container(server, tmp_path, kind)
+    lab.place.root = side_by_side_root
+    print(killed_at_random(lab, count, lambda: survived(31, fault)))
 
 
 @contextmanager
@@ -119,11 +127,12 @@ def test_a_killed_in_place_restore_is_brought_back_by_the_next_command(
 
 @wide("kind", ["sidecar"], ["sidecar", "exec"])
 def test_a_container_killed_in_mid_load_loses_nothing(
-    server: servers.Server, tmp_path: Path, expected: Note, survived: Note, kind: str
+    server: servers.Server, tmp_path: Path, side_by_side_root: Path, expected: Note, survived: Note, kind: str
 ) -> None:
     fault = f"restore: container killed in mid-load, {kind}"
     expected(32, fault, 1)
     lab = restores.in_container(server, tmp_path, kind)
+    lab.place.root = side_by_side_root
     file, new, old = lab.reset()
     with stopped_in_the_load(lab, file) as process:
         server.kill()
