@@ -85,7 +85,11 @@ def tables(embedded: demo_servers.Server) -> Iterator[plain.Tables]:
 
         class Asking:
             def query(self, sql: str, **_: Any) -> str:
-                return "\n".join(str(line) for (line,) in session.execute(sql.encode()).fetchall())
+                cursor = session.execute(sql.encode())
+                lines = [str(line) for (line,) in cursor.fetchall()]
+                while cursor.nextset():
+                    lines += [str(line) for (line,) in cursor.fetchall()]
+                return "\n".join(lines)
 
         yield plain.ask(cast(Client, Asking()), "plain", 10)
 
@@ -98,6 +102,10 @@ def test_only_tables_whose_rows_look_at_nothing_are_plain(tables: plain.Tables) 
 def test_neither_partitions_nor_parents_are_alone(tables: plain.Tables) -> None:
     of_a_tree = {"leaf", "leaf of an expression", "parent", "child"}
     assert tables.alone == {("public", name) for name in [*PLAIN, *ODD] if name not in of_a_tree}
+
+
+def test_there_is_room_for_half_of_the_connections_that_are_left(tables: plain.Tables) -> None:
+    assert 0 < tables.room < 50
 
 
 def test_names_are_found_as_a_dump_spells_them(tables: plain.Tables) -> None:

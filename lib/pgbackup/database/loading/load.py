@@ -73,7 +73,7 @@ def load(
     opening = partial(sessions.opened, client, psql.arguments(client, database, server), restricts)
     configuration = session.origin(server).get(session.TEXT_SEARCH, "")
     with ExitStack() as stack:
-        crew = Crew(opening, psql.jobs(client), stack)
+        crew = Crew(opening, stack)
         loading = _Loading(client, database, crew, rows, cuts=not keeps_order and psql.jobs(client) > 1)
         for phase, group in groupby(completed(parts, configuration), lambda part: _PHASES.get(part.kind, _MAIN)):
             with timed("load" if phase in (_MAIN, _COPIES) else "indexes"):
@@ -107,6 +107,7 @@ class _Loading:
 
     def _look(self) -> Tables:
         self._tables = plain.ask(self._client, self._database, float(self._client.settings.load_stall_seconds))
+        self._crew.most = min(psql.jobs(self._client), 1 + self._tables.room)
         return self._tables
 
     def _main(self, part: Part) -> None:
@@ -120,17 +121,23 @@ class _Loading:
         """Run indexes and keys; what may have to keep its place does so."""
         rows: dict[Name, int] = {naming.parts(name): count for name, count in self._rows.items()}
         run: list[tuple[Part, Item]] = []
+        run_bytes = 0
         for part in parts:
             item = pool.item(part, self._tables, rows)
+            if not item or run_bytes > _WAITING_BYTES:
+                self._run(run)
+                run, run_bytes = [], 0
             if item:
                 run.append((part, item))
-            if not item or sum(len(each.text) for _, each in run) > _WAITING_BYTES:
-                pool.run(pool.order(run), self._crew.everybody())
-                run.clear()
-            if not item:
+                run_bytes += len(part.text)
+            else:
                 self._main(part)
-                self._crew.gather()
-        pool.run(pool.order(run), self._crew.everybody())
+        self._run(run)
+
+    def _run(self, run: list[tuple[Part, Item]]) -> None:
+        if run:
+            self._crew.gather()
+            pool.run(pool.order(run), self._crew.everybody())
 
 
 def completed(parts: Iterable[Part], configuration: str) -> Iterator[Part]:

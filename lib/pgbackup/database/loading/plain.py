@@ -51,24 +51,37 @@ WHERE relkind = 'r' AND nspname !~ '^pg_' AND nspname <> 'information_schema'
 """.replace("{encoding}", "(SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database())")
 
 
+# Of the connections that are left, a load takes no more than half. What others do is not shown to everybody.
+_ROOM = """
+SELECT least(current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+    - (SELECT count(*) FROM pg_stat_activity WHERE coalesce(backend_type, 'client backend') = 'client backend'),
+  (SELECT rolconnlimit - (SELECT count(*) FROM pg_stat_activity WHERE usename = current_user)
+    FROM pg_roles WHERE rolname = current_user AND rolconnlimit >= 0 AND NOT rolsuper)) / 2
+"""
+
+
 @dataclass(frozen=True)
 class Tables:
     """plain: empty tables whose rows depend on nothing else, so that rows of several may come at once, in any order.
 
-    alone: those that a key of another table cannot lock: neither partitions nor parents.
+    alone: those that a key of another table cannot lock: neither partitions nor parents. room: for so many more
+    sessions.
     """
 
     plain: frozenset[Name] = frozenset()
     alone: frozenset[Name] = frozenset()
+    room: int = 0
 
 
 def ask(client: Client, database: str, seconds: float) -> Tables:
-    """Look at a database in which a dump has made its tables, and no more. seconds: the limit."""
-    lines = [line.split("|") for line in client.query(_PLAIN, database=database, seconds=seconds).splitlines()]
-    named = [((_text(schema), _text(table)), plain, alone) for schema, table, plain, alone in lines]
+    """Look at a database in which a dump has made its tables, and at its server. seconds: the limit."""
+    room, *lines = client.query(f"{_ROOM};\n{_PLAIN}", database=database, seconds=seconds).splitlines()
+    found = [line.split("|") for line in lines]
+    named = [((_text(schema), _text(table)), plain, alone) for schema, table, plain, alone in found]
     return Tables(
         plain=frozenset(name for name, plain, _ in named if plain == "t"),
         alone=frozenset(name for name, _, alone in named if alone == "t"),
+        room=max(0, int(room)),
     )
 
 

@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from pgbackup import interrupt
-from pgbackup.database.clients import failures
 from pgbackup.database.clients.client import Client
 from pgbackup.database.loading import psql
 from pgbackup.database.loading.psql import Feed
@@ -132,35 +131,24 @@ Opening = Callable[[bytes], AbstractContextManager[Session]]
 
 
 class Crew:
-    """The sessions of one load. main: the one for all that keeps the dump's order; members: those that were opened."""
+    """The sessions of one load.
 
-    def __init__(
-        self, opening: Callable[[bytes], AbstractContextManager[Session]], most: int, stack: ExitStack
-    ) -> None:
-        """opening: opens a session, given what it begins with. most: how many there may be. stack: closes them."""
-        self._opening, self._most, self._stack = opening, most, stack
+    main: the one for all that keeps the dump's order. members: those that were opened. most: how many there may be.
+    """
+
+    def __init__(self, opening: Opening, stack: ExitStack) -> None:
+        """opening: opens a session, given what it begins with. stack: closes them."""
+        self._opening, self._stack = opening, stack
         self._settings: dict[bytes, bytes] = {}
         self.main = stack.enter_context(opening(b""))
         self.members = [self.main]
+        self.most = 1
 
     def everybody(self) -> list[Session]:
-        """All that there may be, opened where they are not: fewer where the server or the role has no more."""
-        while len(self.members) < self._most:
-            try:
-                self.members.append(self._one_more())
-            except Unavailable as error:
-                if not failures.crowded(error.message):
-                    raise
-                self._most = len(self.members)
+        """All that there may be, opened where they are not."""
+        while len(self.members) < self.most:
+            self.members.append(self._stack.enter_context(self._opening(b"".join(self._settings.values()))))
         return self.members
-
-    def _one_more(self) -> Session:
-        with ExitStack() as stack:
-            session = stack.enter_context(self._opening(b"".join(self._settings.values())))
-            session.task()
-            pump([session], lambda: session.is_idle)
-            self._stack.push(stack.pop_all())
-            return session
 
     def set(self, text: bytes) -> None:
         """Give all of them a setting, now or when they are opened."""
