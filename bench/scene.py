@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +51,7 @@ NO_SERVER = (images.NoImage, servers.ServerFailed)
 PREFIX = "pgbackup-bench-"
 USER = "payment_user"
 DEMO, BODIES = ROOT / "demo/payment_db.sql", ROOT / "bench/webhook_bodies.sql"
+ONE_TABLE = ROOT / "bench/one_table.sql"
 # What the commands keep of the caller's environment; settings and PG* of a real installation stay out.
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "DOCKER_HOST")
 _LOAD_SECONDS = 3600
@@ -122,6 +123,14 @@ class Scene:
     def demo_payments(self, rows: int) -> str:
         """The name of a new payment database as the demo has it: gzip makes a fifth of it."""
         return self._made(f"payment_db_demo_{rows}", rows, DEMO)
+
+    def one_table(self, rows: int) -> str:
+        """The name of a new database with nine tenths of its data in one table, as large as that many payments."""
+        return self._made(f"payment_db_one_{rows}", rows, ONE_TABLE)
+
+    def limit(self, processors: Sequence[int]) -> None:
+        """Let the server have those processors only."""
+        servers.docker("update", "--cpuset-cpus", ",".join(map(str, processors)), self.server.id)
 
     def _made(self, name: str, rows: int, *files: Path) -> str:
         self.server.sql(f'CREATE DATABASE "{name}"', "postgres")

@@ -1,4 +1,7 @@
-"""Restoring one database: the guide's manual commands, pg_restore with two jobs, and ours with all its checks."""
+"""Restoring one database: the guide's manual commands, pg_restore with two jobs, and ours with all its checks.
+
+Then the same with nine tenths of the data in one table, and ours with 1, 2, 4, … processors.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import contenders
@@ -20,13 +24,31 @@ MANUAL = "manual_restore"
 CLIENTS = 50
 
 
-def measure(scene: Scene, rows: int, rounds: int) -> list[Table]:
-    """Return one table; its facts hold the gap that clients see with --online and the cost of guard and hash."""
-    database, folder = scene.payments(rows), scene.folder("restore")
+def measure(scene: Scene, rows: int, rounds: int) -> Iterator[Table]:
+    """Give three tables; the first one's facts hold the gap that clients see with --online, and what checks cost."""
+    database = scene.payments(rows)
+    title = f"Restore of a payment_db of {scene.database_bytes(database) / 1e9:.2f} GB ({rows:,} payments)"
+    table, file, environment = _compared(scene, "restore", title, database, rounds)
+    table.facts |= {"payments": rows, "guard_seconds": _guard_seconds(file), "verify_seconds": _verify_seconds(file)}
+    table.facts["inflate_seconds"] = _inflate_seconds(file)
+    table.facts["online_gap_seconds"] = _online_gap(scene, database, _ours(file), environment)
+    _empty(scene, database)
+    yield table
+    yield _scaling(scene, database, file, environment, rounds)
+    contenders.remove(file.parent)
+    one = scene.one_table(rows)
+    title = f"Restore of {scene.database_bytes(one) / 1e9:.2f} GB with nine tenths of it in one table"
+    table, file, _ = _compared(scene, "restore_one", title, one, rounds)
+    contenders.remove(file.parent)
+    yield table
+
+
+def _compared(scene: Scene, key: str, title: str, database: str, rounds: int) -> tuple[Table, Path, dict[str, str]]:
+    """Compare all ways to restore a database; return the table, our backup, and our environment."""
+    folder = scene.folder("restore")
     environment = scene.settings(database, folder, "sidecar")
     run_once(ways.BACKUP, environment, 0.0)
     file = next(path for path in (folder / "payment").glob("*.sql.gz") if not path.is_symlink())
-    ours = RESTORE.replace("payment_LATEST", file.name)
     directory = ways.directory_format(scene, database)
     run_once(directory.line, directory.environment, 0.0)
     ways_here = [
@@ -34,18 +56,38 @@ def measure(scene: Scene, rows: int, rounds: int) -> list[Table]:
                   prepare=lambda: _empty(scene, database)),
         Contender("pg_restore", "pg_restore -j2 from a directory dump", PEER, _pg_restore(scene), scene.environment,
                   prepare=lambda: _empty(scene, database)),
-        Contender("ours_restore", "restore-postgres.sh, all checks", OURS, ours, environment, inspect=_phases,
+        Contender("ours_restore", "restore-postgres.sh, all checks", OURS, _ours(file), environment, inspect=_phases,
                   prepare=lambda: _empty(scene, database)),
     ]  # fmt: skip
-    title = f"Restore of a payment_db of {scene.database_bytes(database) / 1e9:.2f} GB ({rows:,} payments)"
-    table = contenders.compare("restore", title, ways_here, rounds, {})
-    table.facts |= {"payments": rows, "guard_seconds": _guard_seconds(file), "verify_seconds": _verify_seconds(file)}
-    table.facts["inflate_seconds"] = _inflate_seconds(file)
-    table.facts["online_gap_seconds"] = _online_gap(scene, database, ours, environment)
-    _empty(scene, database)
-    contenders.remove(folder)
+    table = contenders.compare(key, title, ways_here, rounds, {})
     contenders.remove(directory.output)
-    return [table]
+    return table, file, environment
+
+
+def _scaling(scene: Scene, database: str, file: Path, environment: dict[str, str], rounds: int) -> Table:
+    """Compare ours with 1, 2, 4, … of the machine's processors, for the server and for the command."""
+    cores = sorted(os.sched_getaffinity(0))
+
+    def limited(count: int) -> Callable[[], None]:
+        def prepare() -> None:
+            _empty(scene, database)
+            scene.limit(cores[:count])
+
+        return prepare
+
+    ways_here = [
+        Contender(f"ours_{count}", f"restore-postgres.sh, {count} processor{'s' * (count > 1)}", OURS,
+                  f"taskset -c {','.join(map(str, cores[:count]))} {_ours(file)}", environment, prepare=limited(count))
+        for count in (1, 2, 4, 8) if count <= len(cores)
+    ]  # fmt: skip
+    table = contenders.compare("restore_scaling", "The same restore with fewer processors", ways_here, rounds, {})
+    scene.limit(cores)
+    _empty(scene, database)
+    return table
+
+
+def _ours(file: Path) -> str:
+    return RESTORE.replace("payment_LATEST", file.name)
 
 
 def _manual(file: Path) -> str:

@@ -93,8 +93,9 @@ def _guard_share(tables: Tables) -> float | None:
 
 
 def _restore_memory(tables: Tables) -> float | None:
-    found = tables["restore"].median("ours_restore", "python_memory") if "restore" in tables else None
-    return found / 1e6 if found else None
+    names = [name for name in ("restore", "restore_one") if name in tables]
+    found = [memory for name in names if (memory := tables[name].median("ours_restore", "host_memory"))]
+    return max(found) / 1e6 if found else None
 
 
 def _copy_memory(tables: Tables) -> float | None:
@@ -162,9 +163,23 @@ TARGETS = (
     ),
     Target(
         "restore",
-        "restore-postgres.sh, all checks, against the guide's manual restore",
+        "restore-postgres.sh, all checks, against the guide's manual restore, which has none",
         _ratio("restore", "ours_restore", "manual"),
+        0.8,
+        "×",
+    ),
+    Target(
+        "restore_directory",
+        "the same against pg_restore -j2 of a directory dump",
+        _ratio("restore", "ours_restore", "pg_restore"),
         1.1,
+        "×",
+    ),
+    Target(
+        "restore_one",
+        "restore of nine tenths in one table, against the guide's",
+        _ratio("restore_one", "ours_restore", "manual"),
+        0.85,
         "×",
     ),
     Target(
@@ -204,7 +219,7 @@ TARGETS = (
         300.0,
         "s",
     ),
-    Target("restore_memory", "peak memory of our process in a restore", _restore_memory, 150.0, "MB"),
+    Target("restore_memory", "peak memory of all processes of a restore", _restore_memory, 150.0, "MB"),
     Target(
         "empty",
         "empty database: more than docker exec pg_dump | gzip",
