@@ -10,6 +10,7 @@ from pgbackup.sql.guarding.refusals import UNDECIDED
 COPY, ROWS, ROWS_END = "copy", "rows", "end of rows"
 INDEX, KEY, FOREIGN_KEY, SETTING = "index", "key", "foreign key", "setting"
 EVENT_TRIGGER, CONFIGURATION = "event trigger", "text search configuration"
+ALWAYS_APART = (EVENT_TRIGGER, CONFIGURATION)  # whatever wrote the dump
 _KINDS = {
     (b"create", b"index"): INDEX,
     (b"create", b"unique", b"index"): INDEX,

@@ -25,7 +25,7 @@ from pgbackup.errors import BackupBad
 from pgbackup.sql.guarding.adapted import Adapter
 from pgbackup.sql.guarding.refusals import UNDECIDED, refusal
 from pgbackup.sql.parts import (
-    CONFIGURATION,
+    ALWAYS_APART,
     COPY,
     EVENT_TRIGGER,
     ROWS,
@@ -45,7 +45,6 @@ _COMMAND = {False: re.compile(rb"\\restrict ([A-Za-z0-9]+)\r?"), True: re.compil
 _BEGIN = b"begin"
 # What decides how a statement is read; see refusals.py for what of it is let through.
 _READING = ([b"standard_conforming_strings"], [b"client_encoding"])
-_ALWAYS_APART = (EVENT_TRIGGER, CONFIGURATION)
 _HINT = "pg_dump writes no such thing; look at the file before you trust it"
 
 
@@ -170,7 +169,7 @@ class Guard:
         kind = kind_of(self._scanner.words, self._scanner.text, ended=ended)
         if kind != SETTING and self._is_tied:
             return ""
-        return kind if self._apart or kind in (*_ALWAYS_APART, UNDECIDED) else ""
+        return kind if self._apart or kind in (*ALWAYS_APART, UNDECIDED) else ""
 
     def _part_ends(self, position: int, kind: str) -> None:
         if not self._is_partly_out:
