@@ -33,11 +33,11 @@ def page(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o777])  # `umask` is the fixture that puts it back
 @pytest.mark.parametrize("mode", [0o640, 0o644])
-def test_a_file_is_made_and_replaced_with_its_mode_whatever_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+def test_a_file_is_made_and_replaced_with_its_mode_whatever_the_umask(tmp_path: Path, mask: int, mode: int) -> None:
     path = tmp_path / "page"
-    os.umask(umask)
+    os.umask(mask)
     for content in (OLD, NEW):
         write(path, content, mode)
         assert path.read_text() == content
