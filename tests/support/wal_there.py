@@ -55,6 +55,7 @@ class Planted:
         return self.host.path / "pitr" / DIRECTORY
 
     def begin(self) -> Planted:
+        self.host.environment["DOCKER"] = "false"  # there is no server whose roles could go along
         (self.host.path / "pitr").mkdir(mode=0o700, exist_ok=True)
         with walarchive.opened(self.host.path, DIRECTORY, create=True) as places:
             state = State("auth", SYSTEM, "sha256:1", 15, SIZE, keep_was_set=False, active=True)

@@ -75,10 +75,15 @@ def parser() -> Parser:
     point.add_argument(
         "--latest", action="store_const", const="", dest="to_latest", help="up to the last commit that was archived"
     )
-    point.add_argument("--archive", metavar="NAME", help="a directory in BACKUP_DIR/pitr other than the database's own")
+    point.add_argument(
+        "--archive", metavar="NAME", help="another archive: a directory in BACKUP_DIR/pitr, or with --from, as it shows"
+    )
     away = parser.add_argument_group("from a place elsewhere")
     away.add_argument(
-        "--from", metavar="PLACE", dest="place", help="a copy at a place in OFFSITE: with FILE, a name, or with --list"
+        "--from",
+        metavar="PLACE",
+        dest="place",
+        help="from copies at a place in OFFSITE: FILE, a moment, --list, --window",
     )
     away.add_argument(
         "--key", metavar="KEYFILE", help="the private key that opens it, mode 0600; - to type it or give it by a pipe"

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -99,6 +99,13 @@ def look(
     have those of the objects. Raise NoBackup where there is nothing, sealed.WrongKey where the keys open nothing, what
     the place raises.
     """
+    with there.place.kept_open() as place:
+        seen = _looked(replace(there, place=place), series, identities, directory, hashes)
+    seen.there = there
+    return seen
+
+
+def _looked(there: Copies, series: str | None, identities: Sequence[str], directory: Path, hashes: bool) -> Seen:
     host, place, own = there.host, there.place, there.target.directory
     known = listing.series_of(host, own, place.list(wal_copies.bases(host, own), hashes=hashes))
     if not known:

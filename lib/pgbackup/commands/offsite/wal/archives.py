@@ -31,9 +31,10 @@ class Source:
     series: Series
 
 
-def any_of(settings: Settings, targets: Sequence[Target]) -> bool:
-    """Whether there is an archive at all."""
-    return any(archive.path_of(settings.backup_dir, target.directory).is_dir() for target in targets)
+def directories(settings: Settings, targets: Sequence[Target]) -> list[str]:
+    """The directories of the archives that there are, each once."""
+    named = dict.fromkeys(target.directory for target in targets)
+    return [one for one in named if archive.path_of(settings.backup_dir, one).is_dir()]
 
 
 @contextmanager
@@ -46,10 +47,8 @@ def opened(
     """
     with ExitStack() as stack:
         found = []
-        for directory in dict.fromkeys(target.directory for target in targets):
+        for directory in directories(settings, targets):
             path = archive.path_of(settings.backup_dir, directory)
-            if not path.is_dir():
-                continue
             try:
                 places = stack.enter_context(archive.opened(settings.backup_dir, directory, create=False))
                 state = archive.read_state(places)

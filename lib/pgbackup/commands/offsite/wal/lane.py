@@ -119,12 +119,12 @@ class Lane:
 
     def _send(self, waiting: Sequence[Waiting], passing: Callable[[str], bool]) -> set[str]:
         """Upload, let the place confirm, and only then write into the index; return what is there."""
-        place, offsite = self.where.place, self.where.offsite
-        names = [one.name for one in waiting]
+        names, offsite, confirmed = [one.name for one in waiting], self.where.offsite, set[str]()
         if not names:
-            return set()
-        place.put_many(batch.directory(self.spooling), names, lock_days=offsite.lock_days)
-        found, confirmed = place.stat_many(names), set()
+            return confirmed
+        with self.where.place.kept_open() as place:
+            place.put_many(batch.directory(self.spooling), names, lock_days=offsite.lock_days)
+            found = place.stat_many(names)
         if missing := [name for name in names if name not in found]:
             raise IoFailed(f"'{missing[0]}' is not at '{offsite.name}' after its upload", "it is tried again")
         for one in waiting:

@@ -23,7 +23,7 @@ def copy(
     told: Callable[[Entry], None],
 ) -> None:
     """Copy what there is of base backups and WAL; problems go into `copies`. Raise what the place raises."""
-    if not archives.any_of(settings, targets):
+    if not archives.directories(settings, targets):
         return
 
     def copied(entry: Entry) -> None:
