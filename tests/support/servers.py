@@ -6,6 +6,7 @@ afterwards, whatever happened. What a killed run left behind, `sweep()` removes 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import secrets
@@ -28,6 +29,9 @@ from tests.support import images
 START_SECONDS = 60
 CONNECT_SECONDS = 5
 OWNER = "pgbackup-test.owner"  # label: the process that a container belongs to
+
+# Where a container was last, by its id: to ask costs as much as a session. Another server there knows another password.
+_ADDRESSES: dict[str, str] = {}
 
 # For servers that no test crashes: nothing of them has to survive a power cut.
 _CARELESS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
@@ -60,14 +64,7 @@ class Server:
 
     def dsn(self, database: str | None = None, user: str | None = None) -> str:
         """A connection string for psycopg on this host, with the password."""
-        return psycopg.conninfo.make_conninfo(
-            host=self.address,
-            port=5432,
-            dbname=database or self.database,
-            user=user or self.user,
-            password=self.password,
-            connect_timeout=CONNECT_SECONDS,
-        )
+        return self._dsn_at(self.address, database, user)
 
     def passfile(self, directory: Path) -> Path:
         """Make a .pgpass file that opens the server from anywhere, once in a directory; return its path."""
@@ -80,7 +77,27 @@ class Server:
 
     def connect(self, database: str | None = None, **options: Any) -> psycopg.Connection:
         """Open a session of the test's own, in autocommit unless the options say otherwise."""
-        return psycopg.connect(self.dsn(database), **{"autocommit": True, **options})
+        address, options = _ADDRESSES.get(self.id), {"autocommit": True, **options}
+        try:
+            return psycopg.connect(self._dsn_at(address or self._present_address(), database), **options)
+        except psycopg.OperationalError:
+            if address is None or address == self._present_address():
+                raise
+        return psycopg.connect(self.dsn(database), **options)
+
+    def _present_address(self) -> str:
+        _ADDRESSES[self.id] = self.address
+        return _ADDRESSES[self.id]
+
+    def _dsn_at(self, address: str, database: str | None = None, user: str | None = None) -> str:
+        return psycopg.conninfo.make_conninfo(
+            host=address,
+            port=5432,
+            dbname=database or self.database,
+            user=user or self.user,
+            password=self.password,
+            connect_timeout=CONNECT_SECONDS,
+        )
 
     def sql(self, text: str, database: str | None = None) -> list[tuple[Any, ...]]:
         """Run statements in a session that ends with them, and return the rows of the last one.
@@ -160,16 +177,20 @@ class Server:
     def wait(self, seconds: float = START_SECONDS) -> None:
         """Wait until the server answers from outside, so after its set-up; raise ServerFailed."""
         deadline = time.monotonic() + seconds
-        dsn = None
-        while time.monotonic() < deadline:
+        dsn = self.dsn()
+        for number in itertools.count(1):
             with suppress(psycopg.OperationalError):
-                dsn = dsn or self.dsn()
                 psycopg.connect(dsn).close()
                 return
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+            if number % 10:
+                continue
             state = docker("inspect", "--format", "{{json .State}}", self.id).stdout.strip()
             if not json.loads(state)["Running"]:
                 raise ServerFailed(f"container '{self.name}' ended: {state} {self.logs()[-2000:]}")
-            time.sleep(0.05)
+            dsn = self.dsn()
         raise ServerFailed(f"'{self.name}' did not answer within {seconds} s: {self.logs()[-2000:]}")
 
 
