@@ -14,7 +14,10 @@ from tests.support import faults
 from tests.support.effort import FULL, chosen
 
 WORKERS = min(8, 2 * len(os.sched_getaffinity(0)))  # most tests wait; the engine is one for all of them
-ONE_HOST = (("test_runbook.py", "test_bare_host.py", "test_total_loss.py"), ("test_schedules.py", "test_setup_wal.py"))
+ONE_HOST = (
+    ("test_runbook.py", "test_total_loss.py"),
+    ("test_schedules.py", "test_setup_wal.py", "test_total_loss_elsewhere.py"),
+)
 
 # A limit of 200 ms on each example fails on a machine that does something else.
 hypothesis.settings.register_profile("patient", deadline=None, max_examples=chosen(30, 100))

@@ -54,6 +54,17 @@ def installed(host: Host) -> Host:
 
 
 @pytest.fixture
+def doomed(network: str, installed: Host) -> Iterator[Host]:
+    """A host with the suite, to be destroyed: the shared one, or one of its own where that is gone already."""
+    if installed.exists():
+        yield installed
+        return
+    with hosts.booted(network) as another:
+        another.run(f"make -C {hosts.SOURCE} install")
+        yield another
+
+
+@pytest.fixture
 def ran(record_property: Callable[[str, object], None]) -> Callable[[runbook.Command], None]:
     """A function to tell each command of the runbook that was run as written and did what it has to do."""
     return lambda command: record_property(runbook.RAN, command.text)

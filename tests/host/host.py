@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from tests.host import image
+from tests.host.shell import Shell
 from tests.support import images, servers
 from tests.support.servers import docker
 
@@ -33,19 +34,20 @@ _MOUNTS = ["--tmpfs=/run", "--tmpfs=/run/lock", "--tmpfs=/sys/fs/cgroup", "--vol
 
 @dataclass(frozen=True)
 class Host:
-    """container: its name on the tests' engine."""
+    """container: its name on the tests' engine. shell: what runs commands there."""
 
     container: str
+    shell: Shell
 
     def run(self, command: str, user: str = "root", *, check: bool = True) -> str:
         """Run a shell command without a terminal and return what it wrote to stdout and stderr."""
-        done = docker("exec", "--user", user, self.container, "bash", "-c", f"exec 2>&1; {command}", check=False)
-        assert not check or done.returncode == 0, f"`{command}` ended with {done.returncode}: {done.stdout}"
-        return done.stdout.strip()
+        status, said = self.shell.run(command, user)
+        assert not check or status == 0, f"`{command}` ended with {status}: {said}"
+        return said.strip()
 
     def succeeds(self, command: str) -> bool:
         """Whether a shell command ends with 0."""
-        return docker("exec", self.container, "bash", "-c", command, check=False).returncode == 0
+        return self.shell.run(command)[0] == 0
 
     def sql(self, target: str, text: str) -> str:
         """The answer of a query to "auth" or "payment", without decoration."""
@@ -61,12 +63,18 @@ class Host:
         """The path of the newest backup that the suite made."""
         return max(path for path in self.files(target) if "_manual_" not in path)
 
+    def exists(self) -> bool:
+        """Whether nobody has taken it away."""
+        return docker("container", "inspect", self.container, check=False).returncode == 0
+
     def destroy(self) -> None:
         """Take it away with everything on it."""
+        self.shell.close()
         docker("rm", "-fv", self.container)
 
     def reboot(self) -> None:
         """Shut down, and start again."""
+        self.shell.close()
         docker("stop", "--time", "30", self.container)
         docker("start", self.container)
         self.wait_until_running()
@@ -161,7 +169,9 @@ def _container(network: str, name: str, command: list[str]) -> Iterator[Host]:
     owner = ["--label", f"{servers.OWNER}={servers._owner(os.getpid())}"]
     options = ["--hostname", name, "--network", network, "--network-alias", name, *owner, *_RIGHTS, *_MOUNTS]
     docker("run", "--detach", "--name", container, *options, image.ensure(), *command)
+    shell = Shell(container)
     try:
-        yield Host(container)
+        yield Host(container, shell)
     finally:
+        shell.close()
         docker("rm", "-fv", container, check=False)

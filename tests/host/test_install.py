@@ -187,8 +187,9 @@ def test_an_upgrade_that_fails_leaves_an_installation_that_works(stage: Stage) -
     done = stage.make("install", wheels=False)
     assert done.returncode != 0, "the checker is broken: there was a network"
     assert stage.works()
-    stage.install()
-    assert stage.works()
+    if FULL:
+        stage.install()
+        assert stage.works()
 
 
 @wide("part", ["bin/python"], ["lib/python*/site-packages/sh", "bin/python"])

@@ -11,6 +11,7 @@ from tests.host import effects, expected, runbook
 from tests.host.host import Host
 from tests.host.runbook import Command
 from tests.host.typist import Typist, typist
+from tests.support.effort import FULL
 
 _PAGE = runbook.PAGE.read_text()
 _ALL = runbook.commands(_PAGE)
@@ -33,8 +34,17 @@ def person(host: Host) -> Iterator[Typist]:
     ],
 )
 def test_a_block_does_what_it_says(block: list[Command], person: Typist, ran: Callable[[Command], None]) -> None:
-    for command in person.block(block):
+    repeated = [] if FULL else [command for command in block if is_repeated(command)]
+    for command in person.block([command for command in block if command not in repeated]):
         ran(command)
+    for command in repeated:
+        ran(command)  # by the block that had it first
+
+
+def is_repeated(command: Command) -> bool:
+    """Whether a line of the quick reference is one that somebody has typed in a section before it."""
+    quick, line = command.section == "Quick reference", (command.user, command.text)
+    return quick and any((one.user, one.text) == line for one in _ALL if one.block < command.block)
 
 
 def test_of_every_command_it_is_known_what_it_has_to_do() -> None:

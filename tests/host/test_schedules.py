@@ -96,6 +96,15 @@ def broken(installed: Host) -> Iterator[Host]:
     installed.run(f"{SCRIPTS}/backup-postgres.sh -q auth", "deployer")
 
 
+@pytest.fixture
+def undrilled(installed: Host) -> Iterator[None]:
+    """Backups alone, as what is drilled is no part of the test."""
+    env = f"{SCRIPTS}/../.env"
+    installed.run(f"cp -p {env} /root/env; echo DRILL_AFTER_BACKUP=no >>{env}")
+    yield
+    installed.run(f"mv /root/env {env}")
+
+
 def both_have_more_than(host: Host, before: dict[str, set[str]]) -> bool:
     return all(host.files(target) - files for target, files in before.items())
 
@@ -172,7 +181,7 @@ def test_a_migration_that_breaks_the_restore_is_told_the_same_night(with_timer: 
         wait_for(partial(told_of, broken, unit, since), 30)
 
 
-def test_a_failing_backup_reaches_the_unit_that_tells_of_it(with_timer: Host) -> None:
+def test_a_failing_backup_reaches_the_unit_that_tells_of_it(with_timer: Host, undrilled: None) -> None:
     with_timer.run(f"cat <<'EOF' | sh -e\n{_TELL}\nEOF")
     with alarmed(with_timer):
         with_timer.run("docker stop service-b-1 service-b-2 postgres-b")
@@ -194,7 +203,7 @@ def test_a_failing_backup_reaches_the_unit_that_tells_of_it(with_timer: Host) ->
     wait_for(lambda: healthy(with_timer), 30)
 
 
-def test_a_run_that_was_missed_is_made_up_for_after_a_reboot(with_timer: Host) -> None:
+def test_a_run_that_was_missed_is_made_up_for_after_a_reboot(with_timer: Host, undrilled: None) -> None:
     stamp = "/var/lib/systemd/timers/stamp-postgres-backup.timer"
     assert with_timer.succeeds(f"test -e {stamp}")
     before = all_files(with_timer)

@@ -32,6 +32,7 @@ def bare(engine: str) -> Iterator[Host]:
         hosts.bring(host, hosts.CHECKOUT, SOURCE)
         host.run(f"cp -R /srv/payment/wheelhouse {SOURCE}/ && make -C {SOURCE} install")
         host.run(f"mkdir -p '{ODD_PLACE}'; echo \"BACKUP_DIR='{ODD_BACKUPS}'\" >'{ODD_PLACE}/.env'")
+        host.run(f"cp -a {SCRIPTS}/../.venv '{ODD_PLACE}'")  # it is made at an odd place in test_install.py
         host.run(f"make -C {SOURCE} install {ODD}")
         set_up(host, f"'{ODD_PLACE}/scripts/setup-backup-cron.sh' --user backup --schedule '* * * * *'")
         yield host

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-
-import pytest
+from collections.abc import Callable
 
 from tests.host import host as hosts
 from tests.host import runbook
@@ -20,14 +17,6 @@ _REMOTE = "[nas]\ntype = sftp\nhost = backup-server\nuser = root\nkey_file = /et
 _SETTINGS = "OFFSITE=nas\nNAS_REMOTE=nas:/backups/elsewhere\nOFFSITE_HOST=payment-host\n"
 
 
-@pytest.fixture(scope="module")
-def elsewhere(engine: str) -> Iterator[tuple[str, Host]]:
-    """A network of its own with the other place on it: the host of that name on the shared one lives on."""
-    with ExitStack() as stack:
-        network = stack.enter_context(hosts.network())
-        yield network, stack.enter_context(hosts.backup_server(network))
-
-
 def give_the_way(host: Host, private: str) -> None:
     """The credential of the place, as the operator brings it."""
     host.run(
@@ -36,32 +25,33 @@ def give_the_way(host: Host, private: str) -> None:
 
 
 def test_both_databases_are_back_from_copies_elsewhere(
-    elsewhere: tuple[str, Host],
+    network: str,
+    backup_server: Host,
+    doomed: Host,
     ran: Callable[[Command], None],
     record_property: Callable[[str, object], None],
 ) -> None:
-    network, place = elsewhere
-    with hosts.booted(network) as old:
-        old.run(f"make -C {hosts.SOURCE} install")
-        old.run(f"printf '{_SETTINGS}' >>{SCRIPTS}/../.env")
-        private = place.run("cat /root/.ssh/id_ed25519")
-        give_the_way(old, private)
-        old.run("install -m 0600 -o deployer /dev/null /etc/pgbackup/rclone.conf")
-        old.run(f"printf '{_REMOTE}' >/etc/pgbackup/rclone.conf")
-        old.run(f"{SCRIPTS}/setup-encryption.sh --key-file /root/key")
-        key = old.run("cat /root/key; shred -u /root/key")
-        old.sql("payment", "CREATE ROLE shop LOGIN PASSWORD 'of the shop'; GRANT SELECT ON payments TO shop")
-        register(old, "+256700555111")
-        there = counts(old)
-        old.run(f"sudo -u deployer {SCRIPTS}/backup-postgres.sh")
-        set_up = old.run(f"{SCRIPTS}/setup-offsite.sh nas")
-        assert "refuses to delete: no" in set_up and "ssh-ed25519 AAAA" in set_up
-        assert old.run("systemctl is-enabled postgres-offsite.timer") == "enabled"
-        old.run("systemctl start postgres-offsite.service")  # as the timer does it, in its sandbox
-        assert old.run("systemctl show -P Result postgres-offsite.service") == "success"
-        assert "event=copy.failed" not in old.run("cat /opt/backups/backup.log")
-        settings = old.run(f"cat {SCRIPTS}/../.env")
-        old.destroy()
+    old, place = doomed, backup_server
+    old.run(f"printf '{_SETTINGS}' >>{SCRIPTS}/../.env")
+    private = place.run("cat /root/.ssh/id_ed25519")
+    give_the_way(old, private)
+    old.run("install -m 0600 -o deployer /dev/null /etc/pgbackup/rclone.conf")
+    old.run(f"printf '{_REMOTE}' >/etc/pgbackup/rclone.conf")
+    old.run(f"{SCRIPTS}/setup-encryption.sh --key-file /root/key")
+    key = old.run("cat /root/key; shred -u /root/key")
+    old.sql("payment", "CREATE ROLE shop LOGIN PASSWORD 'of the shop'; GRANT SELECT ON payments TO shop")
+    register(old, "+256700555111")
+    there = counts(old)
+    old.run("find /opt/backups/postgres-? -mindepth 1 -delete")  # what other tests have left there
+    old.run(f"sudo -u deployer {SCRIPTS}/backup-postgres.sh")
+    set_up = old.run(f"{SCRIPTS}/setup-offsite.sh nas")
+    assert "refuses to delete: no" in set_up and "ssh-ed25519 AAAA" in set_up
+    assert old.run("systemctl is-enabled postgres-offsite.timer") == "enabled"
+    old.run("systemctl start postgres-offsite.service")  # as the timer does it, in its sandbox
+    assert old.run("systemctl show -P Result postgres-offsite.service") == "success"
+    assert "event=copy.failed" not in old.run("cat /opt/backups/backup.log")
+    settings = old.run(f"cat {SCRIPTS}/../.env")
+    old.destroy()
     held = place.run("find /backups/elsewhere -type f")
     assert held.count(".sql.gz.age") == 2 and held.count(".sql.age") == 2
     assert held.count(".env.age") == 1 and held.count("RECOVER.txt") == 1
