@@ -15,6 +15,7 @@ from pgbackup.database.clients.sidecar import INSIDE
 
 from demo import servers as demo_servers
 from tests.support import drills, restores, servers
+from tests.support.effort import wide
 from tests.support.restores import Lab
 from tests.support.servers import Server, docker
 
@@ -45,7 +46,7 @@ def test_a_drill_makes_way_for_a_backup(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.fault(166, "drill: killed with its container at work")
-@pytest.mark.parametrize("way", ["KILL", "TERM"])
+@wide("way", ["KILL"], ["KILL", "TERM"])
 def test_a_drill_that_is_killed_leaves_nothing(server: Server, tmp_path: Path, way: str) -> None:
     lab = restores.in_container(server, tmp_path, "sidecar")
     restores.remade(lab, 50_000)
@@ -118,7 +119,7 @@ def test_the_server_of_a_drill_is_walled_in_and_a_second_drill_waits_for_another
     assert drills.nothing_left(lab) == []
 
 
-@pytest.mark.parametrize("content", ['{"passed": {"', '{"version": 99}'], ids=["damaged", "newer"])
+@wide("content", ['{"passed": {"'], ['{"passed": {"', '{"version": 99}'])
 @pytest.mark.fault(169, "what is known of the drills is damaged, or of a newer version")
 def test_what_cannot_be_read_of_drills_is_told_and_left_alone(lab: Lab, content: str) -> None:
     restores.remade(lab, 10)

@@ -19,6 +19,7 @@ from pgbackup.settings import config
 from pgbackup.sql import cluster
 from pgbackup.store import folder
 
+from tests.support.effort import each_value
 from tests.support.servers import Server
 
 ROLES = """
@@ -52,8 +53,7 @@ def connected(place: Path, **environment: str) -> Iterator[Client]:
             yield client
 
 
-@pytest.mark.parametrize("kind", ["sidecar", "exec"])
-@pytest.mark.parametrize("major", [15, 18])
+@each_value(kind=["sidecar", "exec"], major=[15, 18])
 def test_a_role_that_was_lost_logs_in_again(
     server: Callable[..., Server], tmp_path: Path, kind: str, major: int
 ) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.support import embedded, restores
+from tests.support.effort import chosen
 from tests.support.restores import Lab
 
 
-@pytest.fixture(scope="module", params=[16, 18])
+@pytest.fixture(scope="module", params=chosen([18], [16, 18]))
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with embedded.running(["auth_user"], major=request.param) as (server,):
         yield restores.direct(server, tmp_path_factory.mktemp("names"))

@@ -18,6 +18,7 @@ import pytest
 
 from demo import servers as demo_servers
 from tests.support import restores
+from tests.support.effort import wide
 from tests.support.restores import Content, Lab
 
 
@@ -132,7 +133,7 @@ BAD: dict[str, tuple[Callable[[Dumped], bytes], str]] = {
 }
 
 
-@pytest.mark.parametrize("how", BAD)
+@wide("how", list(BAD)[::2], BAD)
 def test_what_is_no_plain_compressed_dump_is_refused_in_a_sentence_that_says_what_it_is(
     dumped: Dumped, how: str
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import restores, servers
+from tests.support.effort import wide
 from tests.support.restores import Lab
 
 # Those that are another server's or another moment's, and the collation's version, which is the server's own.
@@ -51,11 +52,14 @@ def lab_on(server: servers.Server, path: Path, kind: str = restores.ANY) -> Lab:
     return lab
 
 
-@pytest.mark.parametrize(("major", "made"), [
+KNOWN = [
     (15, "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de-u-co-phonebk' LOCALE 'C' CONNECTION LIMIT 9"),
     (18, "TEMPLATE template0 LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C' CONNECTION LIMIT 9"),
     (18, "TEMPLATE template0 IS_TEMPLATE true ENCODING LATIN1 LOCALE 'C'"),
-])  # fmt: skip
+]
+
+
+@wide("major, made", KNOWN[:2], KNOWN)
 @pytest.mark.fault(115, "what pg_database knows of a database")
 def test_the_row_in_pg_database_and_the_tablespace_are_the_same(
     server_of: Callable[[int], servers.Server], tmp_path: Path, major: int, made: str
@@ -123,7 +127,7 @@ MEMBERS = (
 )
 
 
-@pytest.mark.parametrize("major", [15, 18])
+@wide("major", [15], [15, 18])
 @pytest.mark.fault(116, "rights through groups, after a total loss")
 def test_who_had_rights_through_groups_has_them_after_a_total_loss(
     server_of: Callable[[int], servers.Server], tmp_path: Path, major: int

@@ -33,7 +33,7 @@ def test_of_many(number): pass
 def ran(directory: Path, effort: str) -> str:
     """What pytest says of a file with tests of each kind."""
     (directory / "test_it.py").write_text(TESTS)
-    words = ["-q", "-n", "2", "-c", os.devnull, "--rootdir", str(directory), "-p", "tests.conftest"]
+    words = ["-q", "-n", "1", "-c", os.devnull, "--rootdir", str(directory), "-p", "tests.conftest"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *words, "-p", "no:cacheprovider", str(directory)],
         env={**os.environ, "PGBACKUP_FAULTS": effort, "PYTHONPATH": f"{ROOT}:{ROOT / 'lib'}"},

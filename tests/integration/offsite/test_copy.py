@@ -15,6 +15,7 @@ from pgbackup.formats import sealed
 
 from tests.support import backup_files, copies, elsewhere, engine, sftp_server
 from tests.support.copies import DIRECTORY, HOST, Copier
+from tests.support.effort import wide
 
 
 def test_every_proven_backup_is_copied_encrypted_and_comes_back_the_same(host: Copier) -> None:
@@ -81,7 +82,7 @@ def test_a_dry_run_copies_nothing_and_names_what_would_go(disk_host: Copier) -> 
 
 
 @pytest.mark.fault(180, "the source is not mounted, or empty")
-@pytest.mark.parametrize("gone", ["BACKUP_DIR", "the database's directory", "all files", "not mounted"])
+@wide("gone", ["all files", "not mounted"], ["BACKUP_DIR", "the database's directory", "all files", "not mounted"])
 def test_a_source_that_is_gone_removes_nothing_there(disk_host: Copier, gone: str, tmp_path: Path) -> None:
     backups = disk_host.plant(1, 0)
     contents = {path: path.read_bytes() for path in backups}

@@ -16,6 +16,7 @@ from pgbackup.formats import sealed
 
 from demo import servers as demo_servers
 from tests.support import elsewhere, restores, stock
+from tests.support.effort import each_value
 from tests.support.elsewhere import Elsewhere
 from tests.support.s3_server import S3Server
 
@@ -49,7 +50,7 @@ def typed(script: str, place: Elsewhere, lab: restores.Lab, directory: Path) -> 
     )
 
 
-@pytest.mark.parametrize("encrypted", [True, False])
+@each_value(["place"], place=["s3", "sftp"], encrypted=[True, False])
 def test_its_lines_bring_a_database_back(
     place: Elsewhere, embedded: demo_servers.Server, tmp_path: Path, encrypted: bool
 ) -> None:

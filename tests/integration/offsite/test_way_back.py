@@ -22,6 +22,7 @@ from pgbackup.store.state import keys
 from demo import servers as demo_servers
 from tests.support import backup_files, drills, elsewhere, restores
 from tests.support.backups import Ended
+from tests.support.effort import wide
 from tests.support.elsewhere import Elsewhere
 from tests.support.restores import Lab
 from tests.support.s3_server import S3Server
@@ -200,7 +201,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.fault(149, "changed, cut, swapped, foreign objects: named and refused, an older one offered")
-@pytest.mark.parametrize("damage", DAMAGE)
+@wide("damage", ["changed", "cut", "followed", "foreign"], DAMAGE)
 def test_what_was_damaged_there_is_refused_and_an_older_one_offered(on_s3: Away, damage: str) -> None:
     lab = on_s3.lab
     file, new, old = lab.reset()
