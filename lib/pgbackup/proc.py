@@ -14,10 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from pgbackup import interrupt
 from pgbackup.errors import ConfigurationError, Unavailable
+
+if find_spec("sh") is None:  # told before anything is begun, though it is loaded with the first program only
+    raise ModuleNotFoundError("No module named 'sh'", name="sh")
 
 _TICK_SECONDS = 0.2
 _STDERR_TAIL_BYTES = 64 * 1024
@@ -100,7 +104,7 @@ class Program:
         starts it ends, be it by kill -9.
         Raise Unavailable when there is no such program or it cannot be started.
         """
-        import sh  # a third of the start-up of a command that runs no program
+        import sh  # here: it is a third of the start-up of a command that runs no program
 
         self.argv = list(argv)
         _check_encodable(self.argv)
