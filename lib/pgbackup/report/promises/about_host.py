@@ -84,8 +84,9 @@ def _alarm(facts: Facts, now: datetime, limits: Limits) -> Promise:
     if not alarms.channels:
         return promise.not_wanted("there is no channel: nobody is told")
     if alarms.undelivered:
-        reason = f"{alarms.undelivered} messages could not be delivered: {alarms.problem}"
-        return promise.broken(reason, alarms.tested, alarms.oldest)
+        what = "1 message" if alarms.undelivered == 1 else f"{alarms.undelivered} messages"
+        reason = f"{what} could not be delivered: {alarms.problem}"
+        return promise.broken(reason, alarms.tested, alarms.oldest, remedy="setup-alerts.sh --test; docs/alerts.md")
     return promise.judged(alarms.tested, now)
 
 
