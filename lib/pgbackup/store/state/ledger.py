@@ -21,7 +21,7 @@ from pgbackup.store.state import statefile
 MOST_BACKUPS = 400
 _MOST_RUNS, _MOST_EXERCISES = 100, 50
 _LONGEST_TEXT = 500
-_WAIT_SECONDS, _PAUSE_SECONDS = 5.0, 0.05
+_WAIT_SECONDS, _PAUSE_SECONDS = 30.0, 0.02
 
 
 @dataclass(frozen=True)
