@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from pgbackup.commands.status import gathering, past, show
 from pgbackup.errors import PermissionDenied
 from pgbackup.formats import names
 from pgbackup.report import history
-from pgbackup.report.promises import lines
+from pgbackup.report.promises import evaluate, lines
+from pgbackup.report.promises.limits import Limits
 from pgbackup.report.promises.promise import Promise
 from pgbackup.report.promises.status import Status
 from pgbackup.settings.config import Settings
@@ -453,6 +455,36 @@ def test_the_screen_fits_and_obeys_no_name(example: Callable[[], Status], column
     for promise in status.broken:
         assert promise.remedy, promise
         assert lines.plain(promise.remedy.split()[0]) in text
+
+
+def test_wal_elsewhere_brings_a_later_moment_back_and_is_missed_when_it_stands_still() -> None:
+    good = examples.facts()
+    (place,) = good.copies
+    until = examples.ago(seconds=20)
+    facts = replace(good, copies=(replace(place, wal={"postgres-b": until}),))
+    status = evaluate.status(facts, examples.NOW, Limits())
+    auth, payment = status.rescues
+    assert (payment.moment, payment.by_wal, auth.by_wal) == (until, True, False)
+    assert auth.moment == place.newest["auth"] and not status.broken
+    facts = replace(good, copies=(replace(place, wal={"postgres-b": examples.ago(hours=2)}),))
+    (broken,) = evaluate.status(facts, examples.NOW, Limits()).broken
+    assert broken.kind == "copy" and "the WAL of 'postgres-b' at 's3' is 2.0 h old" in broken.reason
+    assert evaluate.status(facts, examples.NOW, Limits()).rescues[1].moment == examples.ago(hours=2)
+
+
+def test_wal_elsewhere_of_an_archive_that_is_off_is_not_missed(top: Path) -> None:
+    own = top / "offsite" / "nas"
+    own.mkdir(parents=True)
+    for path in (own.parent, own):
+        path.chmod(0o700)
+    (own / "state.json").write_text(
+        json.dumps({"succeeded": "2026-03-01T00:00:00Z", "newest": {"auth": "2026-03-01T00:00:00Z"}})
+    )
+    for lane in ("wal", "base"):
+        known = {"until": {"postgres-a": "2026-03-01T00:00:00Z"}, "newest": {"postgres-a": "x"}}
+        (own / f"{lane}.json").write_text(json.dumps(known))
+    (copies,) = look(top, OFFSITE="nas", NAS_ENCRYPTED="no").facts.copies
+    assert copies.newest and not copies.wal
 
 
 def test_the_first_line_alone_says_what_is_broken() -> None:

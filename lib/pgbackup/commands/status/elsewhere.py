@@ -11,7 +11,8 @@ from pgbackup.errors import SuiteError
 from pgbackup.report.promises.facts import Copies, Key
 from pgbackup.settings.config import Offsite, Settings
 from pgbackup.store import folder
-from pgbackup.store.offsite import progress
+from pgbackup.store.offsite import lag, progress
+from pgbackup.store.offsite.lag import Lag
 from pgbackup.store.offsite.progress import State
 from pgbackup.store.state import keys, statefile
 
@@ -25,6 +26,8 @@ def copies(backup_dir: Path, offsite: Offsite) -> Copies:
     unknown: Unknown = {}
     with folder.opened(path, create=False) as own:
         state = noted(lambda: progress.read(own), unknown) or State()
+        wal = noted(lambda: lag.read(own, "wal"), unknown) or Lag()
+        base = noted(lambda: lag.read(own, "base"), unknown) or Lag()
     return replace(
         empty,
         newest={name: statefile.instant(when) for name, when in state.newest.items()},
@@ -35,6 +38,11 @@ def copies(backup_dir: Path, offsite: Offsite) -> Copies:
         objects=state.objects,
         bytes=state.bytes,
         unknown=unknown,
+        wal={
+            directory: statefile.instant(until)
+            for directory, until in wal.until.items()
+            if until and base.newest.get(directory)
+        },
     )
 
 

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -74,7 +75,7 @@ def gather(settings: Settings, root: Path, now: datetime) -> Facts:
         host=socket.gethostname(),
         backup_dir=str(backup_dir),
         databases=tuple(every[target.name] for target in targets),
-        copies=(*copies, *lacking),
+        copies=tuple(_still_archived(each, walled) for each in (*copies, *lacking)),
         archives=tuple(walled),
         keys=tuple(elsewhere.proofs(settings, unknown)),
         schedules=tuple(schedules.facts(settings, root, now, judged=alarms.channels > 0)),
@@ -99,6 +100,12 @@ def _told(unknown: Unknown, path: Path) -> Iterator[None]:
         if isinstance(error, PermissionDenied):
             raise error from None
         unknown[error.message] = error.message, error.hint or ""
+
+
+def _still_archived(copies: Copies, walled: list[Archive]) -> Copies:
+    """The same without the WAL of clusters that is archived no more: that stays there, and grows old."""
+    active = {each.directory for each in walled}
+    return replace(copies, wal={name: until for name, until in copies.wal.items() if name in active})
 
 
 def _disk(top: Folder, found: list[Database], walled: list[Archive]) -> Disk:

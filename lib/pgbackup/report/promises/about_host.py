@@ -115,7 +115,7 @@ def _named(finding: Finding) -> str:
 
 
 def _copy(copies: Copies, databases: tuple[Database, ...], now: datetime, limits: Limits) -> Promise:
-    """The copies of a place are as old as those of the database whose newest copy is the oldest."""
+    """The copies of a place are as old as those of the database whose newest copy is the oldest, and its WAL."""
     remedy = f"copy-backups.sh --to {copies.place} --now"
     judged = []
     for each in databases:
@@ -123,6 +123,9 @@ def _copy(copies: Copies, databases: tuple[Database, ...], now: datetime, limits
             what = f"the newest copy of '{each.name}' at '{copies.place}'"
             promise = Aged(COPY, copies.place, limits.copy, what, remedy)
             judged.append(promise.judged(copies.newest.get(each.name), now, each.begun))
+    for directory, until in copies.wal.items():
+        what = f"the WAL of '{directory}' at '{copies.place}'"
+        judged.append(Aged(COPY, copies.place, limits.wal_copy, what, remedy).judged(until, now))
     if not judged:
         return _plain(COPY, copies.place, NOT_WANTED, "there is no backup yet that could be copied")
     worst = min(judged, key=lambda one: (one.state == KEPT, one.last is not None, one.last))

@@ -95,6 +95,7 @@ class Copies:
 
     succeeded, tried: when a run last found everything there, when one last tried. failures: since it last succeeded;
     error: of the last of them. objects, bytes: that were ever confirmed. required: whether its failure fails a run.
+    wal: by the directory of an archive, up to when each commit is there, beside a base backup that it can be added to.
     """
 
     place: str
@@ -109,6 +110,7 @@ class Copies:
     objects: int = 0
     bytes: int = 0
     unknown: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    wal: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

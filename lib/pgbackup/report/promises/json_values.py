@@ -75,6 +75,7 @@ def _rescue(one: Rescue) -> dict[str, Any]:
         "measured": one.measured,
         "fetched": one.fetched,
         "drilled": _at(one.drilled),
+        "by_wal": one.by_wal,
     }
 
 
@@ -141,6 +142,7 @@ def _copies(one: Copies) -> dict[str, Any]:
         "required": one.required,
         "encrypted": one.encrypted,
         "newest": {name: instant(when) for name, when in one.newest.items()},
+        "wal": {directory: instant(when) for directory, when in one.wal.items()},
         "succeeded": _at(one.succeeded),
         "tried": _at(one.tried),
         "failures": one.failures,

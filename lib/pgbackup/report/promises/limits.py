@@ -27,6 +27,7 @@ class Limits:
     drill: float | None = 8 * DAY
     copy: float = 30 * HOUR
     wal: float = 900.0
+    wal_copy: float = HOUR
     base: float = 26 * HOUR
     key: float = 200 * DAY
     alarm: float = 100 * DAY

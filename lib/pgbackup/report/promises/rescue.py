@@ -18,19 +18,20 @@ def rescues(facts: Facts) -> list[Rescue]:
 
 
 def _rescue(database: Database, facts: Facts) -> Rescue:
-    there = [one for one in facts.copies if database.name in one.newest]
+    there = [one for one in facts.copies if _moment(one, database)]
     seconds, measured, fetched = _measured(database, "")
     if not there:
         why = "no place of OFFSITE has a copy of it" if facts.copies else "OFFSITE names no place"
         return Rescue(database.name, None, why, seconds=seconds, measured=measured, drilled=database.drilled)
-    best = max(there, key=lambda one: one.newest[database.name])
+    best = max(there, key=lambda one: _latest(one, database))
+    moment, dumped = _latest(best, database), best.newest.get(database.name)
     seconds, measured, fetched = _measured(database, best.place)
     recipients = tuple(key.recipient for key in facts.keys) if best.encrypted else ()
     return Rescue(
         name=database.name,
-        moment=best.newest[database.name],
+        moment=moment,
         place=best.place,
-        file=_file(best, database),
+        file=_file(best, database) if dumped else "",
         encrypted=best.encrypted,
         recipients=recipients,
         proven=_proven(facts) if best.encrypted else None,
@@ -38,7 +39,21 @@ def _rescue(database: Database, facts: Facts) -> Rescue:
         measured=measured,
         fetched=fetched,
         drilled=database.drilled,
+        by_wal=moment != dumped,
     )
+
+
+def _moment(copies: Copies, database: Database) -> datetime | None:
+    """The last moment of a database that a place can give: that of a dump, or of WAL behind a base backup."""
+    known = (copies.newest.get(database.name), copies.wal.get(database.directory))
+    return max((each for each in known if each), default=None)
+
+
+def _latest(copies: Copies, database: Database) -> datetime:
+    """The same, of a place that has one."""
+    moment = _moment(copies, database)
+    assert moment is not None  # noqa: S101  asked of such places only
+    return moment
 
 
 def _file(copies: Copies, database: Database) -> str:

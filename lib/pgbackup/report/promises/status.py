@@ -17,7 +17,7 @@ class Rescue:
     has expired here. recipients: whose keys each open it, none where it is not encrypted; proven: when the last of
     those keys was proven. seconds: how long a restore takes, the median of measured: how many restores and drills
     say so, 0 for never measured; fetched: whether they include the way back from that place. drilled: when a backup of
-    it last passed a drill.
+    it last passed a drill. by_wal: the moment is reached by WAL that lies there, and not by a dump alone.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Rescue:
     measured: int = 0
     fetched: bool = False
     drilled: datetime | None = None
+    by_wal: bool = False
 
 
 @dataclass(frozen=True)
