@@ -113,7 +113,9 @@ def test_a_database_comes_back_from_there_alone(away: Away) -> None:
     assert away.lab.content() == new
     assert restores.after(away.lab, old, new) == []
     assert not list(away.lab.directory.glob(".pgbackup-*.partial"))
-    (line,) = (away.lab.place.path / "restore-history.jsonl").read_text().splitlines()
+    history = (away.lab.place.path / "restore-history.jsonl").read_text().splitlines()
+    (line,) = (line for line in history if json.loads(line)["action"] == "restore")
+    assert json.loads(line)["place"] == "away"
     assert f"away:{HOST}/dumps/auth/{file.name}.age" in line and "AGE-SECRET" not in line
 
 
