@@ -14,9 +14,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from pgbackup.errors import BackupBad, PermissionDenied, SuiteError
+from pgbackup.remotes import transfers
 from pgbackup.remotes.rclone import through_one
 from pgbackup.remotes.remover import Remover
 
+LOCKS = "locks objects"  # asked of an object store alone
 _MOST_SKEW = timedelta(minutes=2)
 _SECONDS = 120
 
@@ -50,7 +52,7 @@ class Probe(Remover):
     @through_one
     def versions(self, directory: str) -> int:
         """How many versions of objects lie in a directory, those that were replaced or deleted included."""
-        every = {"fs": self.with_options({"versions": "true"}), "remote": directory}
+        every = {"fs": transfers.with_options(self.root, {"versions": "true"}), "remote": directory}
         return len(self.ask("operations/list", _SECONDS, **every, opt={"filesOnly": True})["list"] or [])
 
     @through_one
@@ -136,7 +138,7 @@ def _locked(place: Probe, name: str, file: Path, lock_days: int) -> Iterator[Fin
     advice = "" if locked else "make the bucket with object lock, and allow s3:PutObjectRetention"
     if locked and not lock_days:
         advice = "it can, and does not: set <PLACE>_LOCK_DAYS"
-    yield Finding("locks objects", "yes" if locked else "no", locked and bool(lock_days), advice)
+    yield Finding(LOCKS, "yes" if locked else "no", locked and bool(lock_days), advice)
 
 
 def policy(remote: str) -> list[str]:

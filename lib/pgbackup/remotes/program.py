@@ -24,8 +24,11 @@ def too_old(version: list[int], is_object_store: bool) -> str:
     return ".".join(map(str, oldest)) if tuple(version) < oldest else ""
 
 
-def check_config(path: Path) -> None:
-    """Raise ConfigurationError or PermissionDenied unless the file that holds the credentials is ours alone."""
+def check_config(path: Path) -> os.stat_result:
+    """Return what the system says of the file that holds the credentials.
+
+    Raise ConfigurationError or PermissionDenied unless it is ours alone.
+    """
     try:
         found = path.stat()
     except PermissionError:
@@ -42,3 +45,12 @@ def check_config(path: Path) -> None:
         )
     if not os.access(path, os.R_OK):
         raise PermissionDenied(f"may not read '{path}'", f"sudo chown {os.geteuid()} '{path}'")
+    return found
+
+
+def give_back(path: Path, before: os.stat_result) -> None:
+    """Give the file its owner back: run as root, rclone replaces it when it notes what it has learned of a server."""
+    if os.geteuid() == 0:
+        now = path.stat()
+        if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
+            os.chown(path, before.st_uid, before.st_gid)

@@ -8,19 +8,17 @@ ends with 0. `object_lock_mode` is there from 1.74 on. `cat` of an absent S3 obj
 
 from __future__ import annotations
 
-import base64
 import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pgbackup.errors import BackupBad, IoFailed, NoBackup, SuiteError, Unavailable
-from pgbackup.remotes import answers, program, refusals, serving
+from pgbackup.remotes import answers, program, refusals, serving, transfers
 from pgbackup.remotes.place import AlreadyThere, Object, check_name
 from pgbackup.remotes.serving import Serving, Silent
 
@@ -79,7 +77,7 @@ class Rclone:
         if self.opened:
             yield self
             return
-        program.check_config(self.config)
+        config = program.check_config(self.config)
         said = []
         for candidate in program.candidates(self.program):
             with ExitStack() as stack:
@@ -90,6 +88,7 @@ class Rclone:
                     said.append(error.message)
                     continue
                 able = served.ask("operations/fsinfo", _ANSWER_SECONDS, fs=self.root)
+                program.give_back(self.config, config)
                 if oldest := program.too_old(version, able["Features"]["BucketBased"]):
                     said.append(f"'{candidate}' is older than {oldest}")
                     continue
@@ -140,7 +139,12 @@ class Rclone:
     def fetch_many(self, names: Sequence[str], directory: Path) -> None:
         def one(name: str) -> None:
             try:
-                self.ask("operations/copyfile", _TRANSFER_SECONDS, **self._from(name), **_here(directory, name, "dst"))
+                self.ask(
+                    "operations/copyfile",
+                    _TRANSFER_SECONDS,
+                    **self._from(name),
+                    **transfers.here(directory, name, "dst"),
+                )
             except NoBackup:
                 raise NoBackup(f"'{self._at(name)}' is not there") from None
 
@@ -215,19 +219,10 @@ class Rclone:
 
     def _upload(self, name: str, path: Path, lock_days: int, md5: str = "") -> None:
         """Upload a file under a name that is free. md5: of the file, where it is known: else rclone reads it all."""
-        source = _here(path.parent, path.name, "src")
+        source = transfers.here(path.parent, path.name, "src")
         if not self._renames:
-            options, headers, known = (
-                _lock(lock_days),
-                {"If-None-Match": "*"},
-                bool(md5) and str(self.able["String"]).startswith("S3 "),
-            )
-            if known:
-                options["disable_checksum"] = "true"
-                headers["X-Amz-Meta-Md5chksum"] = base64.b64encode(bytes.fromhex(md5)).decode()
-            kept = {"UploadHeaders": [{"Key": key, "Value": value} for key, value in headers.items()]}
-            there = {"dstFs": self.with_options(options), "dstRemote": name}
-            self._transfer("copyfile", name, **source, **there, _config={**kept, "IgnoreChecksum": known})
+            known = md5 if str(self.able["String"]).startswith("S3 ") else ""
+            self._transfer("copyfile", name, **source, **transfers.into_bucket(self.root, name, lock_days, known))
             return
         hidden = f"{_HIDDEN}/{name}"
         # A hidden one that a killed upload left is no object: it makes way.
@@ -239,11 +234,6 @@ class Rclone:
 
     def _from(self, name: str) -> Mapping[str, str]:
         return {"srcFs": self.root, "srcRemote": name}
-
-    def with_options(self, options: Mapping[str, str]) -> str:
-        """The remote, with options of its kind that are for one upload (rclone's "connection string")."""
-        section, _, path = self.root.partition(":")
-        return ",".join([section, *(f"{key}='{value}'" for key, value in options.items())]) + f":{path}"
 
     def _transfer(self, word: str, name: str, **given: Any) -> None:
         try:
@@ -290,16 +280,3 @@ class Rclone:
 
     def _silent(self) -> Unavailable:
         return Unavailable(f"'{self.remote}' gives no answer", "is the line to it up?")
-
-
-def _here(directory: Path, name: str, end: str) -> dict[str, str]:
-    """A file on this host, as one end ("src", "dst") of a transfer."""
-    return {f"{end}Fs": str(directory), f"{end}Remote": name}
-
-
-def _lock(days: int) -> dict[str, str]:
-    """The options of an upload to an object store that is to be kept for so long."""
-    if not days:
-        return {}
-    until = datetime.now(timezone.utc) + timedelta(days=days)
-    return {"object_lock_mode": "COMPLIANCE", "object_lock_retain_until_date": f"{until:%Y-%m-%dT%H:%M:%SZ}"}

@@ -152,6 +152,15 @@ def test_a_file_of_credentials_that_others_may_read_is_refused(place: Elsewhere)
         place.place().list("")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+def test_the_file_of_credentials_keeps_its_owner(place: Elsewhere) -> None:
+    """Run as root, rclone replaces it when it notes what it has learned of a server."""
+    os.chown(place.config, 12345, 12345)
+    place.place().list("")
+    found = place.config.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (12345, 12345, 0o600)
+
+
 def test_credentials_that_are_wrong_are_no_place_away(s3: S3Server, tmp_path: Path) -> None:
     text = s3.section("s3", s3.host).replace(s3.host.secret, "wrong")
     there = Rclone(f"s3:{BUCKET}", elsewhere.configured(tmp_path, text))

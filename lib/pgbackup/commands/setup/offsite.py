@@ -68,7 +68,7 @@ def set_up(settings: Settings, root: Path, options: Options, wanted: Wanted) -> 
     failures = [] if options.dry_run else _first_copy(root, account, wanted)
     done = [
         *(f"{finding.question}: {finding.answer}" for finding in findings),
-        *(probe.policy(offsite.remote) if any("lock" in finding.question for finding in findings) else []),
+        *(probe.policy(offsite.remote) if any(finding.question == probe.LOCKS for finding in findings) else []),
         f"copies go to '{offsite.name}' every five minutes, as '{account.name}'{_and_wal(settings)}:",
         *(f"  {change.path}" for change in changes),
         *([] if options.dry_run else _verification_key(settings, offsite)),
