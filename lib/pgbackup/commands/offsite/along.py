@@ -17,6 +17,8 @@ from pgbackup.commands import claim
 from pgbackup.commands.job import Job, identity
 from pgbackup.commands.offsite import recover_text
 from pgbackup.commands.offsite.sending import Sender
+from pgbackup.commands.offsite.wal import archives
+from pgbackup.commands.offsite.wal import recover_text as wal_text
 from pgbackup.database import pg_dumpall
 from pgbackup.errors import Interrupted, SuiteError
 from pgbackup.formats import copies
@@ -54,7 +56,7 @@ def send(
                 sender, target.directory, f"the roles of '{target.name}'", _roles(job, warnings), under, "sql"
             )
         _send_changed(sender, ".env", f"'{env}'", lambda: envfile.raw(env), copies.settings(where.host), "env")
-    _send_text(sender, settings)
+    _send_texts(sender, settings)
 
 
 def _roles(job: Job, warnings: list[str]) -> Callable[[], bytes]:
@@ -95,13 +97,20 @@ def _read(own: Folder, warnings: list[str]) -> Sent:
         return Sent()
 
 
-def _send_text(sender: Sender, settings: Settings) -> None:
-    """RECOVER.txt, once; where its text has become another one, beside it under a name of its own."""
-    where = sender.where
+def _send_texts(sender: Sender, settings: Settings) -> None:
+    """RECOVER.txt, and where WAL is archived, RECOVER-WAL.txt."""
+    remote, host, encrypted = sender.where.offsite.remote, sender.where.host, sender.where.offsite.encrypted
     databases = [(target.database, target.directory) for target in settings.targets]
-    text = recover_text.text(where.offsite.remote, where.host, databases, encrypted=where.offsite.encrypted).encode()
+    _send_text(sender, recover_text.NAME, recover_text.text(remote, host, databases, encrypted=encrypted))
+    if archived := archives.directories(settings, settings.targets):
+        _send_text(sender, wal_text.NAME, wal_text.text(remote, host, archived, encrypted=encrypted))
+
+
+def _send_text(sender: Sender, called: str, content: str) -> None:
+    """Send it once; where its text has become another one, beside it under a name of its own."""
+    text = content.encode()
     digest = hashlib.sha256(text).hexdigest()
-    first = f"{where.host}/{recover_text.NAME}"
+    first = f"{sender.where.host}/{called}"
     for name in (first, first.replace(".txt", f"_{digest[:8]}.txt")):
         known = sender.known.entries.get(name)
         if known is None:
