@@ -17,6 +17,7 @@ from pgbackup.store.wal import segments as walfile
 from pgbackup.store.wal.window import Confirmed
 from pgbackup.wal import Segment
 
+_MOST_REFUSED = 100
 Fetch = Callable[[Sequence[Object]], Mapping[str, bytes]]
 
 
@@ -51,7 +52,8 @@ def by_content(
 ) -> Grown | None:
     """What the parts really hold; None where they lead nowhere.
 
-    One that is damaged, or does not go on from the others, is refused, with the reason; the rest is tried without it.
+    One that is damaged, or does not go on from the others, is refused, with the reason; the rest is tried without it,
+    until too many were refused.
     """
     left, read = list(parts), dict[str, bytes]()
     while found := chain(left):
@@ -63,6 +65,8 @@ def by_content(
         except _Refused as bad:
             refused[bad.part.found.name] = bad.reason
             left.remove(bad.part)
+            if len(parts) - len(left) >= _MOST_REFUSED:
+                return None
             continue
         reached = checked.lsn
         sure = [part.piece for part in found if part.piece.lsn]

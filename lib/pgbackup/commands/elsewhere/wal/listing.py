@@ -111,20 +111,21 @@ def _sort_bases(found: Listed, above: str, objects: Iterable[Object]) -> None:
 
 
 def chain(parts: Sequence[Part]) -> list[Part]:
-    """The parts that lead furthest from their segment's first byte, each where the one before ends. Pure."""
-    best: list[Part] = []
-    for first in sorted((part for part in parts if not part.piece.begin), key=lambda part: part.piece.end)[::-1]:
-        found = [first]
-        while following := _next(parts, found[-1].piece.end):
-            found.append(following)
-        if not best or found[-1].piece.end > best[-1].piece.end:
-            best = found
-    return best
-
-
-def _next(parts: Sequence[Part], end: int) -> Part | None:
-    going_on = [part for part in parts if 0 < part.piece.begin <= end < part.piece.end]
-    return max(going_on, key=lambda part: (part.piece.end, part.found.name), default=None)
+    """The fewest parts that lead furthest from their segment's first byte, each where the one before ends. Pure."""
+    found: list[Part] = []
+    ordered = sorted(parts, key=lambda part: (part.piece.begin, part.piece.end, part.found.name))
+    at, end = 0, 0
+    best: Part | None = None
+    while at < len(ordered) or best:
+        while at < len(ordered) and ordered[at].piece.begin <= end:
+            if best is None or ordered[at].piece.end > best.piece.end:
+                best = ordered[at]
+            at += 1
+        if best is None or best.piece.end <= end:
+            break
+        found.append(best)
+        end, best = best.piece.end, None
+    return found
 
 
 def parts_of(place: Place, host: str, directory: str, series: Series, segment: Segment) -> list[Part]:
