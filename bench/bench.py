@@ -25,6 +25,7 @@ import scene
 import section_backup
 import section_drill
 import section_growth
+import section_host_loss
 import section_offsite
 import section_point_in_time
 import section_restore
@@ -40,7 +41,10 @@ ROOT = HERE.parent
 OPTIONS = {
     "rows": ("540000", "payments of the main database, 1.9 kB each"),
     "rounds": ("5", "how often each contender runs; twice that in the section 'small'"),
-    "only": ("backup,verify,restore,drill,small,growth,point_in_time,offsite", "the sections to run, by comma"),
+    "only": (
+        "backup,verify,restore,drill,small,growth,point_in_time,offsite,host_loss",
+        "the sections to run, by comma",
+    ),
     "growth": ("10,100,1000,4000", "sizes of the section 'growth' in MB, by comma"),
     "many": ("10000", "backups in the crowded directory"),
     "place": ("/var/tmp", "where the backups are made"),  # noqa: S108  a directory of our own is made in it
@@ -71,6 +75,7 @@ def sections(stage: scene.Scene, chosen: Chosen) -> dict[str, Callable[[], Itera
         "small": lambda: section_small.measure(stage, chosen.many, 2 * chosen.rounds),
         "growth": lambda: section_growth.measure(stage, chosen.growth, chosen.rows, chosen.rounds),
         "point_in_time": lambda: section_point_in_time.measure(stage, chosen.rows, chosen.rounds),
+        "host_loss": lambda: section_host_loss.measure(stage, min(chosen.rounds, 3)),
         "offsite": lambda: section_offsite.measure(stage, chosen.rows, chosen.many, chosen.rounds),
     }
 

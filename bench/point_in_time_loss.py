@@ -37,11 +37,15 @@ ROWS = [("plain", "receiver as it is set up"), ("synchronous", "WAL_SYNC=yes and
 
 @dataclass
 class Client:
-    """One writer. acknowledged: its rows, each with the moment when it was. broke: when the client was cut off."""
+    """One writer. acknowledged: its rows, each with the moment when it was. broke: when the client was cut off.
+
+    pause: in seconds, behind each commit.
+    """
 
     number: int
     acknowledged: list[tuple[int, float]] = field(default_factory=list)
     broke: float = 0.0
+    pause: float = 0.0
 
     def write(self, dsn: str) -> None:
         """Commit one row after the other until the server is gone."""
@@ -49,6 +53,8 @@ class Client:
             for row in range(10**9):
                 session.execute("INSERT INTO ledger VALUES (%s, %s)", (self.number, row))
                 self.acknowledged.append((row, time.monotonic()))
+                if self.pause:
+                    time.sleep(self.pause)
         self.broke = time.monotonic()
 
 
@@ -99,7 +105,7 @@ def _once(scene: Scene, *, synchronous: bool) -> Run:
             restored(lab, "--latest", "--create-roles")
             seconds = time.monotonic() - begun
             found = set(lab.server.sql("SELECT client, number FROM ledger"))
-    return {**_compared(clients, found), "noticed_seconds": round(noticed, 2), "restore_seconds": round(seconds, 2)}
+    return {**compared(clients, found), "noticed_seconds": round(noticed, 2), "restore_seconds": round(seconds, 2)}
 
 
 @contextmanager
@@ -155,7 +161,7 @@ def _written_until_killed(lab: archives.Lab, clients: list[Client]) -> float:
     return killed
 
 
-def _compared(clients: list[Client], found: set[tuple[int, int]]) -> Run:
+def compared(clients: list[Client], found: set[tuple[int, int]]) -> Run:
     """What was acknowledged against what is there. torn: missing rows before one of the same client that is there."""
     moments = {(client.number, row): when for client in clients for row, when in client.acknowledged}
     lost = [moments[row] for row in moments.keys() - found]

@@ -15,8 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
 
 from pgbackup.commands.setup import wal_agreement  # noqa: E402  the line above decides where this comes from
-from pgbackup.formats import dumpfile, gzipped, manifest, names  # noqa: E402  likewise
+from pgbackup.formats import dumpfile, gzipped, manifest, names, sealed  # noqa: E402  likewise
 from pgbackup.sql.guarding import guard  # noqa: E402  likewise
+from pgbackup.store.state import keys  # noqa: E402  likewise
 from pgbackup.store.wal import archive as walarchive  # noqa: E402  likewise
 from pgbackup.store.wal import recoverable  # noqa: E402  likewise
 
@@ -36,11 +37,13 @@ __all__ = [
     "engine_is_there",
     "guard",
     "gzipped",
+    "keys",
     "manifest",
     "missing_tools",
     "names",
     "recoverable",
     "s3_server",
+    "sealed",
     "servers",
     "sftp_server",
     "wal_agreement",

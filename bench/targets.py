@@ -235,6 +235,13 @@ TARGETS = (
         "s",
     ),
     Target(
+        "host_loss",
+        "host and disk lost under load, recovered from S3 alone: seconds of commits lost, the worst round",
+        _fact("host_loss", "longest_span"),
+        60.0,
+        "s",
+    ),
+    Target(
         "loss",
         "container killed and volume deleted under load: seconds of commits lost, the worst round",
         _fact("loss", "plain_longest_span"),
