@@ -85,19 +85,20 @@ class Copier:
         """The names of all copies of backups of this host."""
         return [one.name for one in self.place.list(HOST) if "/dumps/" in one.name]
 
-    def decrypted(self, path: Path) -> bytes:
-        """What is in the copy of a backup."""
-        return b"".join(sealed.opened(self.place.get(self.name_of(path)), [self.identity]))
+    def decrypted(self, path: Path, place: Place | None = None) -> bytes:
+        """What is in the copy of a backup. place: one that is open."""
+        return b"".join(sealed.opened((place or self.place).get(self.name_of(path)), [self.identity]))
 
     def problems(self, expected: Sequence[Path]) -> list[str]:
         """What is wrong with the copies, seen from outside: each of these backups must be there, whole, and once."""
         found = []
-        listed = self.place.list(HOST)
-        names = [one.name for one in listed if "/dumps/" in one.name]
-        wanted = sorted(self.name_of(path) for path in expected)
-        if sorted(names) != wanted:
-            found.append(f"there are {names}, not {wanted}")
-        found += [f"{path.name} is another there" for path in expected if self.decrypted(path) != path.read_bytes()]
+        with self.place.kept_open() as place:
+            names = [one.name for one in place.list(HOST) if "/dumps/" in one.name]
+            wanted = sorted(self.name_of(path) for path in expected)
+            if sorted(names) != wanted:
+                found.append(f"there are {names}, not {wanted}")
+            others = [path for path in expected if self.decrypted(path, place) != path.read_bytes()]
+        found += [f"{path.name} is another there" for path in others]
         left = [entry.name for entry in self.own.glob("spool/*")] if self.own.exists() else []
         return found + [f"{name} is left in the spool" for name in left]
 
