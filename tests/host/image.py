@@ -33,7 +33,7 @@ _RECIPE = "pgbackup-test.recipe"
 
 def ensure() -> str:
     """Return the name of the image, built if need be; raise images.NoImage."""
-    with images._alone():
+    with images._alone("host"):
         if images._recipe(_IMAGE) != _recipe():
             print(f"building {_IMAGE} …", file=sys.stderr)
             _ensure_base()

@@ -77,7 +77,8 @@ def _install(needed: dict[str, str]) -> None:
         )
     print(f"installing {' '.join(missing)} …", file=sys.stderr)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install_them = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
+    wait = ["-o", "DPkg::Lock::Timeout=120"]  # for another process that installs
+    install_them = ["apt-get", "install", "-y", "-qq", *wait, "--no-install-recommends", *missing]
     for command in (install_them, ["apt-get", "update", "-qq"], install_them):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if command is install_them and done.returncode == 0:

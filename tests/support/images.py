@@ -77,7 +77,7 @@ def ensure(major: int) -> str:
     if major not in MAJORS:
         raise NoImage(f"there is no image of PostgreSQL {major} for the tests, only of 15, 16 and 18")
     official, ours = f"postgres:{major}", f"pgbackup-test/postgres:{major}"
-    with _alone():
+    with _alone("postgres"):
         if _recipe(official) is not None:
             return official
         if _recipe(ours) == _double_recipe(major):
@@ -91,9 +91,9 @@ def ensure(major: int) -> str:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Let one process at a time look for images and build them."""
-    with (Path(tempfile.gettempdir()) / f"pgbackup-test-images.{os.getuid()}.lock").open("w") as lock:
+def _alone(name: str) -> Iterator[None]:
+    """Let one process at a time look for images of a kind and build them."""
+    with (Path(tempfile.gettempdir()) / f"pgbackup-test-images-{name}.{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
