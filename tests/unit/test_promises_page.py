@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,16 @@ from tests.support.faults import Use
 
 TESTS = Path(__file__).resolve().parents[1]
 PAGE = faults.PAGE.read_text(encoding="utf-8")
-NAMED = list(faults.uses(TESTS))
+
+
+@cache
+def named() -> list[Use]:
+    """What the tests name: when it is asked for, as each process that runs tests reads this file."""
+    return list(faults.uses(TESTS))
 
 
 def test_page_and_tests_have_the_same_rows_in_the_same_words() -> None:
-    assert faults.differences(PAGE, NAMED) == []
+    assert faults.differences(PAGE, named()) == []
 
 
 def test_all_promises_are_made_and_rows_name_the_most_of_them() -> None:
@@ -55,10 +61,10 @@ def test_every_way_to_name_a_row_is_seen(tmp_path: Path) -> None:
 )
 def test_a_difference_is_seen(before: str, after: str, said: str) -> None:
     assert before in PAGE
-    found = faults.differences(PAGE.replace(before, after), NAMED)
+    found = faults.differences(PAGE.replace(before, after), named())
     assert any(said in one for one in found) if said else found == []
 
 
 def test_a_new_test_of_an_unknown_row_is_seen() -> None:
-    more = [*NAMED, Use(999, "something new", "test_new.py:1")]
+    more = [*named(), Use(999, "something new", "test_new.py:1")]
     assert faults.differences(PAGE, more) == ["test_new.py:1 names row 999, which the page lacks"]
