@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 
 import contenders
 from contenders import OURS, PEER, Contender, Row, Run, Table
 from point_in_time_loss import begin
-from scene import USER, Scene, archives, wal_agreement, walarchive
+from scene import ROOT, USER, Scene, archives, wal_agreement, walarchive
 
 MOST_ROUNDS = 3
 INTO = "payment_db_recovered"
@@ -74,7 +74,7 @@ def _base_backups(scene: Scene, lab: archives.Lab, rounds: int) -> Table:
 
     output = scene.place / "base.tar"
     bare = f'docker exec "$CONTAINER" pg_basebackup -U {USER} -F tar -X none -c fast -D - > "$PLACE"/{output.name}'
-    line = shlex.join([sys.executable, str(Path("bench/timed_base.py"))])
+    line = shlex.join([os.path.relpath(sys.executable, ROOT), "bench/timed_base.py"])
     ways_here = [
         Contender("bare", "docker exec pg_basebackup -F tar -X none -c fast > file", PEER, bare, scene.environment,
                   output=output),
