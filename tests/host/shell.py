@@ -11,6 +11,7 @@ _LIMIT_SECONDS = 300
 # Runs on the host: a line with command and account comes in, a line with status and all that was said goes out.
 _SERVING = f"""
 import json, os, pwd, subprocess, sys
+os.environ.pop("LC_CTYPE", None)  # Python's own, where nobody has said anything
 for line in sys.stdin:
     command, user = json.loads(line)
     account = pwd.getpwnam(user)
