@@ -85,3 +85,21 @@ def test_a_docker_that_fails_otherwise_is_no_absence(engine: Settings, tmp_path:
     assert "shop-db-1" not in (caught.value.hint or "")
     with pytest.raises(Unavailable, match="cannot ask Docker"):
         services.running(["db"], engine.docker)
+
+
+@pytest.mark.parametrize(
+    ("limits", "processors"),
+    [
+        ({}, 0),
+        ({"NanoCpus": 0, "CpuQuota": 0, "CpuPeriod": 0, "CpusetCpus": ""}, 0),
+        ({"NanoCpus": 2_500_000_000}, 2),
+        ({"NanoCpus": 500_000_000}, 1),
+        ({"CpuQuota": 400_000, "CpuPeriod": 100_000}, 4),
+        ({"CpuQuota": 300_000}, 3),
+        ({"CpuQuota": -1}, 0),
+        ({"CpusetCpus": "0-2,5"}, 4),
+        ({"CpusetCpus": "1", "NanoCpus": 8_000_000_000}, 1),
+    ],
+)
+def test_a_container_has_as_many_processors_as_its_tightest_limit(limits: dict[str, object], processors: int) -> None:
+    assert container.processors(limits) == processors

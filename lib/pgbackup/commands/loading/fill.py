@@ -10,7 +10,7 @@ from pgbackup.commands.job import Job
 from pgbackup.commands.loading.record import Record
 from pgbackup.database.clients import container
 from pgbackup.database.clients.client import Client
-from pgbackup.database.loading import load, older_server, scratch
+from pgbackup.database.loading import load, older_server, psql, scratch
 from pgbackup.database.loading.keep_going import Dump, load_all
 from pgbackup.database.loading.load import Timed, untimed
 from pgbackup.database.questions import properties
@@ -93,7 +93,7 @@ def _unequal(wrong: list[str]) -> BackupBad:
 
 def finish(job: Job, ask: Client, filling: Origin, name: str) -> None:
     """Give what was loaded its statistics and its properties."""
-    if said := scratch.analyze(ask, name, float(job.settings.load_stall_seconds)):
+    if said := scratch.analyze(ask, name, float(job.settings.load_stall_seconds), psql.jobs(ask)):
         job.tell(f"ANALYZE is still to be done: {said}", always=True)
     properties.apply(ask, name, properties.property_sql(name, filling.server))
 

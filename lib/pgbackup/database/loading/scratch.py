@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from pgbackup.database.clients import failures
 from pgbackup.database.clients.client import Client
 from pgbackup.errors import Unavailable
 from pgbackup.sql.naming import identifier, literal
@@ -48,20 +50,47 @@ def create(client: Client, name: str, sql: str) -> None:
 PATH = """SELECT 0, 'SET search_path = pg_catalog' || coalesce(string_agg(', ' || quote_ident(nspname), ''
     ORDER BY nspname <> 'public', nspname), '')
   FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"""
-_ANALYZE = (
-    f"SELECT statement FROM ({PATH} UNION ALL SELECT 1, 'ANALYZE') AS one(turn, statement) ORDER BY turn\n\\gexec\n"
-)
+# A partitioned table brings its partitions with it. The largest tables come first; each session takes them in turn.
+_ANALYZE = f"""SELECT statement FROM ({PATH} UNION ALL
+  SELECT 1 + turn, format('ANALYZE %I.%I', nspname, relname) FROM (
+    SELECT nspname, relname, row_number() OVER (ORDER BY pg_total_relation_size(c.oid) DESC, c.oid) AS turn
+    FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE relkind IN ('r', 'm', 'p') AND relpersistence <> 't' AND NOT relispartition) AS of_all
+  WHERE turn % {{count}} = {{number}}) AS one(turn, statement) ORDER BY turn
+\\gexec
+"""
 
 
-def analyze(client: Client, database: str, seconds: float) -> str:
+def analyze(client: Client, database: str, seconds: float, sessions: int) -> str:
     """Give the planner its statistics before anybody asks: a dump has none. Return why not, "" where it has them.
 
     Where an index has an expression that only the database's own sessions can evaluate, autovacuum cannot do it either.
+    sessions: how many do it side by side.
     """
-    try:
-        client.query(_ANALYZE, database=database, seconds=seconds)
-    except Unavailable as error:
-        if error.sqlstate[:2] not in _OF_STATEMENTS:
+
+    def share(number: int) -> str:
+        try:
+            sql = _ANALYZE.replace("{count}", str(sessions)).replace("{number}", str(number))
+            client.query(sql, database=database, seconds=seconds)
+        except Unavailable as error:
+            if error.sqlstate[:2] not in _OF_STATEMENTS:
+                raise
+            return error.message
+        return ""
+
+    def share_of_another(number: int) -> str | None:
+        """None where the server has no connection left for it."""
+        try:
+            return share(number)
+        except Unavailable as error:
+            if failures.crowded(error.message):
+                return None
             raise
-        return error.message
-    return ""
+
+    with ThreadPoolExecutor(max_workers=sessions) as threads:
+        others = [threads.submit(share_of_another, number) for number in range(1, sessions)]
+        said = [share(0)]
+        for number, other in enumerate(others, 1):
+            told = other.result()
+            said.append(share(number) if told is None else told)
+    return next(filter(None, said), "")
