@@ -263,9 +263,8 @@ class Guard:
         for start, end, kind in self._parts:
             found += [Part(self._cut_out(max(start, self._begin)), ""), Part(self._cut_out(end), kind)]
         self._parts.clear()
-        last = "" if self._rows_from is None else ROWS
-        # The line that ends rows may be known to its end before it is decided.
-        return [part for part in [*found, Part(self._cut_out(max(until, self._begin)), last)] if part.text]
+        rest = self._cut_out(max(until, self._begin))  # rows may be known to their end before that is decided
+        return [part for part in [*found, Part(rest, "" if self._rows_from is None else ROWS)] if part.text]
 
     def _cut_out(self, until: int) -> bytes:
         """Take it out of what waits, edited."""
