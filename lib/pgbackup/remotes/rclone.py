@@ -113,8 +113,9 @@ class Rclone:
     @through_one
     def put_many(self, directory: Path, names: Sequence[str], *, lock_days: int) -> None:
         def one(name: str) -> None:
+            # Of one that is there and the same, rclone would set the time anew: by another version of it, on S3.
             with suppress(AlreadyThere):
-                self._upload(name, directory / name, lock_days)
+                self.put(name, directory / name, lock_days=lock_days)
 
         self._each(one, names)
 
