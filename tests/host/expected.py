@@ -146,6 +146,8 @@ EXPECTED: tuple[tuple[str, Effect], ...] = (
     (r"sudo \S+/restore-postgres.sh payment --to-time .* --into", recovered("payment_db_at_1337")),
     (r"sudo \S+/restore-postgres.sh payment --to-time ", recovered()),
     (r"sudo \S+/restore-postgres.sh payment --latest", recovered(latest=True)),
+    (r"sudo \S+/restore-postgres.sh payment --from nas --window", shows(r"recoverable +20\d\d-")),
+    (r"sudo \S+/restore-postgres.sh payment --from nas --latest", restored("payment")),
     (r"sudo \S+/restore-postgres.sh auth --from nas --list", shows(r"auth_db_\d{8}_\d{6}\.sql\.gz .* encrypted")),
     (r"sudo \S+/restore-postgres.sh auth ", restored("auth")),
     (r"sudo \S+/restore-postgres.sh payment ", restored("payment")),
