@@ -21,7 +21,7 @@ from tests.host.host import Host
 _ROWS, _COLUMNS = 400, 220  # no pager has anything to do
 _READY = re.compile("\x1e(\\d+)\x1f")
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\]8;;.*?\x1b\\")
-_SECONDS = 45
+_SECONDS = 120
 
 # What is asked, and what is typed then. "\1" is what the question itself names.
 _ANSWERS = (
