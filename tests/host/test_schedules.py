@@ -153,10 +153,10 @@ def test_cron_starts_backup_and_drill_as_deployer_and_mails_that_a_restore_is_br
         with alarmed(broken):
             broken.run(f"crontab -u deployer -l | {edit} | crontab -u deployer -")
             wait_for(lambda: finished_runs(broken) > runs, 120)
-            wait_for(lambda: told(broken, r"BROKEN.* alarms tested.* type: test-alarms.sh"), 60)
+            wait_for(lambda: told(broken, r"BROKEN.* alarms tested.* type: test-alarms.sh"), 120)
             assert "backup-status.sh --scheduled -q" in broken.run("crontab -u deployer -l; crontab -u deployer -r")
         assert both_have_more_than(broken, before)
-        wait_for(lambda: broken.succeeds("grep -q 'restore (s)' /run/told/mail"), 60)
+        wait_for(lambda: broken.succeeds("grep -q 'restore (s)' /run/told/mail"), 120)
     finally:
         broken.run(f"{SCRIPTS}/setup-backup-cron.sh --uninstall; rm /usr/sbin/sendmail")
     for target, files in all_files(broken).items():
@@ -178,7 +178,7 @@ def test_a_migration_that_breaks_the_restore_is_told_the_same_night(with_timer: 
         said = broken.run(f"journalctl -u {unit} --since {since}")
         assert "TABLE DATA prices" in said and "function helper(integer) does not exist" in said
         assert "payment: drilled" in said
-        wait_for(partial(told_of, broken, unit, since), 30)
+        wait_for(partial(told_of, broken, unit, since), 60)
 
 
 def test_a_failing_backup_reaches_the_unit_that_tells_of_it(with_timer: Host, undrilled: None) -> None:
@@ -187,20 +187,20 @@ def test_a_failing_backup_reaches_the_unit_that_tells_of_it(with_timer: Host, un
         with_timer.run("docker stop service-b-1 service-b-2 postgres-b")
         try:
             assert not with_timer.succeeds("systemctl start postgres-backup.service")
-            wait_for(lambda: with_timer.succeeds("test -e /run/told/postgres-backup.service"), 30)
+            wait_for(lambda: with_timer.succeeds("test -e /run/told/postgres-backup.service"), 60)
             said = with_timer.run("journalctl -p err -u 'postgres-backup-failure@*'")
             assert "postgres-backup.service has failed" in said
             # That unit has had the promises judged, whatever the timer does.
-            wait_for(lambda: told(with_timer, r"BROKEN.*backup made \(payment\): the last run failed with 69"), 60)
+            wait_for(lambda: told(with_timer, r"BROKEN.*backup made \(payment\): the last run failed with 69"), 120)
         finally:
             with_timer.run("docker start postgres-b service-b-1 service-b-2")
             with_timer.run("rm -r /etc/systemd/system/postgres-backup-failure@.service.d; systemctl daemon-reload")
         with_timer.run("systemctl start postgres-backup.service")
         with_timer.run(f"cat <<'EOF' | sh -e\n{_OFTEN}\nEOF")
-        wait_for(lambda: told(with_timer, r"KEPT AGAIN.*backup made \(payment\)"), 60)
+        wait_for(lambda: told(with_timer, r"KEPT AGAIN.*backup made \(payment\)"), 120)
         exposure = with_timer.run("systemd-analyze security --no-pager postgres-status.service | tail -1")
         assert float(exposure.split(": ")[1].split()[0]) <= 4.0, exposure
-    wait_for(lambda: healthy(with_timer), 30)
+    wait_for(lambda: healthy(with_timer), 60)
 
 
 def test_a_run_that_was_missed_is_made_up_for_after_a_reboot(with_timer: Host, undrilled: None) -> None:
@@ -209,10 +209,10 @@ def test_a_run_that_was_missed_is_made_up_for_after_a_reboot(with_timer: Host, u
     before = all_files(with_timer)
     with_timer.run(f"touch -d '2 days ago' {stamp}")  # as if the host had been off since then
     with_timer.reboot()
-    wait_for(lambda: both_have_more_than(with_timer, before), 60)
-    wait_for(lambda: "inactive" in with_timer.run("systemctl is-active postgres-backup.service", check=False), 30)
+    wait_for(lambda: both_have_more_than(with_timer, before), 120)
+    wait_for(lambda: "inactive" in with_timer.run("systemctl is-active postgres-backup.service", check=False), 60)
     assert "success" in with_timer.run("systemctl show -p Result postgres-backup.service")
-    wait_for(lambda: healthy(with_timer), 30)
+    wait_for(lambda: healthy(with_timer), 60)
 
 
 def test_the_status_writes_page_and_metrics_out_of_its_sandbox(with_timer: Host) -> None:

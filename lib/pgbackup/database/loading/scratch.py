@@ -50,10 +50,11 @@ def create(client: Client, name: str, sql: str) -> None:
 PATH = """SELECT 0, 'SET search_path = pg_catalog' || coalesce(string_agg(', ' || quote_ident(nspname), ''
     ORDER BY nspname <> 'public', nspname), '')
   FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"""
-# A partitioned table brings its partitions with it. The largest tables come first; each session takes them in turn.
+# A partitioned table brings its partitions with it. Each session takes the tables in turn, by what does not change
+# meanwhile; a large one costs no more than others, for a sample of its rows is read.
 _ANALYZE = f"""SELECT statement FROM ({PATH} UNION ALL
   SELECT 1 + turn, format('ANALYZE %I.%I', nspname, relname) FROM (
-    SELECT nspname, relname, row_number() OVER (ORDER BY pg_total_relation_size(c.oid) DESC, c.oid) AS turn
+    SELECT nspname, relname, row_number() OVER (ORDER BY c.oid) AS turn
     FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
     WHERE relkind IN ('r', 'm', 'p') AND relpersistence <> 't' AND NOT relispartition) AS of_all
   WHERE turn % {{count}} = {{number}}) AS one(turn, statement) ORDER BY turn
