@@ -76,6 +76,7 @@ def running() -> Iterator[S3Server]:
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             f"-s3.config={home / 's3.json'}",
+            *(f"-{name}.localSocket={home / name}" for name in ("filer", "s3")),  # else they stay in /tmp
             "-master.telemetry=false",
         ]
         flags += [f"-dir={home / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.volumeSizeLimitMB=1024"]
