@@ -76,7 +76,6 @@ def running() -> Iterator[S3Server]:
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             f"-s3.config={home / 's3.json'}",
-            *(f"-{name}.localSocket={home / name}" for name in ("filer", "s3")),  # else they stay in /tmp
             "-master.telemetry=false",
         ]
         flags += [f"-dir={home / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.volumeSizeLimitMB=1024"]
@@ -99,6 +98,9 @@ def running() -> Iterator[S3Server]:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            for port in ports:  # it has its sockets there, whatever TMPDIR says
+                for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                    left.unlink()
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
