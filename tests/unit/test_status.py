@@ -394,6 +394,21 @@ def test_a_docker_that_hangs_holds_nothing_for_more_than_five_seconds(
     assert time.monotonic() - begun < 3 and len((hanging.parent / "calls").read_text().split()) == calls
 
 
+def test_a_schedule_says_nothing_every_few_minutes_while_docker_is_away(
+    top: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pgbackup.commands.status import probing
+    from pgbackup.commands.status.publishing import Files
+
+    note(top, put(top, ago(hours=2)))
+    away = loaded(top, DOCKER="false", ALERTS_CONFIG=str(top / "nobody"))
+    assert probing.run(away, ROOT, Files(), scheduled=True, quiet=True).status == 66
+    assert capsys.readouterr().err == ""
+    assert of(look(top, DOCKER="false"), "coverage").state == "broken"
+    probing.run(away, ROOT, Files(), scheduled=False, quiet=True)
+    assert "warning: " in capsys.readouterr().err
+
+
 # --- speed
 
 

@@ -42,8 +42,9 @@ _UNREACHABLE = "unreachable"
 def run(settings: Settings, root: Path, files: Files, *, scheduled: bool, quiet: bool) -> Result:
     """Look for databases, note that this host is awake, show the status, and write files as show.run() does.
 
-    scheduled: look at most once an hour. What cannot be asked or noted is told on stderr, and leaves what was known.
-    Raise PermissionDenied.
+    scheduled: look at most once an hour, and say nothing of servers that do not answer: that databases were looked for
+    is a promise itself, and cron would mail it every few minutes. What cannot be asked or noted is told on stderr else,
+    and leaves what was known. Raise PermissionDenied.
     """
     now = datetime.now(timezone.utc)
     try:
@@ -54,7 +55,8 @@ def run(settings: Settings, root: Path, files: Files, *, scheduled: bool, quiet:
     except (SuiteError, OSError) as raised:
         error = raised if isinstance(raised, SuiteError) else path_error(raised, settings.backup_dir / "status")
         hint = f"\nHint: {error.hint}" if error.hint else ""
-        say(f"{_SCRIPT}: warning: {error.message}{hint}")
+        if not (scheduled and isinstance(error, Unavailable)):
+            say(f"{_SCRIPT}: warning: {error.message}{hint}")
     if scheduled:
         return _scheduled(settings, root, files)
     return show.run(settings, root, files, quiet=quiet)
