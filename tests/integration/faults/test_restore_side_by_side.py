@@ -146,4 +146,4 @@ def test_where_there_are_few_connections_fewer_sessions_load(lab: Lab) -> None:
         "SELECT relname FROM pg_class c WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
         " AND reltuples <> 0 AND NOT EXISTS (SELECT FROM pg_statistic WHERE starelid = c.oid)"
     )
-    assert lab.sql(without, lab.database) == [], "no statistics for the planner"
+    assert lab.sql(without, lab.database) == [], ("no statistics for the planner", ended.stderr)

@@ -10,7 +10,7 @@ from pgbackup.commands.job import Job
 from pgbackup.commands.loading.record import Record
 from pgbackup.database.clients import container
 from pgbackup.database.clients.client import Client
-from pgbackup.database.loading import load, older_server, psql, scratch
+from pgbackup.database.loading import load, older_server, plain, psql, scratch
 from pgbackup.database.loading.keep_going import Dump, load_all
 from pgbackup.database.loading.load import Timed, untimed
 from pgbackup.database.questions import properties
@@ -91,9 +91,16 @@ def _unequal(wrong: list[str]) -> BackupBad:
     )
 
 
+def _is_large(filling: Origin) -> bool:
+    """Only our own files are surely what pg_dump wrote, and only for large ones further sessions are worth it."""
+    return filling.source.manifest is not None and filling.source.manifest.sql_bytes >= _LARGE_BYTES
+
+
 def finish(job: Job, ask: Client, filling: Origin, name: str) -> None:
     """Give what was loaded its statistics and its properties."""
-    if said := scratch.analyze(ask, name, float(job.settings.load_stall_seconds), psql.jobs(ask)):
+    seconds, jobs = float(job.settings.load_stall_seconds), psql.jobs(ask)
+    sessions = min(jobs, 1 + plain.room(ask, name, seconds)) if jobs > 1 and _is_large(filling) else 1
+    if said := scratch.analyze(ask, name, seconds, sessions):
         job.tell(f"ANALYZE is still to be done: {said}", always=True)
     properties.apply(ask, name, properties.property_sql(name, filling.server))
 
@@ -121,9 +128,7 @@ def load_unread(job: Job, ask: Client, filling: Origin, name: str, timed: Timed 
     held = filling.source.manifest
     with job.reporter.bar(f"{job.target.name}: load", held.sql_bytes if held else None) as advance:
         reader = dumpfile.Reader(filling.source.descriptor)
-        # Only our own files are surely what pg_dump wrote, and only for large ones further sessions are worth it.
-        apart = held is not None and held.sql_bytes >= _LARGE_BYTES
-        parts = _counted(guard.parted(reader.pieces(), reader.scanner, apart=apart), advance)
+        parts = _counted(guard.parted(reader.pieces(), reader.scanner, apart=_is_large(filling)), advance)
         load_parts(job, ask, filling, name, parts, reader.scanner.rows, timed)
         return reader.finished()
 

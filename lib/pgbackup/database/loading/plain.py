@@ -73,15 +73,20 @@ class Tables:
     room: int = 0
 
 
+def room(client: Client, database: str, seconds: float) -> int:
+    """For how many more sessions there is room on the server. seconds: the limit."""
+    return max(0, int(client.query(_ROOM, database=database, seconds=seconds)))
+
+
 def ask(client: Client, database: str, seconds: float) -> Tables:
     """Look at a database in which a dump has made its tables, and at its server. seconds: the limit."""
-    room, *lines = client.query(f"{_ROOM};\n{_PLAIN}", database=database, seconds=seconds).splitlines()
+    left, *lines = client.query(f"{_ROOM};\n{_PLAIN}", database=database, seconds=seconds).splitlines()
     found = [line.split("|") for line in lines]
     named = [((_text(schema), _text(table)), plain, alone) for schema, table, plain, alone in found]
     return Tables(
         plain=frozenset(name for name, plain, _ in named if plain == "t"),
         alone=frozenset(name for name, _, alone in named if alone == "t"),
-        room=max(0, int(room)),
+        room=max(0, int(left)),
     )
 
 
