@@ -59,13 +59,13 @@ _TOLD = "/var/lib/pgbackup/told"
 def alarmed(host: Host) -> Iterator[None]:
     """The host with a program that is told: what comes to it is in _TOLD."""
     settings = f"{SCRIPTS}/../.env"
-    host.run(f"cp -p {settings} /root/env && echo 'ALERT_COMMAND=\"tee -a {_TOLD}\"' >>{settings}")
+    host.run(f"cp -p {settings} /root/unalarmed && echo 'ALERT_COMMAND=\"tee -a {_TOLD}\"' >>{settings}")
     try:
         host.run(f"{SCRIPTS}/setup-alerts.sh --file /dev/null")
         assert "a test of the alarms" in host.run(f"cat {_TOLD}")
         yield
     finally:
-        host.run(f"{SCRIPTS}/setup-alerts.sh --uninstall; mv /root/env {settings}")
+        host.run(f"{SCRIPTS}/setup-alerts.sh --uninstall; mv /root/unalarmed {settings}")
         host.run("rm -r /var/lib/pgbackup /etc/pgbackup/alerts")
 
 
@@ -100,9 +100,9 @@ def broken(installed: Host) -> Iterator[Host]:
 def undrilled(installed: Host) -> Iterator[None]:
     """Backups alone, as what is drilled is no part of the test."""
     env = f"{SCRIPTS}/../.env"
-    installed.run(f"cp -p {env} /root/env; echo DRILL_AFTER_BACKUP=no >>{env}")
+    installed.run(f"cp -p {env} /root/drilled; echo DRILL_AFTER_BACKUP=no >>{env}")
     yield
-    installed.run(f"mv /root/env {env}")
+    installed.run(f"mv /root/drilled {env}")
 
 
 def both_have_more_than(host: Host, before: dict[str, set[str]]) -> bool:

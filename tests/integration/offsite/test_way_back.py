@@ -298,7 +298,6 @@ def test_what_is_not_there_is_told_with_what_is(on_s3: Away) -> None:
 def test_the_options_go_with_a_file_from_a_place(on_s3: Away) -> None:
     for words in (
         ["--from", "away", "--history"],
-        ["--from", "away", "--latest"],
         ["--key", "x", "file"],
         ["--with-roles", "file"],
         ["--from", "away", "--list", "--with-roles"],
