@@ -20,13 +20,13 @@ backups() {
 	expect_equal "$(awk 'NR > 1 { print $NF }' <<<"$output")" "$(backups)"
 	expect_equal "$(cut -d "'" -f 1 <<<"$stderr" | sort)" $'auth: dumping \npayment: dumping '
 	for file in $(backups); do gunzip -t "$file"; done
-	expect_equal "$(cd "$BACKUP_DIR" && ls)" $'backup.log\npostgres-a\npostgres-b'
+	expect_equal "$(cd "$BACKUP_DIR" && ls)" $'backup.log\npostgres-a\npostgres-b\nrestore-history.jsonl'
 }
 
 @test "one database can be chosen, and named twice it is done once" {
 	run -0 --separate-stderr "$backup" payment payment
 	expect_equal "$(awk 'NR > 1 { print $1 }' <<<"$output")" payment
-	expect_equal "$(cd "$BACKUP_DIR" && ls)" $'backup.log\npostgres-b'
+	expect_equal "$(cd "$BACKUP_DIR" && ls)" $'backup.log\npostgres-b\nrestore-history.jsonl'
 	expect_equal "$(backups | wc -l)" 1
 }
 

@@ -51,6 +51,8 @@ runs_as_written() {
 		# `make demo` has tests of its own, and `make test` is what runs this.
 		case $line in make*) continue ;; esac
 		run run_line "$line"
+		# Nothing is scheduled in here, and the status says so.
+		case $line in scripts/backup-status.sh*) [ "$status" -ne 66 ] || status=0 ;; esac
 		[ "$status" -eq 0 ] || fail "'$line' of $1 ended with $status:" "$output"
 		count=$((count + 1))
 	done < <(commands_of "$1")

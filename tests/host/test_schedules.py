@@ -147,9 +147,9 @@ def test_cron_starts_backup_and_drill_as_deployer_and_mails_that_a_restore_is_br
     broken.run(f"cat <<'EOF' | sh -e\n{_MAILER}\nEOF")
     # The drill waits for the backup of its minute: both start together, and it would make way.
     done = f"until [ $(grep -c event=run.finish /opt/backups/backup.log) -gt {runs} ]; do sleep 0.2; done"
-    edit = f"sed 's|^0 5 [*] [*] 3 |* * * * * {done}; |; s|^[*]/4 |* |'"
+    edit = f"sed 's|^0 2 [*] [*] [*] |* * * * * |; s|^0 5 [*] [*] 3 |* * * * * {done}; |; s|^[*]/4 |* |'"
     try:
-        broken.run(f"{SCRIPTS}/setup-backup-cron.sh --schedule '* * * * *'")
+        broken.run(f"{SCRIPTS}/setup-backup-cron.sh")
         with alarmed(broken):
             broken.run(f"crontab -u deployer -l | {edit} | crontab -u deployer -")
             wait_for(lambda: finished_runs(broken) > runs, 120)

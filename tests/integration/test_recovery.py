@@ -103,7 +103,8 @@ def scratch(origin: Origin, tmp_path: Path) -> Callable[[], AbstractContextManag
                 assert volumes
                 yield made
         finally:
-            assert not docker("ps", "-aq", "--filter", f"label=pgbackup.owner={run.owner}").stdout
+            ours = ("ps", "-aq", "--filter", f"label=pgbackup.owner={run.owner}")
+            assert runs.soon(lambda: not docker(*ours).stdout, 20), "the container stays"
             assert not volumes & _volumes()
 
     return start

@@ -146,7 +146,7 @@ def _end(outcome: Outcome, target: Target, top: Folder, events: Events, begun: d
         "outcome": outcome.error or "done",
     }
     facts = {"status": outcome.status, "file": outcome.file, "seconds": seconds}
-    events.emit(Event(ERROR if outcome.status else INFO, target.name, "backup.end", facts, record=record))
+    events.emit(Event(INFO, target.name, "backup.end", facts, record=record))  # what has failed is told already
 
 
 def _failed(outcome: Outcome, events: Events, error: SuiteError) -> None:
