@@ -123,9 +123,9 @@ damage() {
 		chmod 755 "$BATS_RUN_TMPDIR" "$BATS_SUITE_TMPDIR" "$BATS_TEST_TMPDIR/.." "$BATS_TEST_TMPDIR" .
 		someone=("$python" -I -c 'import os, sys
 sys.path.insert(0, sys.argv[1])
-import gettext, locale, sh
 from pgbackup.cli import main as cli, pinged, verify
 from pgbackup.commands.verify import backups
+import gettext, locale, sh
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)
