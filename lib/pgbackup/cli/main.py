@@ -11,7 +11,7 @@ from importlib import import_module
 
 from pgbackup import interrupt
 from pgbackup.errors import SuiteError, UsageError
-from pgbackup.report.log import say
+from pgbackup.report.log import say, with_hint
 from pgbackup.report.result import Result, document
 from pgbackup.report.stdout import StdoutFailed, show
 
@@ -86,7 +86,7 @@ def _failed(script: str, verb: str, error: SuiteError, *, as_json: bool) -> int:
 
 def _say_error(script: str, error: SuiteError) -> None:
     """Print `script: message` and the hint, as every failure is told, in one piece."""
-    say(f"{script}: {error.message}" + (f"\nHint: {error.hint}" if error.hint else ""))
+    say(with_hint(f"{script}: {error.message}", error.hint))
 
 
 def _show_result(result: Result, options: argparse.Namespace) -> int:

@@ -89,6 +89,11 @@ class EventLog:
         self.folder.adopt(descriptor)
 
 
+def with_hint(sentence: str, hint: str | None) -> str:
+    """A sentence with what to type below it, if anything. Pure."""
+    return f"{sentence}\nHint: {hint}" if hint else sentence
+
+
 def say(text: str) -> None:
     """Write a line to stderr; a closed or full stderr must not change what the run does."""
     try:

@@ -17,7 +17,7 @@ from pgbackup.commands.job import Job, Outcome, identity, in_backup_dir
 from pgbackup.errors import IoFailed, LockHeld, SuiteError, overall_status, path_error
 from pgbackup.report import history
 from pgbackup.report.events import ERROR, INFO, WARNING, Event, Events
-from pgbackup.report.log import EventLog
+from pgbackup.report.log import EventLog, with_hint
 from pgbackup.report.progress import Reporter
 from pgbackup.report.result import Result, document, instant, size, table
 from pgbackup.settings.config import Settings, Target
@@ -152,7 +152,7 @@ def _end(outcome: Outcome, target: Target, top: Folder, events: Events, begun: d
 def _failed(outcome: Outcome, events: Events, error: SuiteError) -> None:
     """Tell a failure everywhere: result, log and stderr, there in one piece with its hint."""
     outcome.status, outcome.error, outcome.hint = error.status, error.message, error.hint
-    said = f"{_SCRIPT}: {outcome.target}: {error.message}" + (f"\nHint: {error.hint}" if error.hint else "")
+    said = with_hint(f"{_SCRIPT}: {outcome.target}: {error.message}", error.hint)
     facts = {"status": error.status, "reason": error.message}
     events.emit(Event(ERROR, outcome.target, "backup.failed", facts, said))
 

@@ -16,7 +16,7 @@ from pgbackup.commands.loading.record import Record
 from pgbackup.errors import SuiteError, overall_status, path_error
 from pgbackup.report import history
 from pgbackup.report.events import Events
-from pgbackup.report.log import EventLog, say
+from pgbackup.report.log import EventLog, say, with_hint
 from pgbackup.report.progress import Reporter
 from pgbackup.report.result import Result, document, instant, table
 from pgbackup.settings.config import Settings, Target
@@ -80,9 +80,9 @@ def _tell(made: Drill) -> None:
         say(f"{_SCRIPT}: {record.target}: warning: {warning}")
     if record.status:
         how = "not done" if made.verdict == NOT_DONE else "FAILED"
-        hint = f"\nHint: {record.hint}" if record.hint else ""
         what = record.file or record.database
-        say(f"{_SCRIPT}: {record.target}: the drill of '{what}' is {how}: {record.outcome}{hint}")
+        said = f"{_SCRIPT}: {record.target}: the drill of '{what}' is {how}: {record.outcome}"
+        say(with_hint(said, record.hint))
 
 
 def _lines(drills: Sequence[Drill]) -> list[str]:

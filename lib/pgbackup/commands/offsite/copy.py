@@ -21,7 +21,7 @@ from pgbackup.commands.offsite.wal import once as archived
 from pgbackup.errors import ConfigurationError, Interrupted, SuiteError, overall_status, path_error
 from pgbackup.report import history
 from pgbackup.report.events import ERROR, INFO, WARNING, Event, Events
-from pgbackup.report.log import EventLog
+from pgbackup.report.log import EventLog, with_hint
 from pgbackup.report.result import Result, document, instant, size, table
 from pgbackup.settings.config import Offsite, Settings, Target
 from pgbackup.store import folder, lock
@@ -106,9 +106,9 @@ def _told(copies: Copies, events: Events, top: Folder) -> Iterator[None]:
     for name, problem in {**copies.problems, **copies.lacking}.items():
         _tell(events, copies, ERROR, "copy.bad", f"{name}: {problem}", object=name, reason=problem)
     if copies.error:
-        hint = f"\nHint: {copies.hint}" if copies.hint else ""
         facts = {"status": copies.status, "reason": copies.error}
-        _tell(events, copies, ERROR if copies.required else WARNING, "copy.failed", f"{copies.error}{hint}", **facts)
+        level, said = ERROR if copies.required else WARNING, with_hint(copies.error, copies.hint)
+        _tell(events, copies, level, "copy.failed", said, **facts)
     copies.status = copies.status or copies.status_of_problems()
     if copies.copied or (copies.status and not copies.paused):
         facts = {"place": copies.place, "status": copies.status, "copied": len(copies.copied)}

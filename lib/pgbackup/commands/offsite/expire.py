@@ -15,7 +15,7 @@ from pgbackup.errors import ConfigurationError, NoBackup, SuiteError, overall_st
 from pgbackup.formats import copies as named
 from pgbackup.remotes.remover import Remover
 from pgbackup.report.events import ERROR, INFO, Event, Events
-from pgbackup.report.log import EventLog, say
+from pgbackup.report.log import EventLog, say, with_hint
 from pgbackup.report.result import Result, document
 from pgbackup.settings.config import Offsite, Settings, Target
 from pgbackup.store import folder, lock
@@ -121,8 +121,7 @@ def _remove(place: Remover, found: Expiry, events: Events) -> None:
         except SuiteError as error:
             found.status, found.error, found.hint = error.status, error.message, error.hint
             facts = {"place": found.place, "object": name, "reason": error.message}
-            hint = f"\nHint: {error.hint}" if error.hint else ""
-            said = f"{_SCRIPT}: {found.place}: {name}: {error.message}{hint}"
+            said = with_hint(f"{_SCRIPT}: {found.place}: {name}: {error.message}", error.hint)
             events.emit(Event(ERROR, "-", "copy.expire_failed", facts, said))
             return
         found.removed.append(name)

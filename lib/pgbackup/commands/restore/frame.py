@@ -11,7 +11,7 @@ from pgbackup.commands.loading.record import Record
 from pgbackup.errors import NoBackup, SuiteError, Unavailable, path_error
 from pgbackup.report import history
 from pgbackup.report.events import ERROR, INFO, Event, Events
-from pgbackup.report.log import EventLog, say
+from pgbackup.report.log import EventLog, say, with_hint
 from pgbackup.report.result import Result, document
 from pgbackup.settings.config import Settings, Target
 from pgbackup.store import folder
@@ -52,7 +52,7 @@ def run(
     for warning in record.warnings + ([] if record.swapped else record.unwell):
         say(f"{_SCRIPT}: warning: {warning}")
     if record.status:
-        say(f"{_SCRIPT}: {target.name}: {record.outcome}" + (f"\nHint: {record.hint}" if record.hint else ""))
+        say(with_hint(f"{_SCRIPT}: {target.name}: {record.outcome}", record.hint))
     return Result(record.status, _lines(record, dry), document(action, **record.document()))
 
 

@@ -21,7 +21,7 @@ from pgbackup.database.clients import connect, neighbours
 from pgbackup.database.clients.client import Client
 from pgbackup.database.questions import coverage
 from pgbackup.errors import Interrupted, SuiteError, Unavailable, path_error
-from pgbackup.report.log import say
+from pgbackup.report.log import say, with_hint
 from pgbackup.report.result import Result
 from pgbackup.settings.config import Settings, Target
 from pgbackup.sql.naming import BEFORE, SCRATCH
@@ -54,9 +54,8 @@ def run(settings: Settings, root: Path, files: Files, *, scheduled: bool, quiet:
         raise
     except (SuiteError, OSError) as raised:
         error = raised if isinstance(raised, SuiteError) else path_error(raised, settings.backup_dir / "status")
-        hint = f"\nHint: {error.hint}" if error.hint else ""
         if not (scheduled and isinstance(error, Unavailable)):
-            say(f"{_SCRIPT}: warning: {error.message}{hint}")
+            say(with_hint(f"{_SCRIPT}: warning: {error.message}", error.hint))
     if scheduled:
         return _scheduled(settings, root, files)
     return show.run(settings, root, files, quiet=quiet)

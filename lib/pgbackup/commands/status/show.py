@@ -10,7 +10,7 @@ from pathlib import Path
 from pgbackup.commands.status import gathering, publishing
 from pgbackup.commands.status.publishing import Files
 from pgbackup.errors import NoBackup
-from pgbackup.report.log import say
+from pgbackup.report.log import say, with_hint
 from pgbackup.report.promises import evaluate, json_values
 from pgbackup.report.promises.lines import first, lines
 from pgbackup.report.promises.status import Status
@@ -46,7 +46,7 @@ def scheduled(settings: Settings, status: Status, files: Files) -> Result:
     """
     failed = publishing.write(publishing.of_schedule(settings), status)
     for error in failed:
-        say(f"{SCRIPT}: error: {error.message}" + (f"\nHint: {error.hint}" if error.hint else ""))
+        say(with_hint(f"{SCRIPT}: error: {error.message}", error.hint))
     _written(files, status)
     return told(status, failed[0].status if failed else 0)
 
