@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -12,12 +11,13 @@ from functools import partial
 from io import BytesIO
 from typing import BinaryIO
 
+from pgbackup.commands.offsite.confirming import confirmed
 from pgbackup.commands.offsite.deciding import Decision, Source
 from pgbackup.commands.offsite.one_place import Copies, Elsewhere, is_there
 from pgbackup.errors import BackupBad, IoFailed, NoBackup
 from pgbackup.formats import copies as named
 from pgbackup.formats import sealed
-from pgbackup.remotes.place import AlreadyThere, Place
+from pgbackup.remotes.place import AlreadyThere
 from pgbackup.report.result import instant
 from pgbackup.store import catalog, folder
 from pgbackup.store.folder import Folder
@@ -131,12 +131,11 @@ class Sender:
         found = place.stat(made.name)
         if found is None:
             raise IoFailed(f"'{made.name}' is not at '{name}' after its upload", "it is tried again")
-        kind = next((kind for kind in made.hashes if kind in found.hashes), "")
-        there = found.hashes[kind] if kind else _read_back(place, made.name)
-        wanted = made.hashes[kind or "sha256"]
-        if (found.bytes, there) != (made.bytes, wanted):
+        ours = made.hashes
+        hashes = confirmed(found, made.bytes, ours, ours.__getitem__, lambda: place.get(made.name))
+        if hashes is None:
             raise BackupBad(f"what lies at '{name}' as '{made.name}' is not what was sent: it does not count as a copy")
-        return {"sha256": made.sha256} | ({kind: wanted} if kind else {})
+        return hashes
 
 
 def _seal(file: BinaryIO, recipients: Sequence[str], into: BinaryIO) -> None:
@@ -145,10 +144,3 @@ def _seal(file: BinaryIO, recipients: Sequence[str], into: BinaryIO) -> None:
         return
     while piece := file.read(_PIECE_BYTES):
         into.write(piece)
-
-
-def _read_back(place: Place, name: str) -> str:
-    made = hashlib.sha256()
-    for piece in place.get(name):
-        made.update(piece)
-    return made.hexdigest()

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from pgbackup.errors import IoFailed, path_error
+from pgbackup.errors import path_error
 from pgbackup.formats.dumpfile import write_all
 from pgbackup.store.folder import Folder
+from pgbackup.store.offsite import spool
 from pgbackup.store.state import statefile
 
 _RECORD, _OBJECTS = "batch.json", "objects"
 _PIECE_BYTES = 1 << 20
-_TIMES_ITS_SIZE = 2.5  # free: for itself, and for what tonight's backup asks for
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,7 @@ def add(folder: Folder, name: str, plain_bytes: int, write: Callable[[BinaryIO],
 
     plain_bytes: about. Raise IoFailed where there is no room for it beside the next backup, and what `write` raises.
     """
-    free = os.fstatvfs(folder.fd)
-    if free.f_bavail * free.f_frsize < _TIMES_ITS_SIZE * plain_bytes:
-        raise IoFailed(
-            f"there is no room for '{name}' on its way, beside the next backup, in '{folder.path}'",
-            f"df -h '{folder.path}'",
-        )
+    spool.require_room(folder, name, plain_bytes)
     path = directory(folder) / name
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

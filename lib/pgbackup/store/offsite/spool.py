@@ -64,12 +64,7 @@ def fill(folder: Folder, name: str, plain_bytes: int, write: Callable[[BinaryIO]
     Raise IoFailed where there is no room for it beside the next backup, and whatever `write` raises.
     """
     clear(folder)
-    free = os.fstatvfs(folder.fd)
-    if free.f_bavail * free.f_frsize < _TIMES_ITS_SIZE * plain_bytes:
-        raise IoFailed(
-            f"there is no room for '{name}' on its way, beside the next backup, in '{folder.path}'",
-            f"df -h '{folder.path}'",
-        )
+    require_room(folder, name, plain_bytes)
     try:
         descriptor = folder.create(_OBJECT)
         with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123  a descriptor, not a path
@@ -89,6 +84,16 @@ def fill(folder: Folder, name: str, plain_bytes: int, write: Callable[[BinaryIO]
         clear(folder)
         raise
     return made
+
+
+def require_room(folder: Folder, name: str, plain_bytes: int) -> None:
+    """Raise IoFailed where there is no room for an object of about that size beside the next backup."""
+    free = os.fstatvfs(folder.fd)
+    if free.f_bavail * free.f_frsize < _TIMES_ITS_SIZE * plain_bytes:
+        raise IoFailed(
+            f"there is no room for '{name}' on its way, beside the next backup, in '{folder.path}'",
+            f"df -h '{folder.path}'",
+        )
 
 
 def path(folder: Folder) -> Path:

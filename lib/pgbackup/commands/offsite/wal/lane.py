@@ -6,11 +6,11 @@ narrow line does not hold up WAL.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
 
+from pgbackup.commands.offsite.confirming import confirmed
 from pgbackup.commands.offsite.one_place import Elsewhere
 from pgbackup.errors import BackupBad, IoFailed
 from pgbackup.formats import sealed
@@ -119,9 +119,9 @@ class Lane:
 
     def _send(self, waiting: Sequence[Waiting], passing: Callable[[str], bool]) -> set[str]:
         """Upload, let the place confirm, and only then write into the index; return what is there."""
-        names, offsite, confirmed = [one.name for one in waiting], self.where.offsite, set[str]()
+        names, offsite, there = [one.name for one in waiting], self.where.offsite, set[str]()
         if not names:
-            return confirmed
+            return there
         with self.where.place.kept_open() as place:
             place.put_many(batch.directory(self.spooling), names, lock_days=offsite.lock_days)
             found = place.stat_many(names)
@@ -137,9 +137,9 @@ class Lane:
             entry = Entry(one.name, one.bytes, hashes, one.plain_bytes, instant(lag.now()))
             if not passing(one.name):
                 self._note(entry)
-            confirmed.add(one.name)
+            there.add(one.name)
             self.tell(entry)
-        return confirmed
+        return there
 
     def _note(self, entry: Entry) -> None:
         try:
@@ -149,13 +149,12 @@ class Lane:
 
     def _hashes(self, one: Waiting, found: Object) -> dict[str, str] | None:
         """The hashes of what is there, as the place says or as it was read back; None where it is not what was sent."""
-        kind = next((kind for kind in _KINDS if kind in found.hashes), "")
-        there = found.hashes[kind] if kind else _read_back(self.where.place.get(one.name))
-        known = {"": one.sha256, "sha256": one.sha256, "md5": one.md5}
-        wanted = known.get(kind) or batch.digest(self.spooling, one.name, kind)
-        if (found.bytes, there) != (one.bytes, wanted):
-            return None
-        return {"sha256": one.sha256} | ({kind: wanted} if kind else {})
+        known = {"sha256": one.sha256, "md5": one.md5}
+
+        def ours(kind: str) -> str:
+            return known.get(kind) or batch.digest(self.spooling, one.name, kind)
+
+        return confirmed(found, one.bytes, _KINDS, ours, lambda: self.where.place.get(one.name))
 
 
 class _Gone(Exception):
@@ -169,10 +168,3 @@ def _readable(item: Item) -> Iterator[bytes]:
         raise _Gone from None
     except OSError as error:  # of the disk that it lies on, not of the spool's
         raise BackupBad(f"it cannot be read here: {error.strerror}") from None
-
-
-def _read_back(pieces: Iterator[bytes]) -> str:
-    made = hashlib.sha256()
-    for piece in pieces:
-        made.update(piece)
-    return made.hexdigest()
