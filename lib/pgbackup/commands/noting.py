@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 
 from pgbackup.commands.job import Outcome
@@ -40,15 +41,8 @@ def _made(place: Folder, outcome: Outcome) -> Made | None:
     if found is None or found.manifest is None:
         return None
     seconds = sum(each for phase, each in outcome.seconds.items() if phase not in _APART)
-    return Made(
-        found.name,
-        ledger.text(found.taken),
-        found.bytes,
-        outcome.sql_bytes,
-        outcome.rows,
-        round(seconds, 1),
-        found.manifest.sha256,
-    )
+    made = ledger.made_of(found)
+    return replace(made, sql_bytes=outcome.sql_bytes, rows=outcome.rows, seconds=round(seconds, 1))
 
 
 def exercise(place: Folder, record: Record, restore_seconds: float) -> str:

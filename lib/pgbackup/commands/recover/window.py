@@ -40,16 +40,6 @@ def show(settings: Settings, target: Target, directory: str) -> Result:
         say(f"{_SCRIPT}: {target.name}: {problem}")
     if problems:
         say(f"Hint: see what the receiver says: journalctl -u postgres-wal@{archive.state.owner} -n 20; backup.log")
-    windows = [
-        {
-            "since": each.since.isoformat(),
-            "until": each.until.isoformat(),
-            "lsn": wal.format_lsn(each.lsn),
-            "confirmed": each.current,
-            "bases": [base.name for base in each.bases],
-        }
-        for each in archive.windows
-    ]
     status = NoBackup.status if problems else 0
     told = document(
         "restore --window",
@@ -57,7 +47,7 @@ def show(settings: Settings, target: Target, directory: str) -> Result:
         target=target.name,
         archive=str(places.top.path),
         active=archive.state.active,
-        windows=windows,
+        windows=recoverable.values(archive.windows),
         problems=problems,
     )
     return Result(status, lines, told)

@@ -115,9 +115,7 @@ def _backups(
     ]
     for name in sorted(others, key=lambda name: there[name][0], reverse=True)[:_MOST_OPENED]:
         if seen := catalog.one(place, database, name):
-            sql_bytes, sha256 = (seen.manifest.sql_bytes, seen.manifest.sha256) if seen.manifest else (0, "")
-            taken = ledger.text(seen.taken)
-            found.append((Made(name, taken, seen.bytes, sql_bytes, seen.rows, seen.seconds, sha256), seen.problem))
+            found.append((ledger.made_of(seen), seen.problem))
     return sorted(found, key=lambda each: (each[0].taken, each[0].file), reverse=True)[: ledger.MOST_BACKUPS]
 
 

@@ -101,21 +101,16 @@ def text(moment: datetime) -> str:
     return moment.astimezone(timezone.utc).isoformat(timespec="seconds")
 
 
+def made_of(backup: Backup) -> Made:
+    """What a file tells of itself; of one without a manifest no more than its size. Pure."""
+    held = backup.manifest
+    sql_bytes, sha256 = (held.sql_bytes, held.sha256) if held else (0, "")
+    return Made(backup.name, text(backup.taken), backup.bytes, sql_bytes, backup.rows, backup.seconds, sha256)
+
+
 def of(backups: Iterable[Backup]) -> Ledger:
     """The ledger that the files themselves tell of. backups: newest first, as catalog.listing() gives them. Pure."""
-    made = [
-        Made(
-            each.name,
-            text(each.taken),
-            each.bytes,
-            each.manifest.sql_bytes,
-            each.rows,
-            each.seconds,
-            each.manifest.sha256,
-        )
-        for each in backups
-        if each.manifest and not each.problem
-    ]
+    made = [made_of(each) for each in backups if each.manifest and not each.problem]
     return Ledger(begun=made[-1].taken if made else "", backups=made[:MOST_BACKUPS])
 
 

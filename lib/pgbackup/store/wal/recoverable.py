@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from pgbackup import wal
 from pgbackup.errors import NoBackup
@@ -90,6 +91,20 @@ def described(windows: Sequence[Window]) -> list[str]:
             f"  recoverable   {local(each.since)} … {local(each.until)}  ({counted(len(each.bases), 'base backup')})"
         )
     return lines or ["  nothing can be recovered: there is no base backup with its WAL"]
+
+
+def values(windows: Sequence[Window]) -> list[dict[str, Any]]:
+    """The windows as JSON values, oldest first. Pure."""
+    return [
+        {
+            "since": each.since.isoformat(),
+            "until": each.until.isoformat(),
+            "lsn": wal.format_lsn(each.lsn),
+            "confirmed": each.current,
+            "bases": [base.name for base in each.bases],
+        }
+        for each in windows
+    ]
 
 
 def broken_off(archive: Archive) -> str:

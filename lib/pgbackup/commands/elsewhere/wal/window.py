@@ -47,16 +47,7 @@ def show(settings: Settings, target: Target, called: str, series: str | None, id
         host=there.host,
         series=str(seen.known.series),
         read=not seen.locked(identities),
-        windows=[
-            {
-                "since": each.since.isoformat(),
-                "until": each.until.isoformat(),
-                "lsn": wal.format_lsn(each.lsn),
-                "confirmed": each.current,
-                "bases": [base.name for base in each.bases],
-            }
-            for each in found
-        ],
+        windows=recoverable.values(found),
         problems=problems,
         refused=[{"object": name, "reason": reason} for name, reason in seen.refused.items()],
     )
