@@ -6,12 +6,16 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
 
+from pgbackup import interrupt
 from pgbackup.errors import CannotCreate, LockHeld, path_error
 from pgbackup.store import folder
+
+_PAUSE_SECONDS = 0.02
 
 
 @contextmanager
@@ -42,6 +46,23 @@ def held(place: folder.Folder, name: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def awaited(place: folder.Folder, name: str, seconds: float) -> Iterator[None]:
+    """Do held(), and wait for another run that has the lock. Raise LockHeld after so many seconds, Interrupted."""
+    deadline = time.monotonic() + seconds
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(held(place, name))
+                break
+            except LockHeld:
+                if time.monotonic() >= deadline:
+                    raise
+            interrupt.check()
+            time.sleep(_PAUSE_SECONDS)
+        yield
 
 
 def _open(place: folder.Folder, file_name: str) -> int:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
-from pgbackup import interrupt
 from pgbackup.commands.setup.options import Options
-from pgbackup.errors import LockHeld, SuiteError, overall_status
+from pgbackup.errors import SuiteError, overall_status
 from pgbackup.host.scheduling.installed import Change
 from pgbackup.report.log import say
 from pgbackup.report.result import Result, document
@@ -26,17 +24,10 @@ def alone() -> Iterator[None]:
 
     Raise LockHeld when another one has it for too long.
     """
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    with folder.opened(_DIRECTORY, create=False, top=True) as place, ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(lock.held(place, _NAME))
-                break
-            except LockHeld:
-                if time.monotonic() >= deadline:
-                    raise
-            interrupt.check()
-            time.sleep(0.1)
+    with (
+        folder.opened(_DIRECTORY, create=False, top=True) as place,
+        lock.awaited(place, _NAME, _PATIENCE_SECONDS),
+    ):
         yield
 
 

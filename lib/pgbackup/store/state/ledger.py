@@ -5,13 +5,12 @@ It proves nothing and protects nothing: a backup is what lies there. Where the l
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
-from pgbackup.errors import LockHeld
+from pgbackup import interrupt
 from pgbackup.formats import names
 from pgbackup.store import lock
 from pgbackup.store.catalog import Backup
@@ -21,7 +20,7 @@ from pgbackup.store.state import statefile
 MOST_BACKUPS = 400
 _MOST_RUNS, _MOST_EXERCISES = 100, 50
 _LONGEST_TEXT = 500
-_WAIT_SECONDS, _PAUSE_SECONDS = 30.0, 0.02
+_WAIT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -133,14 +132,7 @@ def write(place: Folder, database: str, ledger: Ledger) -> None:
 @contextmanager
 def held(place: Folder, database: str) -> Iterator[None]:
     """Keep other runs from writing it for the length of a short block. Raise LockHeld after some seconds."""
-    deadline = time.monotonic() + _WAIT_SECONDS
     with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(lock.held(place, f"{names.stem(database)}%ledger"))
-                break
-            except LockHeld:
-                if time.monotonic() >= deadline:
-                    raise
-            time.sleep(_PAUSE_SECONDS)
+        with interrupt.shielded():  # a run that is stopped notes that, too
+            stack.enter_context(lock.awaited(place, f"{names.stem(database)}%ledger", _WAIT_SECONDS))
         yield

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from pgbackup import interrupt
-from pgbackup.errors import LockHeld, SuiteError, path_error
+from pgbackup.errors import SuiteError, path_error
 from pgbackup.formats import wal_copies
 from pgbackup.formats.wal_copies import Series
 from pgbackup.settings.config import Settings, Target
@@ -17,8 +16,6 @@ from pgbackup.store.folder import Folder
 from pgbackup.store.offsite import lag
 from pgbackup.store.wal import archive
 from pgbackup.store.wal.archive import Places, State
-
-_TICK_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -62,22 +59,8 @@ def opened(
 
 
 def _series(own: Folder, directory: str, places: Places, state: State) -> Series:
-    with _alone(own):
+    with lock.awaited(own, "series", math.inf):  # both lanes come here at once, and must not begin a series each
         return _known_or_begun(own, directory, places, state)
-
-
-@contextmanager
-def _alone(own: Folder) -> Iterator[None]:
-    """Both lanes come here at once, and must not begin a series each."""
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(lock.held(own, "series"))
-                break
-            except LockHeld:
-                interrupt.check()
-                time.sleep(_TICK_SECONDS)
-        yield
 
 
 def _known_or_begun(own: Folder, directory: str, places: Places, state: State) -> Series:
