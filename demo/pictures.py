@@ -25,10 +25,12 @@ from pgbackup.report.promises.facts import Database, Exercise, Finding  # noqa: 
 from pgbackup.report.promises.limits import Limits  # noqa: E402  as above
 from pgbackup.report.promises.lines import lines  # noqa: E402  as above
 from pgbackup.report.promises.status import Status  # noqa: E402  as above
+from pgbackup.report.typeable import with_paths  # noqa: E402  as above
 
 from tests.support import examples  # noqa: E402  as above
 
 COLUMNS = 112
+_SCRIPTS = Path("/opt/payment-system/deployment/scripts")
 _WIDTH, _BELOW = 1180, 24
 _COLOURS = 96
 _NIGHTS = 30
@@ -64,7 +66,9 @@ def host() -> Status:
     orders = Finding("database", "postgres-b", "orders", "no job has it")
     coverage = facts.coverage and replace(facts.coverage, findings=(orders, *facts.coverage.findings))
     facts = replace(facts, databases=(auth, payment), coverage=coverage)
-    return evaluated(facts, examples.NOW, Limits())
+    status = evaluated(facts, examples.NOW, Limits())
+    typed = (replace(each, remedy=with_paths(each.remedy, _SCRIPTS, str(_SCRIPTS.parent))) for each in status.promises)
+    return replace(status, promises=tuple(typed))
 
 
 def screen(status: Status) -> str:

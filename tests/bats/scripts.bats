@@ -311,7 +311,7 @@ Hint: make -C '$PWD/no venv' setup"
 			expect_equal "$output" ""
 			expect_part "${stderr_lines[0]}" "${1##*/}: unrecognized arguments: "
 			expect_part "${stderr_lines[0]} " " $option " # before it `auth`, where a script takes no name
-			expect_equal "${stderr_lines[1]}" "Hint: ${1##*/} --help"
+			expect_equal "${stderr_lines[1]}" "Hint: '$1' --help"
 			[ "${#stderr_lines[@]}" -eq 2 ]
 		done
 	}
@@ -342,7 +342,8 @@ Hint: make -C '$PWD/no venv' setup"
 			run -64 --separate-stderr "$1" --json "$wrong"
 			expect_equal "$(json "$output" 'it["status"]')" 64
 			expect_part "$stderr" "$(json "$output" 'it["error"]')"
-			expect_part "$stderr" "Hint: $(json "$output" 'it["hint"]')"
+			expect_part "$stderr" "Hint: "
+			expect_part "$stderr" "$(json "$output" 'it["hint"].rpartition(".sh")[2]')"
 		done
 		RETENTION_DAYS=7d run -78 --separate-stderr "$1" --json
 		expect_equal "$(json "$output" 'it["status"]')" 78

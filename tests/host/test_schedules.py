@@ -153,7 +153,7 @@ def test_cron_starts_backup_and_drill_as_deployer_and_mails_that_a_restore_is_br
         with alarmed(broken):
             broken.run(f"crontab -u deployer -l | {edit} | crontab -u deployer -")
             wait_for(lambda: finished_runs(broken) > runs, 120)
-            wait_for(lambda: told(broken, r"BROKEN.* alarms tested.* type: test-alarms.sh"), 120)
+            wait_for(lambda: told(broken, r"BROKEN.* alarms tested.* type: \S*/test-alarms.sh"), 120)
             assert "backup-status.sh --scheduled -q" in broken.run("crontab -u deployer -l; crontab -u deployer -r")
         assert both_have_more_than(broken, before)
         wait_for(lambda: broken.succeeds("grep -q 'restore (s)' /run/told/mail"), 120)

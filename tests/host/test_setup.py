@@ -278,7 +278,7 @@ def test_each_says_when_the_other_is_on(host: Host) -> None:
 
 def test_who_is_not_root(host: Host) -> None:
     for script in (CRON, SYSTEMD):
-        refused(host, f"runuser -u nobody -- {script}", 77, "only root may", f"Hint: sudo {script.rpartition('/')[2]}")
+        refused(host, f"runuser -u nobody -- {script}", 77, "only root may", f"Hint: sudo {script}")
 
 
 def test_an_account_that_is_not_there_or_does_not_own_the_backups(host: Host) -> None:

@@ -18,6 +18,7 @@ from pgbackup.commands.status import gathering, past, show
 from pgbackup.formats import names
 from pgbackup.report import history
 from pgbackup.report.promises import evaluate, lines
+from pgbackup.report.promises.facts import Database
 from pgbackup.report.promises.limits import Limits
 from pgbackup.report.promises.status import Status
 from pgbackup.settings.config import Settings
@@ -202,7 +203,8 @@ def test_the_screen_fits_and_obeys_no_name(example: Callable[[], Status], column
     text = "\n".join(shown)
     assert "\x1b" not in text and "\r" not in text
     assert shown[0].startswith("BROKEN" if status.broken else "OK")
-    told = [line for line in shown[1:] if len(line) > columns and not line.startswith("  database")]
+    copied = {line for promise in status.broken for line in lines.commands(promise.remedy)}
+    told = [line for line in shown[1:] if len(line) > columns and line not in copied and not line.startswith("  data")]
     assert all(max(map(len, line.split())) > columns - 26 or "  " in line.strip() for line in told), told
     for promise in status.broken:
         assert promise.remedy, promise
@@ -244,3 +246,16 @@ def test_the_first_line_alone_says_what_is_broken() -> None:
     broken = lines.first(examples.several_broken())
     assert broken.startswith("BROKEN: 10 of 18 promises on db1: backup made (auth), ")
     assert lines.first(examples.never_backed_up()).count("\n") == 0
+
+
+def test_what_is_kept_only_because_it_is_not_due_yet_is_said() -> None:
+    good = examples.facts()
+    auth, payment = good.databases
+    young = replace(auth, drilled=None, begun=examples.ago(hours=2))
+
+    def told(*databases: Database) -> str:
+        status = evaluate.status(replace(good, databases=databases), examples.NOW, Limits())
+        return next(line for line in lines.lines(status, 120) if line.startswith("  backup drilled"))
+
+    assert told(young, payment).endswith("auth, payment: oldest 60 min, limit 8 d; none is due yet of auth")
+    assert told(young, replace(young, name="other")).endswith("none is due yet of auth, other")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from pgbackup.report import redaction
 from pgbackup.report.events import Event
+from pgbackup.report.typeable import typeable
 from pgbackup.store.folder import Folder, lacks
 
 LOG_NAME = "backup.log"
@@ -90,8 +91,13 @@ class EventLog:
 
 
 def with_hint(sentence: str, hint: str | None) -> str:
-    """A sentence with what to type below it, if anything. Pure."""
-    return f"{sentence}\nHint: {hint}" if hint else sentence
+    """A sentence with what to type below it, if anything."""
+    return f"{sentence}\n{advice(hint)}" if hint else sentence
+
+
+def advice(hint: str) -> str:
+    """The line that says what to do, its scripts as they are typed from here."""
+    return f"Hint: {typeable(hint)}"
 
 
 def say(text: str) -> None:

@@ -17,6 +17,7 @@ from pgbackup.database.questions import needs
 from pgbackup.database.questions.facts import gather
 from pgbackup.errors import SuiteError, overall_status
 from pgbackup.formats import names
+from pgbackup.report.log import advice
 from pgbackup.report.result import Result, document, short_version, size
 from pgbackup.settings.config import Settings, Target
 from pgbackup.store import catalog, expiry, folder, retention
@@ -113,7 +114,7 @@ def _lines(entry: dict[str, Any]) -> list[str]:
     name = entry["target"]
     if entry["status"]:
         first = f"{name}: would fail ({entry['status']}): {entry['error']}"
-        lines = [first, *([f"  Hint: {entry['hint']}"] if entry["hint"] else [])]
+        lines = [first, *([f"  {advice(entry['hint'])}"] if entry["hint"] else [])]
     else:
         lines = [
             f"{name}: would write '{entry['file']}'",

@@ -9,6 +9,7 @@ from pgbackup.commands.offsite import one_place
 from pgbackup.commands.offsite.copy import check_any, overall
 from pgbackup.commands.offsite.one_place import Copies
 from pgbackup.errors import SuiteError
+from pgbackup.report.log import advice
 from pgbackup.report.result import Result, document, size
 from pgbackup.settings.config import Offsite, Settings, Target
 from pgbackup.store import folder
@@ -47,9 +48,8 @@ def _one(
 
 def _lines(copies: Copies, names: Sequence[dict[str, Any]]) -> list[str]:
     if copies.error:
-        return [f"{copies.place}: would fail ({copies.status}): {copies.error}"] + [f"  Hint: {copies.hint}"] * bool(
-            copies.hint
-        )
+        failed = f"{copies.place}: would fail ({copies.status}): {copies.error}"
+        return [failed, *([f"  {advice(copies.hint)}"] if copies.hint else [])]
     total = size(sum(one["file_bytes"] for one in names))
     first = f"{copies.place}: would copy {len(names)}, {total}" if names else f"{copies.place}: nothing to copy"
     lines = [first, *(f"  {one['object']}  {size(one['file_bytes'])}" for one in names)]

@@ -16,7 +16,7 @@ from pgbackup.commands.offsite.wal import there as wal
 from pgbackup.errors import BackupBad, NoBackup, overall_status
 from pgbackup.formats import copies, gzipped, sealed
 from pgbackup.remotes.place import Object, Place
-from pgbackup.report.log import say
+from pgbackup.report.log import advice, say
 from pgbackup.report.progress import reporting
 from pgbackup.report.result import Result, age, document, instant, size, table
 from pgbackup.settings.config import Offsite, Settings, Target
@@ -187,7 +187,8 @@ def _tell(offsite: Offsite, checked: Sequence[Checked], others: Sequence[Object]
     if len(others) > _MOST_TOLD:
         say(f"{_SCRIPT}: {offsite.name}: passed over {len(others) - _MOST_TOLD} more")
     if any(one.status for one in checked):
-        say(f"Hint: copy what is here: copy-backups.sh --to {offsite.name} --now; then find out who changed what there")
+        hint = f"copy what is here: copy-backups.sh --to {offsite.name} --now; then find out who changed what there"
+        say(advice(hint))
 
 
 def _lines(checked: Sequence[Checked], now: datetime) -> list[str]:

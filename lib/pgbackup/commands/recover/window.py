@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 
 from pgbackup import wal
 from pgbackup.errors import NoBackup
-from pgbackup.report.log import say
+from pgbackup.report.log import advice, say
 from pgbackup.report.result import Result, document, size
 from pgbackup.settings.config import Settings, Target
 from pgbackup.store.wal import archive as walarchive
@@ -39,7 +39,7 @@ def show(settings: Settings, target: Target, directory: str) -> Result:
     for problem in problems:
         say(f"{_SCRIPT}: {target.name}: {problem}")
     if problems:
-        say(f"Hint: see what the receiver says: journalctl -u postgres-wal@{archive.state.owner} -n 20; backup.log")
+        say(advice(f"see what the receiver says: journalctl -u postgres-wal@{archive.state.owner} -n 20; backup.log"))
     status = NoBackup.status if problems else 0
     told = document(
         "restore --window",

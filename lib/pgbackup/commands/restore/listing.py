@@ -11,7 +11,7 @@ from typing import Any
 from pgbackup.commands import lost_settings
 from pgbackup.errors import BackupBad, NoBackup
 from pgbackup.report import history
-from pgbackup.report.log import say
+from pgbackup.report.log import advice, say
 from pgbackup.report.result import Result, age, document, instant, size, table
 from pgbackup.settings.config import Settings, Target
 from pgbackup.store import catalog, folder
@@ -61,7 +61,7 @@ def listing(settings: Settings, target: Target) -> Result:
     lines = table(["file", "age", "size", "rows", "drilled", "state"], rows, right=(1, 2, 3)) if rows else []
     if not lines:
         lines = [f"there is no backup of '{target.database}' in '{path}'", *lost_settings.told(top, others)]
-        lines += [f"Hint: {lost_settings.hint(others)}"] if others else []
+        lines += [advice(lost_settings.hint(others))] if others else []
     contents = document(
         "restore --list",
         status,

@@ -21,7 +21,7 @@ from pgbackup.host.channels import Alerts
 from pgbackup.host.scheduling import crontab, installed, systemctl, unit_owner, units
 from pgbackup.host.scheduling.installed import Change
 from pgbackup.report.alarms import notify
-from pgbackup.report.log import say
+from pgbackup.report.log import say, with_hint
 from pgbackup.report.result import Result, document, table
 from pgbackup.settings.config import Settings
 
@@ -185,7 +185,7 @@ def _asked(before: str | None, path: Path) -> str:
         try:
             channels.parsed(f"{text}{line}\n", str(path))
         except ConfigurationError as error:
-            say(f"not taken: {error.message}\nHint: {error.hint}")
+            say(with_hint(f"not taken: {error.message}", error.hint))
         else:
             text += f"{line}\n"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pgbackup.commands.setup.options import Options
 from pgbackup.errors import SuiteError, overall_status
 from pgbackup.host.scheduling.installed import Change
-from pgbackup.report.log import say
+from pgbackup.report.log import say, with_hint
 from pgbackup.report.result import Result, document
 from pgbackup.store import folder, lock
 
@@ -48,9 +48,8 @@ def told(
     for warning in warnings:
         say(f"{script}: warning: {warning}")
     for error in failures:
-        say(f"{script}: this is done, but {what} would fail now ({error.status}): {error.message}")
-        if error.hint:
-            say(f"Hint: {error.hint}")
+        said = f"{script}: this is done, but {what} would fail now ({error.status}): {error.message}"
+        say(with_hint(said, error.hint))
     status = overall_status([error.status for error in failures])
     contents = document(
         script.removesuffix(".sh"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pgbackup.report.promises import evaluate, json_values
 from pgbackup.report.promises.lines import first, lines
 from pgbackup.report.promises.status import Status
 from pgbackup.report.result import Result, document
+from pgbackup.report.typeable import typeable
 from pgbackup.settings.config import Settings
 
 SCRIPT = "backup-status.sh"
@@ -22,9 +24,13 @@ _PIPED_COLUMNS = 120
 
 
 def look(settings: Settings, root: Path) -> Status:
-    """Return the status now. root: of the installation. Raise PermissionDenied where this account may not look."""
+    """Return the status now, its remedies as they are typed here. root: of the installation.
+
+    Raise PermissionDenied where this account may not look.
+    """
     now = datetime.now(timezone.utc)
-    return evaluate.status(gathering.gather(settings, root, now), now, gathering.limits(settings))
+    status = evaluate.status(gathering.gather(settings, root, now), now, gathering.limits(settings))
+    return replace(status, promises=tuple(replace(each, remedy=typeable(each.remedy)) for each in status.promises))
 
 
 def run(settings: Settings, root: Path, files: Files, *, quiet: bool) -> Result:

@@ -17,7 +17,7 @@ from pgbackup.commands.verify.wal import Found
 from pgbackup.errors import BackupBad, NoBackup, PermissionDenied, overall_status
 from pgbackup.formats import dumpfile, names
 from pgbackup.formats.dumpfile import Contents
-from pgbackup.report.log import say
+from pgbackup.report.log import advice, say
 from pgbackup.report.progress import Reporter, reporting
 from pgbackup.report.result import Result, age, document, instant, size, table
 from pgbackup.settings.config import Settings, Target
@@ -230,11 +230,11 @@ def _tell(settings: Settings, checked: Sequence[Checked]) -> None:
 
 def _advise(checked: Sequence[Checked], others: Sequence[Unclaimed]) -> None:
     if any(one.status == PermissionDenied.status for one in checked):
-        say("Hint: run it as the owner of the backups, or as root: sudo verify-backups.sh")
+        say(advice("run it as the owner of the backups, or as root: sudo verify-backups.sh"))
     elif others and any(one.complaint and not one.verdicts for one in checked):
-        say(f"Hint: {lost_settings.hint(others)}")
+        say(advice(lost_settings.hint(others)))
     elif any(one.status for one in checked):
-        say("Hint: make a new backup now: backup-postgres.sh; then look at the bad files and at backup.log")
+        say(advice("make a new backup now: backup-postgres.sh; then look at the bad files and at backup.log"))
 
 
 def _lines(checked: Sequence[Checked], now: datetime) -> list[str]:

@@ -17,7 +17,7 @@ _KEY_LETTERS = 12
 
 
 def lines(status: Status, columns: int) -> list[str]:
-    """Return the status for people. columns: how wide the screen is; a line is longer only where a word is. Pure."""
+    """Return the status for people. columns: how wide the screen is; only a word, or what to type, is longer. Pure."""
     told = [first(status), "", "If this host died now:", *_rescues(status, columns)]
     told += _all_broken(status, columns)
     kept = _grouped([promise for promise in status.promises if promise.state == KEPT], status.now)
@@ -136,7 +136,13 @@ def _broken(promise: Promise, now: datetime, columns: int) -> list[str]:
     if promise.tell_from and now < promise.tell_from:
         since += f"; a run that mends it is due by {local(promise.tell_from)}"
     told += _wrapped(f"        {since}", columns) if since else []
-    return told + _wrapped(f"        type: {promise.remedy}", columns)
+    return told + commands(promise.remedy)
+
+
+def commands(remedy: str) -> list[str]:
+    """What to type, each command on a line of its own and whole, however narrow the screen is: it will be copied."""
+    first, *others = plain(remedy).split("; ")
+    return [f"        type: {first}", *(f"              {other}" for other in others)]
 
 
 def _wrapped(text: str, columns: int) -> list[str]:
@@ -160,11 +166,15 @@ def _together(some: Sequence[Promise], now: datetime) -> str:
     names = ", ".join(_each(some))
     if len(some) > _MOST_NAMED:
         names = f"all {len(some)}"
+    if len(some) == 1 and not some[0].last:
+        return f"{names}: {some[0].reason}"
     ages = [(now - promise.last).total_seconds() for promise in some if promise.last]
-    if not ages:
-        return f"{names}: {some[0].reason}" if len(some) == 1 else names
     limit = f", limit {span(some[0].limit)}" if some[0].limit else ""
-    return f"{names}: {'oldest ' if len(some) > 1 else ''}{age(max(0.0, *ages, 0.0))}{limit}"
+    oldest = f": {'oldest ' if len(some) > 1 else ''}{age(max(0.0, *ages, 0.0))}{limit}" if ages else ""
+    fresh = [promise for promise in some if promise.limit and not promise.last]  # there was no time for it yet
+    if len(fresh) == len(some):
+        return f"none is due yet of {names}"
+    return f"{names}{oldest}" + (f"; none is due yet of {', '.join(_each(fresh)[:_MOST_NAMED])}" if fresh else "")
 
 
 def _reasons(some: Sequence[Promise]) -> list[tuple[str, str]]:
