@@ -64,7 +64,7 @@ def in_container(target: Target, settings: Settings, run: Run, image: str, pipes
 @contextmanager
 def on_host(target: Target, settings: Settings, run: Run, major: int) -> Iterator[Site]:
     """Give a site on this host, with the host's own programs. Raise Unavailable where it has none of that major."""
-    programs = _programs(major)
+    own = programs(major)
     _sweep(run)
     place = Path(tempfile.mkdtemp(prefix=run.family))
     try:
@@ -78,8 +78,8 @@ def on_host(target: Target, settings: Settings, run: Run, major: int) -> Iterato
             (place / name).chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
 
         def server(program: Sequence[str]) -> list[str]:
-            own = programs / program[0]
-            return [*prefix, str(own) if own.exists() else program[0], *program[1:]]
+            path = own / program[0]
+            return [*prefix, str(path) if path.exists() else program[0], *program[1:]]
 
         client = Direct(target, settings, run)
         client.connection = {"host": str(place), "port": "5432", "user": target.user}
@@ -95,12 +95,17 @@ def _sweep(run: Run) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _programs(major: int) -> Path:
+def programs(major: int) -> Path:
+    """Return the directory of this host's programs of that major version, a server's among them.
+
+    Raise Unavailable where there is none.
+    """
     wanted = f"(PostgreSQL) {major}."
     path = proc.environment()["PATH"].split(":")
     for directory in map(Path, [*path, *(each.format(major=major) for each in _PACKAGED)]):
         if not (directory / "initdb").exists() or not (directory / "postgres").exists():
             continue
+        directory = (directory / "postgres").resolve().parent  # a link beside a few others: the rest lies there
         said = proc.run([str(directory / "postgres"), "--version"], seconds=10)
         if wanted in said.stdout.decode("utf-8", "replace"):
             return directory
