@@ -18,6 +18,7 @@ from pgbackup.store import lock
 
 from tests.support import alarm_servers, images
 from tests.support.alarm_servers import Hook, Post
+from tests.support.databases import embedded_programs
 from tests.support.effort import chosen, only_in_full
 from tests.support.servers import docker
 
@@ -99,6 +100,24 @@ def test_each_sabotage_comes_out_of_the_channels_as_an_alarm_and_as_a_recovery(
         assert alarm.startswith("TEST of alarms, nothing is wrong:")
         survived(232, FAULT)
     assert date(known)
+    assert left() == [] and list((tmp_path / "backups").iterdir()) == []
+
+
+def test_without_a_container_the_hosts_own_programs_are_the_server(
+    environment: dict[str, str], tmp_path: Path, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = chosen(tuple(one for one in sabotages.ALL if "drill" in one.what), sabotages.ALL)
+    monkeypatch.setattr(sabotages, "ALL", wanted)
+    path = f"{embedded_programs(18)}:{os.environ['PATH']}"
+    monkeypatch.setenv("PATH", path)
+    del environment["AUTH_CONTAINER"]
+    made = run.run(
+        settings_of(environment | {"PATH": path, "AUTH_URL": "postgresql://app@127.0.0.1:1/app"}, tmp_path),
+        ROOT,
+        quiet=True,
+    )
+    assert made.status == 0, made.document
+    assert len(hook.came) == 2 * len(wanted)
     assert left() == [] and list((tmp_path / "backups").iterdir()) == []
 
 

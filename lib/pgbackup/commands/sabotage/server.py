@@ -121,7 +121,7 @@ class _OnHost:
         return {"URL": f"postgresql:///{NAME}?host={quote(place, safe='')}&user={NAME}", "CLIENT": "direct"}
 
     def sql(self, text: str) -> None:
-        self.site.client.of(NAME).query(text)
+        self.site.client.of(NAME).query(f"SET search_path = public; {text}")  # which a suite's session leaves out
 
     def stop(self) -> None:
         self.dead = True
