@@ -11,6 +11,7 @@ from hypothesis import strategies as some
 from pgbackup.report.alarms import decision, wording
 from pgbackup.report.promises.promise import BROKEN, KEPT, NOT_WANTED, Promise
 from pgbackup.report.promises.status import Status
+from pgbackup.report.typeable import absolute
 
 from tests.support import examples
 from tests.support.examples import NOW
@@ -119,7 +120,7 @@ def test_the_text_has_what_since_when_the_newest_backup_and_what_to_type(one: St
     assert notice
     text = wording.body(notice, one)
     for promise in one.broken:
-        assert promise.reason[:60] in text and promise.remedy in text
+        assert promise.reason[:60] in text and absolute(promise.remedy) in text
         assert not promise.since or f"since {promise.since.astimezone():%Y-%m-%d %H:%M}" in text
     for database in one.facts.databases:
         assert f"- {database.name}: " in text.partition("NEWEST GOOD BACKUPS")[2]

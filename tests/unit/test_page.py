@@ -15,6 +15,7 @@ import pytest
 from pgbackup.report.page import charts, page, words
 from pgbackup.report.promises.facts import Facts
 from pgbackup.report.promises.status import Rescue, Status
+from pgbackup.report.typeable import absolute
 
 from tests.support import examples, many
 
@@ -95,7 +96,7 @@ def test_each_promise_is_shown_and_the_broken_ones_come_first(status: Status) ->
     if status.broken:
         assert text.index("What is wrong") < text.index("If this host died now Database")
         assert f"{len(status.broken)} of " in text
-        assert all(str(words.plain(promise.remedy)) in text for promise in status.broken)
+        assert all(str(words.plain(absolute(promise.remedy))) in text for promise in status.broken)
     else:
         assert "What is wrong" not in text and "promises are kept" in text
     assert f'<time datetime="{status.now:%Y-%m-%dT%H:%M:%SZ}">' in page.text(status)

@@ -20,6 +20,11 @@ def typeable(text: str) -> str:
     return with_paths(text, _SCRIPTS, current)
 
 
+def absolute(text: str) -> str:
+    """Return the text with whole paths: it is read elsewhere, in a message or on a page."""
+    return with_paths(text, _SCRIPTS, "")
+
+
 def with_paths(text: str, scripts: Path, current: str) -> str:
     """The same for given directories; short where a person stands beside the scripts. Pure."""
     directory = scripts.name if current == str(scripts.parent) else str(scripts)

@@ -24,13 +24,9 @@ _PIPED_COLUMNS = 120
 
 
 def look(settings: Settings, root: Path) -> Status:
-    """Return the status now, its remedies as they are typed here. root: of the installation.
-
-    Raise PermissionDenied where this account may not look.
-    """
+    """Return the status now. root: of the installation. Raise PermissionDenied where this account may not look."""
     now = datetime.now(timezone.utc)
-    status = evaluate.status(gathering.gather(settings, root, now), now, gathering.limits(settings))
-    return replace(status, promises=tuple(replace(each, remedy=typeable(each.remedy)) for each in status.promises))
+    return evaluate.status(gathering.gather(settings, root, now), now, gathering.limits(settings))
 
 
 def run(settings: Settings, root: Path, files: Files, *, quiet: bool) -> Result:
@@ -64,8 +60,9 @@ def _written(files: Files, status: Status) -> None:
 
 def told(status: Status, otherwise: int = 0) -> Result:
     """The status as a command's result. otherwise: its exit status where no promise is broken. Pure but for the
-    terminal's width.
+    terminal's width and the current directory.
     """
     code = NoBackup.status if status.broken else otherwise
     columns = shutil.get_terminal_size((_PIPED_COLUMNS, 24)).columns if sys.stdout.isatty() else _PIPED_COLUMNS
-    return Result(code, lines(status, columns), document("status", code, **json_values.contents(status)))
+    shown = replace(status, promises=tuple(replace(each, remedy=typeable(each.remedy)) for each in status.promises))
+    return Result(code, lines(shown, columns), document("status", code, **json_values.contents(status)))

@@ -11,6 +11,7 @@ from pgbackup.report.promises.about_databases import newest_good
 from pgbackup.report.promises.promise import KEPT, Promise
 from pgbackup.report.promises.status import Status
 from pgbackup.report.result import age
+from pgbackup.report.typeable import absolute
 
 _MOST = 12  # promises and databases that are named; of the rest the number is told
 _LONGEST = 300
@@ -38,7 +39,7 @@ def body(notice: Notice, status: Status) -> str:
         _section("STILL BROKEN", [_broken(one, status.now) for one in notice.still]),
         _section("KEPT AGAIN", [_kept(one, status.now) for one in notice.kept]),
         _section("NEWEST GOOD BACKUPS", _newest(notice, status)),
-        f"{plain(status.host)}, {_when(status.now)}. Everything at a glance: backup-status.sh",
+        f"{plain(status.host)}, {_when(status.now)}. Everything at a glance: {absolute('backup-status.sh')}",
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -52,7 +53,7 @@ def _section(title: str, entries: Sequence[str]) -> str:
 
 def _broken(promise: Promise, now: datetime) -> str:
     since = f"  since {_when(promise.since)} ({_age(promise.since, now)})" if promise.since else ""
-    remedy = f"  type: {plain(promise.remedy)}" if promise.remedy else ""
+    remedy = f"  type: {absolute(plain(promise.remedy))}" if promise.remedy else ""
     first = f"- {plain(name_of(promise.key))}: {plain(redaction.without_values(promise.reason))}"
     return "\n".join(line for line in (first, since, remedy) if line)
 

@@ -12,6 +12,7 @@ from pgbackup.report.page import charts, view, words
 from pgbackup.report.promises.promise import BROKEN, KEPT
 from pgbackup.report.promises.status import Status
 from pgbackup.report.result import age, instant, size
+from pgbackup.report.typeable import absolute
 
 MARK = "<!doctype html>\n<!-- pgbackup: status page -->\n"
 
@@ -29,6 +30,7 @@ def text(status: Status) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        absolute=absolute,
         age=age,
         ago=partial(words.ago, now=status.now),
         instant=instant,
