@@ -146,8 +146,8 @@ def test_sessions_of_killed_runs_are_ended_and_nobody_elses(world: Server) -> No
 
 def test_a_server_out_of_connections_is_waited_for(world: Server) -> None:
     with opened(world, "exec", WAIT_SECONDS="20") as work, full(world) as sessions:
-        threading.Timer(0.7, lambda: sessions.pop().close()).start()
         begun = time.monotonic()
+        threading.Timer(0.7, lambda: sessions.pop().close()).start()
         assert work.gather().tables == 5
         assert time.monotonic() - begun > 0.5, "it was not full"
 

@@ -56,7 +56,7 @@ def listed(lab: Lab) -> list[dict[str, Any]]:
 
 def nothing_left(lab: Lab, *, in_docker: bool = False) -> list[str]:
     """What is left behind, given a while to end. in_docker: what is there only."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + promises.SETTLE_SECONDS
     while (found := _left(lab, in_docker)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return found

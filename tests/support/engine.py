@@ -29,6 +29,7 @@ from typing import TextIO
 RUN = Path("/run/pgbackup-tests")  # short: the path of a Unix socket has 107 bytes at most
 STATE = Path("/var/lib/pgbackup-tests")
 START_SECONDS = 60
+ANSWER_SECONDS = 30  # also on a machine that is busy with something else
 STOP_SECONDS = 30
 
 # Set by `run` for the tests: "yes", or the reason why there is no engine.
@@ -51,7 +52,7 @@ def reachable(host: str | None) -> bool:
     environment = {**os.environ, **({"DOCKER_HOST": host} if host else {})}
     command = ["docker", "version", "--format", "{{.Server.Version}}"]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, timeout=5, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=ANSWER_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return False
     return done.returncode == 0

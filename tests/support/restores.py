@@ -249,7 +249,7 @@ def leftovers(lab: Lab) -> list[str]:
     return found + [f"E: '{name}' is closed" for (name,) in closed if name not in lab.kept()]
 
 
-def settled(lab: Lab, old: Content, new: Content, seconds: float = 5.0) -> list[str]:
+def settled(lab: Lab, old: Content, new: Content, seconds: float = promises.SETTLE_SECONDS) -> list[str]:
     """problems() and leftovers(), giving what is just ending the time to end."""
     deadline = time.monotonic() + seconds
     while (found := problems(lab, old, new) + leftovers(lab)) and time.monotonic() < deadline:
@@ -263,7 +263,7 @@ def answers(lab: Lab) -> bool:
     return False
 
 
-def wholly(lab: Lab, old: Content, new: Content, seconds: float = 15.0) -> list[str]:
+def wholly(lab: Lab, old: Content, new: Content, seconds: float = promises.SETTLE_SECONDS) -> list[str]:
     """problems(), giving a swap that goes on in the server without its client the time to end."""
     deadline = time.monotonic() + seconds
     while (found := problems(lab, old, new)) and time.monotonic() < deadline:

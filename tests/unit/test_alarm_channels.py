@@ -158,7 +158,7 @@ def test_a_web_hook_that_never_ends_is_given_up(hook: Hook, behave: str, monkeyp
     monkeypatch.setattr(delivery, "SECONDS", 3)
     begun = time.monotonic()
     why = delivery.deliver(to(f"json://{hook.host}/x"), MESSAGE)
-    assert why == "no answer within 3 s" and time.monotonic() - begun < 15
+    assert why == "no answer within 3 s" and time.monotonic() - begun < 60
     hook.over.set()
     hook.over.clear()
 

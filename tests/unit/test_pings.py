@@ -100,17 +100,17 @@ def test_beside_another_run_it_is_that_one_which_ends(hook: Hook, settings: Sett
 def test_a_ping_that_is_not_heard_neither_delays_nor_fails_a_run(
     hook: Hook, settings: Settings, behave: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pings, "SECONDS", 1.0)
+    """Who waited for a ping before the work, or for longer than the limit after it, would wait for a minute."""
+    monkeypatch.setattr(pings, "SECONDS", 60.0)
     hook.behave = behave
-    worked: list[float] = []
     begun = time.monotonic()
 
     def work() -> Result:
-        worked.append(time.monotonic() - begun)
+        monkeypatch.setattr(pings, "SECONDS", 1.0)
         return Result(0, [], {})
 
     assert pinged("verify", settings, work, whole=True)().status == 0
-    assert worked[0] < 1 and time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
     said = capsys.readouterr().err
     assert "warning: the ping of 'verify' was not heard: " in said and SECRET not in said
     hook.over.set()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pgbackup.store import retention
 from pgbackup.store.retention import Decision, Policy
 
+from tests.support import speed
 from tests.support.mutants import mutant
 
 Decide = Callable[..., list[Decision]]
@@ -178,11 +179,9 @@ def test_the_minimum_survives_a_clock_that_jumps_ten_years_ahead() -> None:
 
 
 def test_the_time_to_judge_backups_grows_as_they_do() -> None:
-    def seconds(count: int) -> float:
-        backups = [One(f"b{hour}", NOW - timedelta(hours=hour), manual=False, good=True) for hour in range(count)]
-        begun = time.process_time()
-        decided(retention.decide, backups, Policy(7, 7))
-        return time.process_time() - begun
+    many = [One(f"b{hour}", NOW - timedelta(hours=hour), manual=False, good=True) for hour in range(10_000)]
 
-    few, many = (min(seconds(count) for _ in range(3)) for count in (1_000, 10_000))
-    assert many < 30 * few, "each one is compared with each other"
+    def judged(count: int) -> None:
+        decided(retention.decide, many[:count], Policy(7, 7))
+
+    assert speed.times(lambda: judged(10_000), lambda: judged(1_000)) < 30, "each one is compared with each other"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pgbackup.sql.scanner import DumpScanner
 
+from tests.support import speed
 from tests.support.effort import chosen
 from tests.support.scans import pieces, scan
 
@@ -359,14 +359,11 @@ def test_memory_and_time_stay_flat(start: bytes, repeated: bytes) -> None:
 
 @pytest.mark.parametrize("start", [b"COPY t FROM stdin;\n", b"DO $tag$", b"SELECT '", b"SELECT x", b"SELECT $x", b"--"])
 def test_single_bytes_take_linear_time(start: bytes) -> None:
-    def seconds(length: int) -> float:
+    def fed(length: int) -> None:
         scanner = DumpScanner()
         scanner.feed(start)
-        begun = time.process_time()
         for _ in range(length):
             scanner.feed(b"x")
-        return time.process_time() - begun
 
-    seconds(1000)
-    few = chosen(4_000, 10_000)
-    assert seconds(4 * few) < 12 * max(seconds(few), 0.01)
+    few = chosen(2_000, 10_000)
+    assert speed.times(lambda: fed(4 * few), lambda: fed(few), rounds=2) < 12

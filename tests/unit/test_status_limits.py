@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -26,8 +27,8 @@ from pgbackup.store import folder
 from pgbackup.store.state import ledger
 from pgbackup.store.state.ledger import Ledger, Made, Run
 
-from tests.support import examples, noted, settings
-from tests.support.effort import chosen, only_in_full
+from tests.support import examples, noted, settings, speed
+from tests.support.effort import only_in_full
 from tests.support.noted import ROOT, ago, loaded, look, note, of, put, state
 
 
@@ -52,7 +53,7 @@ def test_a_history_of_many_years_is_read_from_its_end(top: Path, tries: Callable
     events = past.run(loaded(top), ()).document["events"]
     drills = history_drills(top)
     assert of(look(top), "backup").state == "kept"
-    assert time.process_time() and time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 60
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000, "kilobytes"
     assert len(events) == 100 and drills == []
 
@@ -121,15 +122,13 @@ def test_a_docker_that_hangs_holds_nothing_for_more_than_five_seconds(
     from pgbackup.commands.status.publishing import Files
 
     note(top, put(top, ago(hours=2)))
-    begun = time.monotonic()
     made = probing.run(loaded(top, DOCKER=str(hanging)), ROOT, Files(), scheduled=False, quiet=True)
-    calls = len((hanging.parent / "calls").read_text().split())
-    assert time.monotonic() - begun < 6 * calls + 5
+    calls = (hanging.parent / "calls").read_text()
     assert made.status == 66 and of(look(top), "coverage").state == "broken"
-    assert "warning" in capsys.readouterr().err
-    begun = time.monotonic()
+    said = capsys.readouterr().err
+    assert "warning" in said and len(re.findall("gave no answer within 5 s", said)) == len(calls.split()), said
     look(top, DOCKER=str(hanging))
-    assert time.monotonic() - begun < 3 and len((hanging.parent / "calls").read_text().split()) == calls
+    assert (hanging.parent / "calls").read_text() == calls, "who only looks asks no Docker"
 
 
 def test_a_schedule_says_nothing_every_few_minutes_while_docker_is_away(
@@ -148,6 +147,8 @@ def test_a_schedule_says_nothing_every_few_minutes_while_docker_is_away(
 
 
 # --- speed
+
+LIMIT = 10  # times what listing takes: a second, where it is 0.36 on an idle machine
 
 
 def many(top: Path, databases: int, each: int) -> Settings:
@@ -171,25 +172,29 @@ def many(top: Path, databases: int, each: int) -> Settings:
     return settings.load(top.parent, "", env)
 
 
-def test_ten_thousand_backups_of_thirty_databases_are_judged_within_a_second(top: Path) -> None:
-    known = many(top, 30, chosen(334, 334))
-    begun = time.process_time()
+def listed_and_read(top: Path) -> None:
+    """The least that there is to do: look at each file, and read what the runs noted."""
+    for file in top.glob("*/*"):
+        file.stat()
+        if file.suffix == ".json":
+            json.loads(file.read_text())
+
+
+def test_ten_thousand_backups_of_thirty_databases_are_judged_in_some_times_the_time_of_listing_them(top: Path) -> None:
+    known = many(top, 30, 334)
     status = show.look(known, ROOT)
     shown = show.told(status)
-    spent = time.process_time() - begun
     assert sum(each.files for each in status.facts.databases) == 30 * 334
     assert [promise.state for promise in status.promises if promise.kind == "backup"] == ["kept"] * 30
     assert len(shown.lines) < 200
-    assert spent < 1.0, f"{spent:.2f} s of the processor"
+    assert speed.times(lambda: show.told(show.look(known, ROOT)), lambda: listed_and_read(top), rounds=3) < LIMIT
 
 
 @only_in_full
-def test_ten_thousand_backups_of_one_database_are_judged_within_a_second(top: Path) -> None:
+def test_ten_thousand_backups_of_one_database_are_judged_in_some_times_the_time_of_listing_them(top: Path) -> None:
     known = many(top, 1, 10_000)
-    begun = time.process_time()
-    status = show.look(known, ROOT)
-    assert time.process_time() - begun < 1.0
-    assert status.facts.databases[0].files == 10_000
+    assert show.look(known, ROOT).facts.databases[0].files == 10_000
+    assert speed.times(lambda: show.look(known, ROOT), lambda: listed_and_read(top)) < LIMIT
 
 
 # --- the screen

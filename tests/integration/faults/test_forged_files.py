@@ -94,7 +94,7 @@ sys.path.insert(0, sys.argv[1])
 if sys.argv[3] != "isal": sys.modules["isal"] = None
 from pgbackup.formats import dumpfile
 from pgbackup.errors import BackupBad
-begun, said = time.monotonic(), ""
+begun, said = time.process_time(), ""
 with open(sys.argv[2], "rb") as file:
     try:
         dumpfile.check(file.fileno())
@@ -102,7 +102,7 @@ with open(sys.argv[2], "rb") as file:
         said = bad.message
 with open("/proc/self/status") as status:  # ru_maxrss of a child begins with its parent's
     peak = int(re.search(r"VmHWM:\\s*(\\d+)", status.read())[1]) * 1024
-print(json.dumps([said, peak, time.monotonic() - begun]))
+print(json.dumps([said, peak, time.process_time() - begun]))
 """
 
 
