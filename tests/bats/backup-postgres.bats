@@ -132,7 +132,9 @@ backups() {
 	expect_equal "$(awk 'NR > 1 { print $1, $2 }' <<<"$output")" $'auth failed\npayment published'
 	expect_equal "$(backups | wc -l)" 1
 	export PAYMENT_URL=${PAYMENT_URL/payment_db/nosuch2} PAYMENT_DATABASE=nosuch2
-	for run in 1 2 3 4 5; do
+	rounds=2 # both fail at the same time, and their messages could mix
+	[ "${PGBACKUP_FAULTS-}" != full ] || rounds=9
+	for ((run = 1; run <= rounds; run++)); do
 		run -69 --separate-stderr "$backup"
 		expect_equal "$(cut -d : -f 1 <<<"$stderr")" $'backup-postgres.sh\nHint\nbackup-postgres.sh\nHint'
 		expect_equal "$(grep -c ERROR "$BACKUP_DIR/backup.log")" "$((2 + 3 * run))"
