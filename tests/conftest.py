@@ -10,7 +10,7 @@ from typing import Any, cast
 import hypothesis
 import pytest
 
-from tests.support import faults
+from tests.support import embedded, faults
 from tests.support.effort import FULL, chosen
 
 WORKERS = min(8, 2 * len(os.sched_getaffinity(0)))  # most tests wait; the engine is one for all of them
@@ -98,9 +98,10 @@ def _has_short_numbers(item: pytest.Item) -> bool:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell the process that prints, if it is another one, what was left."""
+    """Tell the process that prints, if it is another one, what was left; remove what was kept for further tests."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput[_ONLY_IN_FULL] = sorted(_LEFT)
+    embedded.release()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -35,6 +35,7 @@ def main(file: Path) -> None:
         unfinished.rename(file)
         while os.getppid() == parent and signal.sigtimedwait(stopping, 1) is None:
             pass
+    embedded.release()
 
 
 if __name__ == "__main__":
