@@ -6,7 +6,6 @@ then stops them in order), and their data through file descriptors, never throug
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import signal
@@ -76,6 +75,8 @@ def _content(descriptor: int, limit: int, from_end: bool) -> bytes:
 
 def _ending_with(parent: int) -> Callable[[], None]:
     """What a new child does, so that the kernel kills it when its parent ends (prctl(2), PR_SET_PDEATHSIG)."""
+    import ctypes  # here: hardly a command has such a child
+
     library = ctypes.CDLL(None)
 
     def ask() -> None:

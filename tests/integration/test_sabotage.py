@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pgbackup.commands.sabotage import run, sabotages
 from pgbackup.commands.sabotage.world import World
-from pgbackup.report.alarms import notify
+from pgbackup.report.alarms import notify, remembered
 from pgbackup.settings import config
 from pgbackup.settings.config import Settings
 from pgbackup.store import lock
@@ -67,7 +67,7 @@ def settings_of(environment: dict[str, str], tmp_path: Path) -> Settings:
 
 
 def date(known: Settings) -> str:
-    return notify.look(known.alerts_state, known.backup_dir).tested
+    return remembered.look(known.alerts_state, known.backup_dir).tested
 
 
 def left() -> list[str]:

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from pgbackup.descriptor import write_all
 from pgbackup.errors import BackupBad
 from pgbackup.formats import dumpfile, manifest, names
 from pgbackup.formats.dumpfile import Written
@@ -85,7 +86,7 @@ def memory_file(data: bytes = b"") -> Iterator[int]:
     """The descriptor of a file that lies in memory and holds these bytes."""
     descriptor = os.memfd_create("backup")
     try:
-        dumpfile.write_all(descriptor, data)
+        write_all(descriptor, data)
         yield descriptor
     finally:
         os.close(descriptor)

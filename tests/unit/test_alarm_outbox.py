@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from pgbackup.host.channels import Alerts, Channel
-from pgbackup.report.alarms import notify
+from pgbackup.report.alarms import notify, remembered
 from pgbackup.report.promises.status import Status
 from pgbackup.store import folder
 from pgbackup.store.folder import Folder
@@ -143,7 +143,7 @@ def test_a_test_goes_past_the_outbox_and_its_arrival_is_kept(top: Folder) -> Non
 def test_the_status_knows_what_was_not_delivered(top: Folder) -> None:
     tell(top, examples.several_broken(), Mouth({"two"}))
     alerts, made = Alerts((ONE, TWO)), examples.several_broken().now
-    soon, later = (notify.facts_of(alarms.read(top), alerts, made + timedelta(minutes=late)) for late in (9, 11))
+    soon, later = (remembered.facts_of(alarms.read(top), alerts, made + timedelta(minutes=late)) for late in (9, 11))
     assert (soon.channels, soon.undelivered, later.undelivered) == (2, 0, 1)
     assert later.oldest == made and later.problem == "two: two is deaf"
 

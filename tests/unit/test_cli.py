@@ -87,20 +87,23 @@ def test_a_schedule_is_read_before_the_set_up_begins() -> None:
             requested(*words)
 
 
-def loaded(code: str, *words: str) -> set[str]:
+def loaded(code: str, *words: str, backup_dir: Path = Path("/nonexistent")) -> set[str]:
     """The modules that are there when `code` has ended: with a result, an error or an exit status."""
     code = (
         f"import sys; sys.path.insert(0, sys.argv[1])\ntry: {code}\nfinally: sys.stderr.write('\\n'.join(sys.modules))"
     )
     command = [sys.executable, "-I", "-c", code, str(LIB), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"BACKUP_DIR": "/nonexistent"})
+    settings = {"BACKUP_DIR": str(backup_dir), "OFFSITE": "nas", "NAS_REMOTE": "nas:backups"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=settings)
     return set(done.stderr.splitlines())
 
 
-def prepared(verb: str, *words: str) -> set[str]:
+def prepared(verb: str, *words: str, backup_dir: Path = Path("/nonexistent")) -> set[str]:
     """The modules that are there when the command is about to begin."""
     return loaded(
-        f"from pgbackup.cli import {verb} as it; it.command(it.parser().parse_intermixed_args(sys.argv[2:]))", *words
+        f"from pgbackup.cli import {verb} as it; it.command(it.parser().parse_intermixed_args(sys.argv[2:]))",
+        *words,
+        backup_dir=backup_dir,
     )
 
 
@@ -121,3 +124,15 @@ def test_a_script_loads_its_own_command_only() -> None:
     listing = prepared("restore", "auth", "--list")
     assert "pgbackup.commands.restore.listing" in listing
     assert not listing & {"pgbackup.commands.restore.restore", "pgbackup.commands.recover.recover"}
+
+
+# What takes long to load, and only who runs programs, speaks to others or writes archives has a use for.
+HEAVY = {"sh", "rich", "dotenv", "pyrage", "asyncio", "socket", "secrets", "ctypes", "difflib", "concurrent.futures"}
+
+
+def test_a_status_loads_nothing_that_backs_up_or_tells() -> None:
+    there = prepared("status")
+    assert "pgbackup.commands.status.gathering" in there
+    assert not there & HEAVY
+    busy = ("database", "sql", "remotes", "formats.dumpfile", "report.page", "report.metrics", "report.alarms.notify")
+    assert not [name for name in there if name.startswith(tuple(f"pgbackup.{each}" for each in busy))]

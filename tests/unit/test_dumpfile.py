@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pgbackup import interrupt
+from pgbackup.descriptor import write_all
 from pgbackup.errors import BackupBad, Interrupted
 from pgbackup.formats import dumpfile, manifest
 
@@ -80,7 +81,7 @@ def test_a_short_write_is_followed_by_the_rest() -> None:
     child = os.fork()
     if child == 0:
         os.close(reading)
-        dumpfile.write_all(writing, data)
+        write_all(writing, data)
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as file:

@@ -18,9 +18,9 @@ from pgbackup.database.clients.client import Run
 from pgbackup.database.clients.sidecar import Sidecar
 from pgbackup.database.cluster import libraries, replication, throwaway
 from pgbackup.database.cluster.replication import Server
+from pgbackup.descriptor import write_all
 from pgbackup.errors import BackupBad, IoFailed, SuiteError, Unavailable
 from pgbackup.formats.cluster.backup_manifest import CHECKSUMS, MAIN, BaseManifest, Contents
-from pgbackup.formats.dumpfile import write_all
 from pgbackup.proc import Program
 from pgbackup.report.result import size
 from pgbackup.store import folder, workfiles

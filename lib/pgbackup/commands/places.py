@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import socket
 
 from pgbackup.errors import ConfigurationError
 from pgbackup.remotes.place import Place
@@ -18,7 +18,7 @@ def connected(settings: Settings, offsite: Offsite) -> Place:
 
 def host(settings: Settings) -> str:
     """The name that this host's copies lie below: OFFSITE_HOST, else the host's own. Raise ConfigurationError."""
-    name = settings.offsite_host or socket.gethostname()
+    name = settings.offsite_host or os.uname().nodename
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name):
         raise ConfigurationError(f"this host's name {name!r} cannot be that of a directory", "set OFFSITE_HOST in .env")
     return name

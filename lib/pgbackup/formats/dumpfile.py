@@ -1,8 +1,4 @@
-"""The backup file: a dump in one gzip member, its manifest in a second one. Written and read as a stream.
-
-The dump's gzip header carries a comment that promises the manifest (RFC 1952, 2.3.1): a file that was cut off
-exactly between the two is still seen to be cut off.
-"""
+"""The backup file: a dump in one gzip member, its manifest in a second one. Written and read as a stream."""
 
 from __future__ import annotations
 
@@ -12,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from pgbackup.descriptor import write_all
 from pgbackup.errors import BackupBad
 from pgbackup.formats import manifest
 from pgbackup.formats.gzipped import LEVEL, RAW_DEFLATE, deflate, inflated
@@ -19,8 +16,6 @@ from pgbackup.formats.scan import Scan
 from pgbackup.sql.outline import Outline
 from pgbackup.sql.scanner import DumpScanner
 
-_PROMISE = b"pgbackup: a manifest follows\0"
-_HEADER = b"\x1f\x8b\x08\x10\x00\x00\x00\x00\x00\xff" + _PROMISE
 _READ_BYTES = 256 << 10
 
 
@@ -31,13 +26,6 @@ class Written:
     scan: Scan
     gzip_bytes: int
     sha256: str
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write every byte: a short write is followed by the rest, or by the error that shortened it."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def write_dump(descriptor: int, pieces: Iterable[bytes], advance: Callable[[int], None]) -> Written:
@@ -53,7 +41,7 @@ def write_dump(descriptor: int, pieces: Iterable[bytes], advance: Callable[[int]
         digest.update(data)
         gzip_bytes += len(data)
 
-    put(_HEADER)
+    put(manifest.PROMISE)
     compressor = deflate.compressobj(LEVEL, deflate.DEFLATED, RAW_DEFLATE)
     for piece in pieces:
         checksum = deflate.crc32(piece, checksum)
@@ -69,11 +57,6 @@ def write_dump(descriptor: int, pieces: Iterable[bytes], advance: Callable[[int]
 def append_manifest(descriptor: int, facts: dict[str, Any]) -> None:
     """Write the second member behind the first."""
     write_all(descriptor, manifest.encoded(facts))
-
-
-def promises_manifest(descriptor: int) -> bool:
-    """Whether an open file begins as ours do, so that a missing manifest means that it was cut off."""
-    return os.pread(descriptor, len(_HEADER), 0) == _HEADER
 
 
 @dataclass(frozen=True)
@@ -102,7 +85,7 @@ class Reader:
         """Read the manifest. advance: takes bytes of the file read. Raise BackupBad or OSError."""
         file_bytes = os.fstat(descriptor).st_size
         found = manifest.read(descriptor, file_bytes)
-        if not found and promises_manifest(descriptor):
+        if not found and manifest.is_promised(descriptor):
             raise BackupBad("it is cut off or damaged: the manifest that it promises is not at its end")
         self.manifest = found[0] if found else None
         self._scan = Scan()

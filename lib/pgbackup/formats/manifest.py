@@ -3,6 +3,9 @@
 The member is stored, not deflated, in the one form that `encoded()` gives it. So it can be read with `tail`, it
 can be found from the file's end, and any changed bit makes it differ from what encoding its text again gives
 (RFC 1951, 3.2.4 Non-compressed blocks; RFC 1952, 2.3 Member format).
+
+The dump's gzip header carries a comment that promises the manifest (RFC 1952, 2.3.1): a file that was cut off
+exactly between the two is still seen to be cut off.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from typing import Any
 from pgbackup.errors import BackupBad
 
 FORMAT = 1
+# The header of the dump's member.
+PROMISE = b"\x1f\x8b\x08\x10\x00\x00\x00\x00\x00\xffpgbackup: a manifest follows\0"
 LONGEST_BYTES = 64 << 20
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _BLOCK_BYTES = 65535
@@ -47,6 +52,11 @@ class Manifest:
     content: dict[str, str]
     schema: str
     raw: dict[str, Any]
+
+
+def is_promised(descriptor: int) -> bool:
+    """Whether an open file begins as ours do, so that a missing manifest means that it was cut off."""
+    return os.pread(descriptor, len(PROMISE), 0) == PROMISE
 
 
 def encoded(facts: dict[str, Any]) -> bytes:

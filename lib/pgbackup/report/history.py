@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from pgbackup.descriptor import write_all
 from pgbackup.errors import path_error
-from pgbackup.formats.dumpfile import write_all
 from pgbackup.report import redaction
 from pgbackup.report.events import Event
 from pgbackup.store.folder import Folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 from pgbackup.settings.envfile import Given, Problem
@@ -61,6 +60,8 @@ def _names_in(key: str, rows: Sequence[Setting]) -> list[str]:
 
 def _hint_for(key: str, known: Mapping[str, str]) -> str:
     names = {listing: _names_in(key, rows) for listing, rows in _OF_NAMES}
+    import difflib  # here: only a mistake wants it
+
     # SHOP_HEALTH_URL is much like AUTH_HEALTH_URL, but not a slip of the pen.
     near = difflib.get_close_matches(key.upper(), sorted(known), n=1, cutoff=0.85 if any(names.values()) else 0.5)
     if near:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pgbackup.errors import BackupBad, IoFailed
-from pgbackup.formats import dumpfile, manifest, names
+from pgbackup.formats import manifest, names
 from pgbackup.store.folder import Folder
 
 
@@ -101,7 +101,7 @@ def _from_end(descriptor: int, name: str, said: names.Named) -> Backup:
     except OSError as error:
         return Backup(name, said.taken, said.manual, size, None, f"it cannot be read: {error.strerror}")
     if not found:
-        cut = size == 0 or dumpfile.promises_manifest(descriptor)
+        cut = size == 0 or manifest.is_promised(descriptor)
         problem = "it is empty" if size == 0 else "it is cut off: its manifest is missing" if cut else ""
         return Backup(name, said.taken, said.manual, size, None, problem)
     held, member_bytes = found
@@ -131,12 +131,3 @@ def open_file(folder: Folder, name: str) -> int:
         os.close(descriptor)
         raise BackupBad("it is not a regular file")
     return descriptor
-
-
-def read_through(folder: Folder, name: str) -> dumpfile.Contents:
-    """Read a backup to its last byte and return what it holds. Raise as open_file() and dumpfile.check() do."""
-    descriptor = open_file(folder, name)
-    try:
-        return dumpfile.check(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pgbackup.errors import BackupBad
-from pgbackup.store import catalog
+from pgbackup.store import source
 from pgbackup.store.catalog import Backup
 from pgbackup.store.folder import Folder
 
@@ -32,7 +32,7 @@ def proof(
 def _reason(folder: Folder, name: str) -> str:
     """Why the backup is bad, or "" for a good one."""
     try:
-        catalog.read_through(folder, name)
+        source.read_through(folder, name)
     except (BackupBad, OSError) as error:
         return str(error)
     return ""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from pathlib import Path
 
+from pgbackup.descriptor import write_all
 from pgbackup.errors import CannotCreate, IoFailed, PermissionDenied, path_error
-from pgbackup.formats.dumpfile import write_all
 from pgbackup.store import workfiles
 from pgbackup.store.folder import Folder
 
@@ -42,7 +41,7 @@ def replace(path: Path, content: str, *, mark: str, mode: int) -> None:
 def _replace(folder: Folder, name: str, content: bytes, mode: int) -> None:
     workfiles.sweep(folder, _OWNER)
     # A name of this writer's own: of two writers the later one wins, and neither sees half of the other's.
-    with workfiles.partial(folder, _OWNER, secrets.token_hex(8)) as (hidden, descriptor):
+    with workfiles.partial(folder, _OWNER, os.urandom(8).hex()) as (hidden, descriptor):
         write_all(descriptor, content)
         os.fchmod(descriptor, mode)
         os.fsync(descriptor)

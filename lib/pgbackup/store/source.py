@@ -1,4 +1,4 @@
-"""The file that a restore reads: found by what the operator typed, opened once, recognised."""
+"""The file that a restore reads: found by what the operator typed, opened once, recognised, or read to its end."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from pgbackup.errors import BackupBad, NoBackup, PermissionDenied, SuiteError
-from pgbackup.formats import foreign, manifest, names
+from pgbackup.formats import dumpfile, foreign, manifest, names
 from pgbackup.store import catalog, folder
+from pgbackup.store.folder import Folder
 
 
 @dataclass(frozen=True)
@@ -113,3 +114,12 @@ def _other_kind(path: Path, descriptor: int, status: os.stat_result, database: s
     if stat.S_ISDIR(status.st_mode):
         return foreign.of_directory((path / "toc.dat").exists(), str(path), database, changed)
     return foreign.told(os.pread(descriptor, foreign.PEEK_BYTES, 0), str(path), database, changed)
+
+
+def read_through(place: Folder, name: str) -> dumpfile.Contents:
+    """Read a backup to its last byte and return what it holds. Raise as open_file() and dumpfile.check() do."""
+    descriptor = catalog.open_file(place, name)
+    try:
+        return dumpfile.check(descriptor)
+    finally:
+        os.close(descriptor)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pgbackup.formats.dumpfile import write_all
+from pgbackup.descriptor import write_all
 from pgbackup.store.folder import Folder
 
 LOOKING = "look"  # what the owners begin with that hold no database's lock
@@ -120,7 +119,7 @@ def pipes(folder: Folder, owner: str) -> Iterator[Path]:
 
     It lies here because this place is the same for us and for the Docker daemon; a service's /tmp is not.
     """
-    name = f"{_PREFIX}{owner}-{secrets.token_hex(8)}{_PIPES}"
+    name = f"{_PREFIX}{owner}-{os.urandom(8).hex()}{_PIPES}"
     os.mkdir(name, 0o700, dir_fd=folder.fd)
     try:
         yield folder.path / name
@@ -131,7 +130,7 @@ def pipes(folder: Folder, owner: str) -> Iterator[Path]:
 @contextmanager
 def fetched(folder: Folder, owner: str) -> Iterator[Path]:
     """Make a directory for what is fetched from elsewhere, and give its path; it is gone when the block is left."""
-    name = f"{_PREFIX}{owner}-{secrets.token_hex(8)}{_FETCHED}"
+    name = f"{_PREFIX}{owner}-{os.urandom(8).hex()}{_FETCHED}"
     os.mkdir(name, 0o700, dir_fd=folder.fd)
     try:
         yield folder.path / name

@@ -155,12 +155,12 @@ MUTANTS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "compares no hash": ("every-bit", [("said.gzip_bytes != dump_bytes or said.sha256 != sha256", "False")]),
     "asks for no promised manifest": (
         "every-length",
-        [("if not found and promises_manifest(descriptor):", "if False:")],
+        [("if not found and manifest.is_promised(descriptor):", "if False:")],
     ),
     "does not ask whether the dump ended": (
         "every-length",
         [
-            ("if not found and promises_manifest(descriptor):", "if False:"),
+            ("if not found and manifest.is_promised(descriptor):", "if False:"),
             ("if not inflater.eof:", "if False:"),
             ("if not self.scanner.complete:", "if False:"),
         ],
@@ -168,7 +168,7 @@ MUTANTS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "reads the first member only": (
         "tails",
         [
-            ("if not found and promises_manifest(descriptor):", "if False:"),
+            ("if not found and manifest.is_promised(descriptor):", "if False:"),
             ("inflater.unused_data if inflater.eof", "b'' if inflater.eof"),
         ],
     ),

@@ -15,9 +15,9 @@ from pathlib import Path
 from pgbackup.commands.elsewhere.copies import Copies, Copy, chosen, command, listed, see
 from pgbackup.commands.job import Job
 from pgbackup.commands.loading.record import Record
+from pgbackup.descriptor import write_all
 from pgbackup.errors import BackupBad, IoFailed, UsageError
 from pgbackup.formats import copies, sealed
-from pgbackup.formats.dumpfile import write_all
 from pgbackup.remotes.place import Object
 from pgbackup.report.result import size
 from pgbackup.store import source, workfiles

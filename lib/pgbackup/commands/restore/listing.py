@@ -14,7 +14,7 @@ from pgbackup.report import history
 from pgbackup.report.log import advice, say
 from pgbackup.report.result import Result, age, document, instant, size, table
 from pgbackup.settings.config import Settings, Target
-from pgbackup.store import catalog, folder
+from pgbackup.store import catalog, folder, source
 from pgbackup.store.catalog import Backup
 from pgbackup.store.folder import Folder
 from pgbackup.store.state import drills
@@ -81,7 +81,7 @@ def _look(place: Folder, backup: Backup) -> tuple[str, dict[str, int]]:
     if backup.problem:
         return f"{'unknown' if backup.denied else 'BAD'}: {backup.problem}", {}
     try:
-        contents = catalog.read_through(place, backup.name)
+        contents = source.read_through(place, backup.name)
     except (BackupBad, OSError) as error:
         return f"BAD: {error}", {}
     return "verified" if contents.manifest else "complete (no manifest)", contents.rows

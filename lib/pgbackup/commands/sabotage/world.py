@@ -14,7 +14,7 @@ from pgbackup import proc, wal
 from pgbackup.commands.sabotage.server import NAME, Server
 from pgbackup.errors import SuiteError
 from pgbackup.host.channels import Alerts
-from pgbackup.report.alarms import notify
+from pgbackup.report.alarms import notify, remembered
 from pgbackup.settings.config import Settings
 from pgbackup.store import folder
 from pgbackup.store.offsite import progress
@@ -134,7 +134,7 @@ class World:
         except (ValueError, KeyError, TypeError):
             reason = (ended.stderr.splitlines() or [f"it ended with {ended.status}"])[0]
             raise SuiteError(f"the throwaway set-up cannot be judged: {reason}") from None
-        return said, notify.look(self.top / "state", self.backups)
+        return said, remembered.look(self.top / "state", self.backups)
 
 
 def made(top: Path, root: Path, settings: Settings, alerts: Alerts, server: Server) -> World:

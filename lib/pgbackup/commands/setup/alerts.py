@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pwd
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,7 +123,7 @@ def test(settings: Settings) -> Result:
     alerts = channels.read(settings.alerts_config, settings.alert_command)
     if not alerts.channels:
         raise ConfigurationError("there is no channel", f"sudo {SCRIPT}")
-    host = socket.gethostname()
+    host = os.uname().nodename
     body = f"This is a test by {SCRIPT} on {host}. Where you read it, alarms of the backups arrive."
     with notify.memory(settings.alerts_state, settings.backup_dir) as top:
         outcome = notify.test(top, alerts, f"{settings.alert_prefix} {host}: a test of the alarms".strip(), body)

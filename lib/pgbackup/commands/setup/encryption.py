@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -145,7 +144,7 @@ def _check_file(file: Path, backup_dir: Path) -> None:
 def _show(identity: str, recipient: str, now: datetime) -> None:
     """Show a private key on the terminal, and return when somebody has typed its end. Raise UsageError, Interrupted."""
     say(
-        f"\nA key of '{socket.gethostname()}', made {now:%Y-%m-%d}. Write it down: it is shown only now, and nobody\n"
+        f"\nA key of '{os.uname().nodename}', made {now:%Y-%m-%d}. Write it down: it is shown only now, and nobody\n"
         f"can open the copies without it.\n\n  {identity}\n\n  (its public half: {recipient})\n"
     )
     for _ in range(_TRIES):

@@ -14,7 +14,7 @@ from pgbackup.store import folder
 from pgbackup.store.offsite import lag, progress
 from pgbackup.store.offsite.lag import Lag
 from pgbackup.store.offsite.progress import State
-from pgbackup.store.state import keys, statefile
+from pgbackup.store.state import statefile
 
 
 def copies(backup_dir: Path, offsite: Offsite) -> Copies:
@@ -50,6 +50,8 @@ def proofs(settings: Settings, unknown: Unknown) -> list[Key]:
     """Return the recipients that copies are encrypted for, where some are. What cannot be read is in `unknown`."""
     if not any(place.encrypted for place in settings.offsite):
         return []
+    from pgbackup.store.state import keys  # here: with age, which only encrypted copies need
+
     path = settings.encryption_recipients
     try:
         current = keys.recipients(path).current

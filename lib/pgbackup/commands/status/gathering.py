@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -15,7 +14,7 @@ from pgbackup.commands.status import archives, databases, elsewhere, schedules
 from pgbackup.commands.status.databases import Unknown, noted
 from pgbackup.errors import LockHeld, PermissionDenied, SuiteError, path_error
 from pgbackup.host import channels
-from pgbackup.report.alarms import notify
+from pgbackup.report.alarms import remembered
 from pgbackup.report.promises.facts import Alarms, Archive, Copies, Coverage, Database, Disk, Facts, Finding
 from pgbackup.report.promises.limits import DAY, HOUR, Limits
 from pgbackup.settings.config import Settings
@@ -72,7 +71,7 @@ def gather(settings: Settings, root: Path, now: datetime) -> Facts:
     lacking = [Copies(each.name, each.required, each.encrypted, {}) for each in settings.offsite[len(copies) :]]
     alarms = _alarms(settings, unknown, now)
     return Facts(
-        host=socket.gethostname(),
+        host=os.uname().nodename,
         backup_dir=str(backup_dir),
         databases=tuple(every[target.name] for target in targets),
         copies=tuple(_still_archived(each, walled) for each in (*copies, *lacking)),
@@ -138,7 +137,7 @@ def _ignored(found: watch.Found, settings: Settings) -> str:
 def _alarms(settings: Settings, unknown: Unknown, now: datetime) -> Alarms:
     with _told(unknown, settings.alerts_config):
         alerts = channels.read(settings.alerts_config, settings.alert_command)
-        return notify.facts_of(notify.look(settings.alerts_state, settings.backup_dir), alerts, now)
+        return remembered.facts_of(remembered.look(settings.alerts_state, settings.backup_dir), alerts, now)
     return Alarms()
 
 

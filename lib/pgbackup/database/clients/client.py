@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ _ELSEWHERE = ("postgres", "template1")
 
 def _host() -> str:
     """This machine, in eight letters: another one may have a directory of the same path."""
-    name = socket.gethostname()
+    name = os.uname().nodename
     with suppress(OSError):
         name = Path("/etc/machine-id").read_text(encoding="ascii").strip() or name
     return hashlib.sha256(name.encode()).hexdigest()[:8]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import re
@@ -26,6 +25,8 @@ class Change:
 
     def diff(self) -> list[str]:
         """The lines of a unified diff; none where nothing changes."""
+        import difflib  # here: only a set-up shows it
+
         (old, before), (new, after) = (
             ("/dev/null", []) if text is None else (str(self.path), text.splitlines())
             for text in (self.before, self.after)

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 
 from pgbackup.errors import CannotCreate, LockHeld
 from pgbackup.host.channels import Alerts, Channel
-from pgbackup.report.alarms import decision, outbox, wording
+from pgbackup.report.alarms import decision, outbox, remembered, wording
 from pgbackup.report.alarms.delivery import deliver
-from pgbackup.report.promises import facts
 from pgbackup.report.promises.status import Status
 from pgbackup.store import folder, lock
 from pgbackup.store.folder import Folder
 from pgbackup.store.state import alarms, statefile
 from pgbackup.store.state.alarms import Alarms, Message
-
-# A message that waits longer is no longer on its way: somebody has to know.
-_ON_ITS_WAY = timedelta(minutes=10)
 
 
 @dataclass
@@ -47,13 +42,9 @@ def memory(state: Path, backup_dir: Path) -> Iterator[Folder]:
         raise CannotCreate(f"'{state}' is not there, so nobody can know what was told before", "sudo setup-alerts.sh")
     with (
         folder.opened(state, create=False, top=True, writing=True) as place,
-        folder.opened(place.path / _called(backup_dir), create=True) as own,
+        folder.opened(place.path / remembered.called(backup_dir), create=True) as own,
     ):
         yield own
-
-
-def _called(backup_dir: Path) -> str:
-    return str(backup_dir).strip("/").replace("/", "-")
 
 
 def notify(
@@ -73,12 +64,12 @@ def notify(
             held = _known(top, outcome)
             status = evaluate()
             told, notice = decision.decide(held.told_of(), status)
-            held = alarms.with_told(alarms.for_channels(held, _keys(alerts.channels)), told)
+            held = alarms.with_told(alarms.for_channels(held, remembered.keys(alerts.channels)), told)
             if notice:
                 text = wording.body(notice, status)
                 subject = wording.subject(notice, status.host, prefix)
                 outcome.made = Message(status.now, notice.level, subject, text)
-                held = alarms.with_message(held, replace(outcome.made, left=_keys(alerts.channels)))
+                held = alarms.with_message(held, replace(outcome.made, left=remembered.keys(alerts.channels)))
             outbox.keep(top, held, outcome.warnings)
             held = outbox.send(top, held, alerts.channels, send, outcome.warnings)
     except LockHeld:
@@ -93,17 +84,13 @@ def test(top: Folder, alerts: Alerts, subject: str, body: str, send: outbox.Deli
     message = Message(datetime.now(timezone.utc), "test", subject, body)
     outcome, begun = Outcome(message), message.made
     with lock.held(top, alarms.LOCK):
-        held = alarms.for_channels(_known(top, outcome), _keys(alerts.channels))
+        held = alarms.for_channels(_known(top, outcome), remembered.keys(alerts.channels))
         for channel, why in outbox.send_now(message, alerts.channels, send).items():
             now = datetime.now(timezone.utc)
             held = alarms.failed(held, channel, why, now) if why else alarms.arrived(held, channel, now)
         outbox.keep(top, held, outcome.warnings)
     _note(outcome, held, alerts.channels, begun)
     return outcome
-
-
-def _keys(channels: Sequence[Channel]) -> tuple[str, ...]:
-    return tuple(channel.key for channel in channels)
 
 
 def _known(top: Folder, outcome: Outcome) -> Alarms:
@@ -123,26 +110,3 @@ def _note(outcome: Outcome, held: Alarms, channels: Sequence[Channel], begun: da
         failure = held.failure(channel.key)
         if failure and failure.tried >= begun.replace(microsecond=0):  # it is kept to the second
             outcome.failing[channel.name] = failure.why
-
-
-def look(state: Path, backup_dir: Path) -> Alarms:
-    """Return what is known of the alarms, nothing where there is nothing. Raise Unreadable, Newer, PermissionDenied."""
-    if not os.path.lexists(state / _called(backup_dir)):
-        return Alarms()
-    with folder.opened(state / _called(backup_dir), create=False) as own:
-        return alarms.read(own)
-
-
-def facts_of(held: Alarms, alerts: Alerts, now: datetime) -> facts.Alarms:
-    """What promises, page and metrics are to know of the alarms. Pure."""
-    late = [message.made for message in held.messages().values() if now - message.made > _ON_ITS_WAY]
-    failing = [
-        f"{channel.name}: {failure.why}" for channel in alerts.channels if (failure := held.failure(channel.key))
-    ]
-    return facts.Alarms(
-        channels=len(alerts.channels),
-        tested=statefile.instant(held.tested) if held.tested and held.has_arrived(_keys(alerts.channels)) else None,
-        undelivered=len(late),
-        oldest=min(late, default=None),
-        problem="; ".join(failing),
-    )

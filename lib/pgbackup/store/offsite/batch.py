@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from pgbackup.descriptor import write_all
 from pgbackup.errors import path_error
-from pgbackup.formats.dumpfile import write_all
 from pgbackup.store.folder import Folder
 from pgbackup.store.offsite import spool
 from pgbackup.store.state import statefile

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from pgbackup.descriptor import write_all
 from pgbackup.errors import BackupBad, IoFailed
-from pgbackup.formats.dumpfile import write_all
 from pgbackup.store.folder import Folder
 
 DUMPS, ALONG = "dumps", "along"

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pgbackup import proc
+from pgbackup.descriptor import write_all
 from pgbackup.errors import Unavailable
-from pgbackup.formats.dumpfile import write_all
 from pgbackup.store import workfiles
 from pgbackup.store.folder import Folder
 

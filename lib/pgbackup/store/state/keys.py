@@ -9,7 +9,6 @@ import base64
 import hashlib
 import os
 import re
-import secrets
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,9 +17,9 @@ from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 
+from pgbackup.descriptor import write_all
 from pgbackup.errors import ConfigurationError, NoBackup, PermissionDenied, path_error
 from pgbackup.formats import sealed
-from pgbackup.formats.dumpfile import write_all
 from pgbackup.store import folder, workfiles
 from pgbackup.store.folder import Folder
 from pgbackup.store.state import statefile
@@ -154,7 +153,7 @@ def proofs(path: Path) -> Proofs | None:
 
 
 def _write_proofs(place: Folder, path: Path, current: Sequence[str], proven: dict[str, str]) -> Proofs:
-    said, written = secrets.token_bytes(32), BytesIO()
+    said, written = os.urandom(32), BytesIO()
     sealed.seal(BytesIO(said), written, current)
     token = base64.b64encode(written.getvalue()).decode()
     made = Proofs(token, hashlib.sha256(said).hexdigest(), proven)

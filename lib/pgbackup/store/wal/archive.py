@@ -6,7 +6,7 @@ stays, for by it pg_receivewal knows where to go on. `base` has a directory for 
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -149,7 +149,7 @@ def mark(places: Places) -> str:
     with suppress(Unreadable):
         if known := statefile.read(places.top, _MARK, _Mark):
             return known.mark
-    made = _Mark(secrets.token_hex(8))
+    made = _Mark(os.urandom(8).hex())
     statefile.write(places.top, _MARK, made)
     return made.mark
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pgbackup import wal
+from pgbackup.descriptor import write_all
 from pgbackup.errors import BackupBad, IoFailed, SuiteError
 from pgbackup.formats.cluster import backup_manifest
 from pgbackup.formats.cluster.backup_manifest import MAIN, BaseManifest, Contents
-from pgbackup.formats.dumpfile import write_all
 from pgbackup.formats.gzipped import GZIP, LEVEL, deflate, inflated
 from pgbackup.store import folder, workfiles
 from pgbackup.store.folder import Folder
@@ -231,6 +230,6 @@ def listing(base: Folder, segment_bytes: int) -> tuple[dict[str, tuple[BaseBacku
 
 def remove(base: Folder, name: str) -> None:
     """Remove an expired base backup, in one step as far as others can see. Raise OSError."""
-    hidden = f"{_HIDDEN}expired-{name}-{secrets.token_hex(4)}"  # what could not be removed before may be there
+    hidden = f"{_HIDDEN}expired-{name}-{os.urandom(4).hex()}"  # what could not be removed before may be there
     base.replace(name, hidden)
     shutil.rmtree(base.path / hidden)

@@ -10,8 +10,8 @@ from itertools import zip_longest
 from typing import BinaryIO
 
 from pgbackup import wal
+from pgbackup.descriptor import write_all
 from pgbackup.errors import BackupBad
-from pgbackup.formats.dumpfile import write_all
 from pgbackup.formats.gzipped import GZIP, LEVEL, Damaged, deflate, inflated
 from pgbackup.store import workfiles
 from pgbackup.store.folder import Folder
