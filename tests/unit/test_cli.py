@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
@@ -136,3 +137,23 @@ def test_a_status_loads_nothing_that_backs_up_or_tells() -> None:
     assert not there & HEAVY
     busy = ("database", "sql", "remotes", "formats.dumpfile", "report.page", "report.metrics", "report.alarms.notify")
     assert not [name for name in there if name.startswith(tuple(f"pgbackup.{each}" for each in busy))]
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "held"),
+    [
+        ("receive_wal", ["auth", "--watchdog"], "pitr/postgres-a/.receiver.lock"),
+        ("copy", ["--follow", "--watchdog", "--to", "nas"], "offsite/nas/.follow.lock"),
+    ],
+)
+def test_a_watchdog_whose_work_is_being_done_loads_nothing_of_it(
+    verb: str, words: list[str], held: str, tmp_path: Path
+) -> None:
+    (tmp_path / held).parent.mkdir(parents=True)
+    with (tmp_path / held).open("w") as lock:
+        needed = prepared(verb, *words, backup_dir=tmp_path)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        there = prepared(verb, *words, backup_dir=tmp_path)
+    command = {"receive_wal": "pgbackup.commands.wal.receive", "copy": "pgbackup.commands.offsite.wal.follow"}[verb]
+    assert command in needed
+    assert not there & {*HEAVY, command, "pgbackup.commands.archiving", "pgbackup.commands.offsite.one_place"}

@@ -5,9 +5,16 @@ from __future__ import annotations
 from argparse import Namespace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pgbackup.cli.options import ROOT, Command, Parser, add_names, settings, verification_key
 from pgbackup.errors import UsageError
+from pgbackup.report.result import Result, document
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgbackup.settings.config import Offsite, Settings
 
 SCRIPT = "copy-backups.sh"
 
@@ -53,6 +60,15 @@ def parser() -> Parser:
     return parser
 
 
+def _follows_already(known: Settings, places: Sequence[Offsite]) -> bool:
+    """Asked before what would copy is loaded: cron starts one each minute, hardly ever in need."""
+    from pgbackup.store import lock
+    from pgbackup.store.offsite import progress
+
+    directories = (progress.path_of(known.backup_dir, place.name) for place in places)
+    return any(lock.is_held_in(each, progress.FOLLOWER) for each in directories)
+
+
 def _expiring(options: Namespace) -> Command:
     from pgbackup.commands.offsite import expire
 
@@ -88,6 +104,8 @@ def command(options: Namespace) -> Command:
         from pgbackup.commands.offsite import plan
 
         return partial(plan.plan, known, targets, places)
+    if options.watchdog and _follows_already(known, places):
+        return partial(Result, 0, [], document("copy --follow", 0))
     if options.follow:
         from pgbackup.commands.offsite.wal import follow
 

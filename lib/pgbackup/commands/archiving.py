@@ -22,8 +22,8 @@ from pgbackup.store.wal.archive import Places, State
 from pgbackup.store.wal.window import Confirmed
 
 INSIDE = "/archive"
-# What can be claimed of an archive, each by one run at a time.
-RECEIVER, BASE, VERIFICATION = "receiver", "base", "verify"
+# What else can be claimed of an archive than to receive its WAL, each by one run at a time.
+BASE, VERIFICATION = "base", "verify"
 
 
 @contextmanager

@@ -10,9 +10,10 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
+from pathlib import Path
 
 from pgbackup import interrupt
-from pgbackup.errors import CannotCreate, LockHeld, path_error
+from pgbackup.errors import CannotCreate, LockHeld, SuiteError, path_error
 from pgbackup.store import folder
 
 _PAUSE_SECONDS = 0.02
@@ -93,6 +94,15 @@ def is_held(place: folder.Folder, name: str) -> bool:
         with open("/proc/locks", encoding="ascii") as locks:  # noqa: PTH123
             return any("FLOCK" in line and inode in line.split() and "->" not in line for line in locks)
     except OSError:
+        return False
+
+
+def is_held_in(directory: Path, name: str) -> bool:
+    """Do is_held() in a directory that need not be there; False too where it may not be looked into."""
+    try:
+        with folder.opened(directory, create=False) as place:
+            return is_held(place, name)
+    except SuiteError:
         return False
 
 

@@ -188,7 +188,7 @@ def _stopped(job: Job, target: Target, state: State) -> None:
         wal_service.stop(target.name)
         deadline = time.monotonic() + _STOP_SECONDS
         while True:
-            with suppress(LockHeld), lock.held(places.top, archiving.RECEIVER):
+            with suppress(LockHeld), lock.held(places.top, walarchive.RECEIVER):
                 return
             if time.monotonic() > deadline:
                 raise Unavailable(f"the receiver of '{target.name}' does not stop", wal_service.why(target.name))

@@ -66,7 +66,7 @@ def run(settings: Settings, target: Target, *, watchdog: bool, quiet: bool) -> R
         places, state = opened
         job = archiving.job_of(archiving.job_at(settings, target, top, reporter), places, places.receiving)
         try:
-            with lock.held(places.top, archiving.RECEIVER):
+            with lock.held(places.top, archive.RECEIVER):
                 _receive(job, places, state)
         except LockHeld:
             if not watchdog:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pgbackup.store.folder import Folder
 from pgbackup.store.state import statefile
 
+FOLLOWER = "follow"  # the lock of who copies WAL and base backups as they come
 _NAME = "state.json"
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)
 

@@ -28,6 +28,7 @@ from pgbackup.wal import Segment
 
 TOP = "pitr"
 SET_UP = "begin one: sudo setup-wal-archiving.sh TARGET"
+RECEIVER = "receiver"  # the lock of who receives its WAL
 _STATE, _RECEIVER, _MARK = "archive.json", "receiver.json", "mark.json"
 
 

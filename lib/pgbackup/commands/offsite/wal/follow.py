@@ -24,11 +24,10 @@ from pgbackup.report.result import Result, document
 from pgbackup.settings.config import Offsite, Settings, Target
 from pgbackup.store import lock
 from pgbackup.store.folder import Folder
-from pgbackup.store.offsite import lag
+from pgbackup.store.offsite import lag, progress
 from pgbackup.store.offsite.index import Entry
 
 _SCRIPT = "copy-backups.sh"
-_FOLLOWER = "follow"
 _TICK_SECONDS = {WAL: 1.0, BASE: 20.0}  # between looks at the disk
 _BUSY_SECONDS = 2.0  # another run has the lane
 _WAKE_SECONDS = 0.1
@@ -47,7 +46,7 @@ def run(
         try:
             for offsite in places:
                 own = stack.enter_context(one_place.own(top, offsite))
-                stack.enter_context(lock.held(own, _FOLLOWER))
+                stack.enter_context(lock.held(own, progress.FOLLOWER))
         except LockHeld:
             if not watchdog:
                 raise
