@@ -1,4 +1,4 @@
-"""What a run costs when there is next to nothing to dump, and when ten thousand backups lie there."""
+"""What a run costs when there is next to nothing to do or to dump, and when ten thousand backups lie there."""
 
 from __future__ import annotations
 
@@ -7,17 +7,43 @@ from pathlib import Path
 
 import contenders
 import ways
-from contenders import OURS, Contender, Table
+from contenders import OURS, Column, Contender, Table
 from measure import MeasuredFailed
 from measure import run as run_once
 from scene import Scene, manifest
+from targets import STARTS
 
 EMPTY_DATABASE = "payment_db"
 
 
 def measure(scene: Scene, many: int, rounds: int) -> list[Table]:
-    """Return two tables: an empty database, and a directory with `many` backups."""
-    return [_empty_database(scene, rounds), *_crowded_directory(scene, many, max(3, rounds // 2))]
+    """Return tables: start-up, an empty database, and a directory with `many` backups."""
+    tables = [_start(scene, rounds), _empty_database(scene, rounds)]
+    return [*tables, *_crowded_directory(scene, many, max(3, rounds // 2))]
+
+
+def _start(scene: Scene, rounds: int) -> Table:
+    """What is started by hand only to look, or by cron in vain: often in a row, for one start is soon over."""
+    folder = scene.folder("started")
+    lock = folder / "pitr/payment/.receiver.lock"
+    lock.parent.mkdir(mode=0o700, parents=True)
+    environment = scene.settings(EMPTY_DATABASE, folder, "auto")
+    kinds = [
+        ("help", "scripts/backup-postgres.sh --help", ""),
+        ("status", "scripts/backup-status.sh", ""),  # 66: nothing was backed up yet
+        ("watchdog", "scripts/receive-wal.sh -q --watchdog payment", f"exec 9>'{lock}'; flock 9; "),
+    ]
+    runs = [
+        Contender(key, line, OURS, f"{before}for _ in {{1..{STARTS}}}; do {line} || [ $? = 66 ]; done", environment)
+        for key, line, before in kinds
+    ]
+    table = contenders.compare("start", f"Start-up: {STARTS} in a row", runs, rounds, {})
+    table.columns = [
+        Column("ms each", "seconds", STARTS / 1000, 0),
+        Column("CPU ms each", "cpu_seconds", STARTS / 1000, 0),
+    ]
+    table.facts["notes"] = ["The watchdog finds that another one is at work, as it does nearly always."]
+    return table
 
 
 def _empty_database(scene: Scene, rounds: int) -> Table:

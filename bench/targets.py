@@ -9,6 +9,7 @@ from contenders import OURS, Table
 
 Tables = Mapping[str, Table]
 MANY = 10_000
+STARTS = 10
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,21 @@ def _copy_memory(tables: Tables) -> float | None:
 def _listing(tables: Tables) -> float | None:
     counted = "listing" in tables and tables["listing"].facts.get("objects", MANY) >= MANY
     return tables["listing"].median("ours") if counted else None
+
+
+def _start(tables: Tables) -> float | None:
+    """CPU seconds of the dearest of the starts."""
+    keys = ("help", "status", "watchdog") if "start" in tables else ()
+    found = [tables["start"].median(key, "cpu_seconds") for key in keys]
+    return max((seconds / STARTS for seconds in found if seconds), default=None)
+
+
+def _latency_above(tables: Tables) -> float | None:
+    """How much latency our receiver adds at half load, against what a bare one adds."""
+    if "cost_paced" not in tables:
+        return None
+    none, bare, ours = (tables["cost_paced"].median(key, "latency") for key in ("without", "bare", "with"))
+    return (ours - none) / (bare - none) if none and bare and ours and bare > none else None
 
 
 def _against_the_guide(table: str, data: str) -> tuple[Target, ...]:
@@ -220,6 +236,7 @@ TARGETS = (
         "s",
     ),
     Target("restore_memory", "peak memory of all processes of a restore", _restore_memory, 150.0, "MB"),
+    Target("start", "CPU of --help, a status, or a watchdog that is not needed", _start, 0.12, "s"),
     Target(
         "empty",
         "empty database: more than docker exec pg_dump | gzip",
@@ -275,6 +292,13 @@ TARGETS = (
         _fact("cost_paced", "percent_lost"),
         3.0,
         "%",
+    ),
+    Target(
+        "cost_latency",
+        "the same: latency that our receiver adds, against what a bare pg_receivewal adds",
+        _latency_above,
+        1.3,
+        "×",
     ),
     Target(
         "recovery",
