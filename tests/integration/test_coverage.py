@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -100,8 +101,8 @@ def test_what_nobody_backs_up_is_told_until_a_job_has_it_or_a_reason_is_given(wo
 def test_of_a_server_that_does_not_answer_what_was_known_stays() -> None:
     unlisted, unlogged = Found("database", "a", "x", "no job has it"), Found("unlogged", "b", "y", "1 table", True)
     silent = Found("unreachable", "a", "", "it does not answer", True)
-    before = Probe("2026-01-01T00:00:00+00:00", 2, 4, [unlisted, unlogged])
-    found = Probe("2026-01-01T01:00:00+00:00", 1, 2, [silent])
+    before = Probe(datetime(2026, 1, 1, 0, tzinfo=timezone.utc), 2, 4, [unlisted, unlogged])
+    found = Probe(datetime(2026, 1, 1, 1, tzinfo=timezone.utc), 1, 2, [silent])
     assert probing.carried(before, found).findings == [silent, unlisted], "the other one answered, and has it no more"
     assert probing.carried(None, found) == found
     assert probing.carried(probing.carried(before, found), before).findings == before.findings

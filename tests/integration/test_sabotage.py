@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def settings_of(environment: dict[str, str], tmp_path: Path) -> Settings:
     return config.load(environment, tmp_path / "absent", {})
 
 
-def date(known: Settings) -> str:
+def date(known: Settings) -> datetime | None:
     return remembered.look(known.alerts_state, known.backup_dir).tested
 
 

@@ -141,7 +141,9 @@ class Lab:
     def confirmed(self) -> tuple[str, str]:
         """Up to when, and to which position, all is archived."""
         receiver = self.look().receiver
-        return (receiver.confirmed_time, receiver.confirmed_lsn) if receiver else ("", "")
+        if receiver is None or receiver.confirmed_time is None:
+            return "", ""
+        return receiver.confirmed_time.isoformat(), receiver.confirmed_lsn
 
     def await_confirmed(self, seconds: float = 60) -> None:
         """Wait until all that is committed now is archived."""

@@ -73,7 +73,7 @@ class Planted:
         (path / "backup_manifest").write_text(json.dumps({"PostgreSQL-Backup-Manifest-Version": 1, "of": name}))
         start = self.number * SIZE + 0x28
         record = BaseBackupRecord(
-            SYSTEM, 1, wal.format_lsn(start), wal.format_lsn(start + 0x100), when.isoformat(), parent, "sha256:1", 15,
+            SYSTEM, 1, wal.format_lsn(start), wal.format_lsn(start + 0x100), when, parent, "sha256:1", 15,
             {"base": hashlib.sha256(data).hexdigest()}, len(data), proven=True,
         )  # fmt: skip
         with folder.opened(path, create=False) as place:
@@ -94,7 +94,7 @@ class Planted:
         self.filled = to
         (receiving / f"{name_of(self.number)}.partial").write_bytes(content(self.number, to))
         lsn = wal.format_lsn(self.number * SIZE + to)
-        now = datetime.now(timezone.utc).isoformat()
+        now = datetime.now(timezone.utc)
         with walarchive.opened(self.host.path, DIRECTORY, create=False) as places:
             walarchive.write_receiver(places, Receiver(now, now, lsn))
 

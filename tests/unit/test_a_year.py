@@ -25,7 +25,6 @@ from pgbackup.report.promises.facts import (
 )
 from pgbackup.report.promises.limits import Limits
 from pgbackup.report.promises.promise import Promise
-from pgbackup.store.state import statefile
 from pgbackup.store.state.watch import Awake, still_awake
 
 ZONE = ZoneInfo("Europe/Berlin")  # its days have 23 to 25 hours
@@ -122,8 +121,8 @@ class Host:
             Disk(free, 10**12, 6 * 10**9),
             Coverage(probed, 2, 2),
             Alarms(1, BEGIN + timedelta(days=(now - BEGIN).days // 90 * 90)),
-            statefile.instant(awake.since),
-            statefile.instant(awake.away) if awake.away else None,
+            awake.since,
+            awake.away,
         )  # fmt: skip
 
 
@@ -232,7 +231,7 @@ def test_a_run_that_fails_right_after_a_boot_is_told_at_once_and_one_that_was_mi
     host = Host(random.Random(1))
     host.plan()
     now = BEGIN + 30 * DAY
-    awake = Awake((now - HOUR).isoformat(), "1", (now - HOUR).isoformat(), (now - 2 * DAY).isoformat())
+    awake = Awake(now - HOUR, "1", now - HOUR, now - 2 * DAY)
     facts = host.facts(now, awake)
 
     def told(**changes: object) -> set[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pgbackup.commands import base_backup
 from pgbackup.errors import BackupBad, SuiteError
 from pgbackup.formats.cluster import timelines
 from pgbackup.report import history
+from pgbackup.store.state import statefile
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal import base_backups, receiving, recoverable, segments
 from pgbackup.store.wal.archive import Places, Receiver, State
@@ -40,15 +40,15 @@ def places(tmp_path: Path) -> Iterator[Places]:
 
 def _fill(places: Places) -> None:
     walarchive.write_state(places, STATE)
-    walarchive.write_receiver(places, Receiver(NOW.isoformat(), NOW.isoformat(), "0/5000010"))
+    walarchive.write_receiver(places, Receiver(NOW, NOW, "0/5000010"))
     for day in (1, 2):
-        ended = (NOW - timedelta(days=3 - day)).isoformat()
+        ended = NOW - timedelta(days=3 - day)
         record = BaseBackupRecord(
             7, 1, f"0/{day}000028", f"0/{day}000100", ended, "", "sha256:1", 15, {"base": "ab"}, 5, proven=True
         )
         path = places.base.path / f"2026013{day}T020000Z"
         path.mkdir(mode=0o700, exist_ok=True)
-        (path / "base.json").write_text(json.dumps(asdict(record)))
+        (path / "base.json").write_text(json.dumps(statefile.written(record)))
     for number in range(1, 6):
         (places.wal.path / (wal.segment_name(wal.Segment(1, number)) + ".gz")).touch()
 
@@ -192,7 +192,7 @@ def test_lines_of_the_history_of_restores_that_are_none_are_passed_over(places: 
 def test_a_receiver_that_is_away_is_told_whatever_the_clocks_said(
     places: Places, checked: datetime, confirmed: datetime, said: str
 ) -> None:
-    walarchive.write_receiver(places, Receiver(checked.isoformat(), confirmed.isoformat(), "0/5000010"))
+    walarchive.write_receiver(places, Receiver(checked, confirmed, "0/5000010"))
     found = recoverable.behind(recoverable.look(places), NOW)
     assert [said in one for one in found] == [True] * bool(said)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from pgbackup.commands.job import Job
 from pgbackup.commands.verify import wal as verify_wal
 from pgbackup.settings import config
 from pgbackup.store import folder
+from pgbackup.store.state import statefile
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal import recoverable
 from pgbackup.store.wal.archive import Places, State
@@ -44,12 +44,10 @@ def places(tmp_path: Path) -> Iterator[Places]:
         for day in range(1, 31):
             ended = NOW - timedelta(days=31 - day)
             start, stop = (wal.format_lsn(2 * day * SIZE + at) for at in (40, 300))
-            record = BaseBackupRecord(
-                7, 1, start, stop, ended.isoformat(), "", "sha256:1", 15, {"base": "ab"}, 5, proven=True
-            )
+            record = BaseBackupRecord(7, 1, start, stop, ended, "", "sha256:1", 15, {"base": "ab"}, 5, proven=True)
             path = opened.base.path / f"{ended:%Y%m%dT%H%M%SZ}"
             path.mkdir(mode=0o700)
-            (path / "base.json").write_text(json.dumps(asdict(record)))
+            (path / "base.json").write_text(json.dumps(statefile.written(record)))
             for number in (2 * day, 2 * day + 1):
                 (opened.wal.path / (wal.segment_name(Segment(1, number), SIZE) + ".gz")).touch()
         yield opened

@@ -44,7 +44,7 @@ def test_many_lines_are_one_chain_and_what_is_new_is_what_follows(own: Folder) -
 def test_a_part_holds_what_is_new_and_now_and_then_one_is_whole() -> None:
     assert parts.next_part(parts.State(), index.FIRST, NOW) is None
     first = parts.next_part(parts.State(), "aa", NOW)
-    assert first == parts.State(1, "aa", 0, "2026-03-01T12:00:00+00:00")
+    assert first == parts.State(1, "aa", 0, NOW)
     assert parts.next_part(first, "aa", NOW) is None
     state, whole = first, []
     for number in range(120):

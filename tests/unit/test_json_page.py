@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from pgbackup.host import channels
 from pgbackup.host.scheduling.installed import Change
 from pgbackup.settings import config
 from pgbackup.store import lock
+from pgbackup.store.state import statefile
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal.archive import Receiver, State
 from pgbackup.store.wal.base_backups import BaseBackupRecord
@@ -159,13 +159,13 @@ def without_a_server(top: Path) -> Told:
     now = datetime.now(timezone.utc)
     with walarchive.opened(top / "archived", "payment", create=True) as places:
         walarchive.write_state(places, State("payment", 7, "sha256:1", 15, 16 << 20, keep_was_set=False, active=True))
-        walarchive.write_receiver(places, Receiver(now.isoformat(), now.isoformat(), "0/1000110"))
-        ended = (now - timedelta(hours=1)).isoformat()
+        walarchive.write_receiver(places, Receiver(now, now, "0/1000110"))
+        ended = now - timedelta(hours=1)
         record = BaseBackupRecord(
             7, 1, "0/1000028", "0/1000100", ended, "", "sha256:1", 15, {"base": "ab"}, 5, proven=True
         )
         (places.base.path / "20260131T020000Z").mkdir(mode=0o700)
-        (places.base.path / "20260131T020000Z" / "base.json").write_text(json.dumps(asdict(record)))
+        (places.base.path / "20260131T020000Z" / "base.json").write_text(json.dumps(statefile.written(record)))
         (places.wal.path / (wal.segment_name(wal.Segment(1, 1)) + ".gz")).touch()
         with lock.held(places.top, "receiver"):
             received = said("receive-wal.sh", "payment", "--watchdog", **there)

@@ -40,9 +40,8 @@ def _archive(bases: list[int], numbers: list[int], confirmed: datetime | None, *
         for number in bases
     }
     times = {Segment(1, number): _START + (number + 1) * _HOUR for number in numbers}
-    told = Receiver("", confirmed.isoformat() if confirmed else "", f"0/{numbers[-1]:X}000100" if confirmed else "")
-    told = Receiver(told.checked, told.confirmed_time, told.confirmed_lsn, **receiver)
-    record = BaseBackupRecord(7, 1, "0/0", "0/0", _START.isoformat(), "", "", 15, {MAIN: ""}, 5, proven=True)
+    told = Receiver(None, confirmed, f"0/{numbers[-1]:X}000100" if confirmed else "", **receiver)
+    record = BaseBackupRecord(7, 1, "0/0", "0/0", _START, "", "", 15, {MAIN: ""}, 5, proven=True)
     place = Folder(Path("/archive"), -1)
     places = Places(place, place, place, place)
     found = windows(list(made.values()), times, {}, told.confirmed)

@@ -118,7 +118,7 @@ def take(job: Job, archive: OnThisDisk) -> tuple[str, BaseBackupRecord]:
             timeline=found.timeline,
             start=found.start,
             stop=found.stop,
-            ended=ended.astimezone(timezone.utc).isoformat(),
+            ended=ended.astimezone(timezone.utc),
             parent=parent,
             image=client.image_id,
             major=server.major,

@@ -28,7 +28,7 @@ from pgbackup.report.result import size
 from pgbackup.sql.naming import identifier
 from pgbackup.store import lock, workfiles
 from pgbackup.store.source import Source
-from pgbackup.store.state import drills
+from pgbackup.store.state import drills, statefile
 
 Opened = AbstractContextManager[Source]
 
@@ -196,7 +196,7 @@ def remember(job: Job, made: Drill, *, moment: bool) -> None:
         return
     if moment:
         if made.verdict == PASSED:
-            known = replace(known, moment=record.started.isoformat(timespec="seconds"))
+            known = replace(known, moment=statefile.to_the_second(record.started))
     else:
         problem = record.outcome if made.verdict == FAILED else ""
         known = known.with_one(made.sha256, problem, made.schema, record.started)

@@ -192,7 +192,7 @@ def _state(own: Folder, copies: Copies) -> State:
 
 def _after(before: State, copies: Copies, error: SuiteError | None) -> State:
     """How copying goes, after this run. Pure but for the clock."""
-    now = instant(datetime.now(timezone.utc))
+    now = statefile.now()
     status = error.status if error else copies.status_of_problems()
     problems = [*copies.problems.values(), *copies.lacking.values()]
     return replace(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from pgbackup.commands import places
@@ -20,7 +21,7 @@ from pgbackup.store.folder import Folder
 from pgbackup.store.offsite import index, progress
 from pgbackup.store.offsite.index import Entry, Index
 from pgbackup.store.offsite.progress import State
-from pgbackup.store.state import keys
+from pgbackup.store.state import keys, statefile
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Copies:
     problems: dict[str, str] = field(default_factory=dict)
     lacking: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    newest: dict[str, str] = field(default_factory=dict)
+    newest: dict[str, datetime] = field(default_factory=dict)
     verification_key: str = ""
     taken_back: int = 0
     seconds: float = 0.0
@@ -168,8 +169,8 @@ def names_here(top: Folder, target: Target, host: str, *, encrypted: bool) -> li
 
 def is_there(source: Source, copies: Copies) -> None:
     """Note that a backup is at the place."""
-    taken = instant(source.backup.taken)
-    copies.newest[source.target.name] = max(copies.newest.get(source.target.name, ""), taken)
+    taken = statefile.to_the_second(source.backup.taken)
+    copies.newest[source.target.name] = max(copies.newest.get(source.target.name, taken), taken)
 
 
 def entry_of(copies: Copies) -> dict[str, Any]:
@@ -190,7 +191,7 @@ def entry_of(copies: Copies) -> dict[str, Any]:
             {"name": name, "problem": problem} for name, problem in {**copies.problems, **copies.lacking}.items()
         ],
         "warnings": copies.warnings,
-        "newest": copies.newest,
+        "newest": {name: instant(when) for name, when in copies.newest.items()},
         "verification_key": copies.verification_key,
         "taken_back": copies.taken_back,
         "seconds": copies.seconds,

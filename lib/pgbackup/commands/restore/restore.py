@@ -107,7 +107,7 @@ def _prepared(job: Job, ask: Client, opened: Source, options: Options, record: R
 
     replaces = situation.valid and not options.into
     entry = journal.Entry(
-        started=now.isoformat(timespec="seconds"),
+        started=now.replace(microsecond=0),
         file=opened.name,
         scratch=new_name(naming.SCRATCH),
         outgoing=new_name(naming.BEFORE) if replaces else "",

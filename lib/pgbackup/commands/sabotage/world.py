@@ -91,18 +91,17 @@ class World:
     def age_copy(self) -> None:
         """Let the newest copy elsewhere be of a backup that was made three days ago."""
         with folder.opened(progress.path_of(self.backups, PLACE), create=False) as own:
-            progress.write(own, replace(progress.read(own), newest={NAME: _days_ago()}))
+            progress.write(own, replace(progress.read(own), newest={NAME: statefile.now() - _AGO}))
 
     def archived(self, ago: timedelta = timedelta(0), base_bytes: int = 1 << 20) -> None:
         """Let there be a WAL archive whose receiver was last well that long ago, and a base backup of that size."""
-        now = datetime.now(timezone.utc)
-        told = (now - ago).isoformat(timespec="seconds")
-        ended = (now - timedelta(hours=3)).isoformat(timespec="seconds")
+        now = statefile.now()
+        told, ended = now - ago, now - timedelta(hours=3)
         archive.path_of(self.backups, NAME).parent.mkdir(mode=0o700, exist_ok=True)
         with archive.opened(self.backups, NAME, create=True) as places:
             archive.write_state(places, State(NAME, 1, _IMAGE, 15, 16 << 20, keep_was_set=False, active=True))
             archive.write_receiver(places, Receiver(told, told, "0/1000110"))
-            base = places.base.path / f"{now - timedelta(hours=3):%Y%m%dT%H%M%SZ}"
+            base = places.base.path / f"{ended:%Y%m%dT%H%M%SZ}"
             for old in places.base.path.glob("*/*"):
                 old.unlink()
                 old.parent.rmdir()
@@ -148,7 +147,7 @@ def made(top: Path, root: Path, settings: Settings, alerts: Alerts, server: Serv
         (top / "programs" / program).chmod(0o700)
     world.place_answers(True)
     world.schedule()
-    now = datetime.now(timezone.utc)
+    now = statefile.now()
     _remember(world, alerts, now)
     server.sql("CREATE TABLE rows AS SELECT generate_series(1, 1000) AS id")
     for script in ("backup-postgres.sh", "verify-backups.sh", "drill-backups.sh", "copy-backups.sh"):
@@ -158,12 +157,11 @@ def made(top: Path, root: Path, settings: Settings, alerts: Alerts, server: Serv
 
 def _remember(world: World, alerts: Alerts, now: datetime) -> None:
     """As if the host were awake for long, nobody else had a database, and the alarms were tested."""
-    told = now.isoformat(timespec="seconds")
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     with watch.opened(world.backups, create=True) as place:
         if place:
-            watch.write_awake(place, Awake(told, boot, (now - timedelta(days=7)).isoformat(timespec="seconds")))
-            watch.write_probe(place, Probe(told, 1, 1))
+            watch.write_awake(place, Awake(now, boot, now - timedelta(days=7)))
+            watch.write_probe(place, Probe(now, 1, 1))
     with notify.memory(world.top / "state", world.backups) as memory:
         held = alarms.with_test(alarms.Alarms(), now)
         for channel in alerts.channels:

@@ -176,11 +176,8 @@ def _told(path: Path, done: list[str], *, changed: bool, dry_run: bool = False, 
     for warning in warnings:
         say(f"{SCRIPT}: warning: {warning}")
     now = datetime.now(timezone.utc)
-    lines = [*done, *(_line(one, proven.get(one, ""), now) for one in there.current)]
-    listed = [
-        {"recipient": one, "proven": instant(datetime.fromisoformat(proven[one])) if one in proven else ""}
-        for one in there.current
-    ]
+    lines = [*done, *(_line(one, proven.get(one), now) for one in there.current)]
+    listed = [{"recipient": one, "proven": instant(proven[one]) if one in proven else ""} for one in there.current]
     contents = document(
         SCRIPT.removesuffix(".sh"),
         0,
@@ -194,13 +191,13 @@ def _told(path: Path, done: list[str], *, changed: bool, dry_run: bool = False, 
     return Result(0, lines, contents)
 
 
-def _line(recipient: str, proven: str, now: datetime) -> str:
+def _line(recipient: str, proven: datetime | None, now: datetime) -> str:
     if not proven:
         return f"  {recipient}  its key was not proven yet"
-    return f"  {recipient}  its key was proven {age((now - datetime.fromisoformat(proven)).total_seconds())} ago"
+    return f"  {recipient}  its key was proven {age((now - proven).total_seconds())} ago"
 
 
-def _warnings(there: keys.Recipients, proven: dict[str, str], file: Path | None) -> list[str]:
+def _warnings(there: keys.Recipients, proven: dict[str, datetime], file: Path | None) -> list[str]:
     found = []
     if len(there.current) == 1:
         found.append(

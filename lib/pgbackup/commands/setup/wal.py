@@ -25,6 +25,7 @@ from pgbackup.host.scheduling.installed import Change
 from pgbackup.report.result import Result
 from pgbackup.settings.config import Settings, Target
 from pgbackup.store import lock
+from pgbackup.store.state import statefile
 from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal import base_backups, recoverable
 from pgbackup.store.wal.archive import Places, State
@@ -158,12 +159,12 @@ def _await_well(job: Job, places: Places, before: Confirmed | None) -> None:
     a gap. before: how far the archive reached. Raise Unavailable where it does not come to that.
     """
     job.tell("waiting for the receiver and a usable base backup …")
-    begun, deadline = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic() + _SETTLE_SECONDS
+    begun, deadline = statefile.now(), time.monotonic() + _SETTLE_SECONDS
     while problems := _problems(recoverable.look(places), before):
         interrupt.check()
         time.sleep(0.5)
         receiver = walarchive.read_receiver(places)
-        if receiver and receiver.checked >= begun:  # it is at work
+        if receiver and receiver.checked and receiver.checked >= begun:  # it is at work
             if not receiver.trouble and not receiver.base_trouble and base_backups.unfinished(places.base):
                 deadline = time.monotonic() + _SETTLE_SECONDS
             if receiver.base_trouble:

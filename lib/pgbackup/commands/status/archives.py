@@ -39,9 +39,9 @@ def _of(backup_dir: Path, directory: str, targets: Sequence[Target], now: dateti
         return Archive(directory, names, None, None, None, None, base_every_days=every, unknown=unknown)
     newest = seen.windows[-1] if seen.windows else None
     base = recoverable.newest_by(seen, now)
-    receiver = seen.receiver
-    # By the server's clock and by this host's, which may both be wrong.
-    confirmed = min(seen.confirmed.time, receiver.seen or seen.confirmed.time) if seen.confirmed and receiver else None
+    receiver, confirmed = seen.receiver, seen.confirmed.time if seen.confirmed else None
+    if confirmed and receiver and receiver.checked:
+        confirmed = min(confirmed, receiver.checked)  # by the server's clock and by this host's: both may be wrong
     return Archive(
         directory=directory,
         names=names,

@@ -49,9 +49,7 @@ def _of(place: Folder, empty: Database) -> Database:
     described = [
         replace(each, problem=each.problem or said) for each, (_, said) in zip(described, backups, strict=True)
     ]
-    passed = [
-        statefile.instant(told) for told in (*drilled.passed.values(), *([drilled.moment] if drilled.moment else []))
-    ]
+    passed = [*drilled.passed.values(), *([drilled.moment] if drilled.moment else [])]
     oldest = min((each.taken for each in described), default=None)
     return replace(
         empty,
@@ -125,7 +123,6 @@ def _backup(made: Made, size: int, drilled: Drills, read: Verified | None) -> Ba
     when = statefile.instant(read.at) if read else None
     found = read.bad.get(made.file, "") if read else ""
     since, _, problem = found.partition(" ")
-    passed = drilled.passed.get(made.sha256, "")
     failed, _, why = drilled.failed.get(made.sha256, "").partition(" ")
     last = when if when and when >= taken else taken if made.sha256 else None
     return Backup(
@@ -137,6 +134,6 @@ def _backup(made: Made, size: int, drilled: Drills, read: Verified | None) -> Ba
         seconds=made.seconds,
         verified=statefile.instant(since) if problem else last,
         problem=problem,
-        drilled=statefile.instant(failed or passed) if failed or passed else None,
+        drilled=statefile.instant(failed) if failed else drilled.when(made.sha256),
         drill_failed=redaction.without_values(why),
     )

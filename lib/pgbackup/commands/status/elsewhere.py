@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from pgbackup.store import folder
 from pgbackup.store.offsite import lag, progress
 from pgbackup.store.offsite.lag import Lag
 from pgbackup.store.offsite.progress import State
-from pgbackup.store.state import statefile
 
 
 def copies(backup_dir: Path, offsite: Offsite) -> Copies:
@@ -30,19 +28,15 @@ def copies(backup_dir: Path, offsite: Offsite) -> Copies:
         base = noted(lambda: lag.read(own, "base"), unknown) or Lag()
     return replace(
         empty,
-        newest={name: statefile.instant(when) for name, when in state.newest.items()},
-        succeeded=statefile.instant(state.succeeded) if state.succeeded else None,
-        tried=statefile.instant(state.tried) if state.tried else None,
+        newest=state.newest,
+        succeeded=state.succeeded,
+        tried=state.tried,
         failures=state.failures,
         error=state.error,
         objects=state.objects,
         bytes=state.bytes,
         unknown=unknown,
-        wal={
-            directory: statefile.instant(until)
-            for directory, until in wal.until.items()
-            if until and base.newest.get(directory)
-        },
+        wal={directory: until for directory, until in wal.until.items() if base.newest.get(directory)},
     )
 
 
@@ -64,10 +58,4 @@ def proofs(settings: Settings, unknown: Unknown) -> list[Key]:
     except SuiteError as error:
         unknown[str(path)] = error.message, error.hint or ""
     proven = held.proven if held else {}
-    found = []
-    for recipient in current:
-        when = None
-        with suppress(KeyError):
-            when = statefile.instant(proven[recipient])
-        found.append(Key(recipient, when))
-    return found
+    return [Key(recipient, proven.get(recipient)) for recipient in current]

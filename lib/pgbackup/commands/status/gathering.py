@@ -20,7 +20,7 @@ from pgbackup.report.promises.limits import DAY, HOUR, Limits
 from pgbackup.settings.config import Settings
 from pgbackup.store import folder, lock
 from pgbackup.store.folder import Folder
-from pgbackup.store.state import statefile, watch
+from pgbackup.store.state import watch
 from pgbackup.store.state.watch import Awake, Probe
 
 _BACKUPS_TO_COME = 3
@@ -81,8 +81,8 @@ def gather(settings: Settings, root: Path, now: datetime) -> Facts:
         disk=disk,
         coverage=coverage,
         alarms=alarms,
-        awake_since=statefile.instant(awake.since) if awake else None,
-        away_since=statefile.instant(awake.away) if awake and awake.away else None,
+        awake_since=awake.since if awake else None,
+        away_since=awake.away if awake else None,
         unknown=unknown,
     )
 
@@ -125,7 +125,7 @@ def _coverage(probe: Probe | None, settings: Settings) -> Coverage | None:
         for each in probe.findings
         if each.kind != "database" or (each.container, each.database) not in known
     )
-    return Coverage(statefile.instant(probe.probed), probe.servers, probe.databases, findings, probe.problem)
+    return Coverage(probe.probed, probe.servers, probe.databases, findings, probe.problem)
 
 
 def _ignored(found: watch.Found, settings: Settings) -> str:

@@ -26,7 +26,7 @@ from pgbackup.report.result import Result
 from pgbackup.settings.config import Settings, Target
 from pgbackup.sql.naming import BEFORE, SCRATCH
 from pgbackup.store import lock
-from pgbackup.store.state import ledger, statefile, watch
+from pgbackup.store.state import statefile, watch
 from pgbackup.store.state.statefile import Unreadable
 from pgbackup.store.state.watch import Found, Probe
 
@@ -83,13 +83,13 @@ def _look(settings: Settings, now: datetime, *, at_most_hourly: bool) -> None:
             before = watch.read_probe(place)
         except Unreadable:
             before = None
-        if at_most_hourly and before and timedelta(0) <= now - statefile.instant(before.probed) < _HOURLY:
+        if at_most_hourly and before and timedelta(0) <= now - before.probed < _HOURLY:
             return
         try:
             found = probe(settings, now)
         except Unavailable as error:
             if before is None or before.problem:
-                watch.write_probe(place, Probe(ledger.text(now), 0, 0, problem=error.message))
+                watch.write_probe(place, Probe(statefile.to_the_second(now), 0, 0, problem=error.message))
             raise
         watch.write_probe(place, carried(before, found))
 
@@ -136,7 +136,7 @@ def probe(settings: Settings, now: datetime) -> Probe:
             passfile=None,
         )  # fmt: skip
         _ask(looked, other.name, [], stranger)
-    return Probe(ledger.text(now), looked.servers, looked.databases, looked.findings)
+    return Probe(statefile.to_the_second(now), looked.servers, looked.databases, looked.findings)
 
 
 def _has_docker(settings: Settings) -> bool:

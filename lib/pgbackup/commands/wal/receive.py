@@ -6,7 +6,8 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
+from typing import Any
 
 from pgbackup import interrupt, proc, wal
 from pgbackup.commands import archiving, base_backup, claim
@@ -19,6 +20,7 @@ from pgbackup.errors import BackupBad, ConfigurationError, Interrupted, LockHeld
 from pgbackup.report.result import Result, document
 from pgbackup.settings.config import Settings, Target
 from pgbackup.store import lock
+from pgbackup.store.state import statefile
 from pgbackup.store.state.statefile import Newer, Unreadable
 from pgbackup.store.wal import archive, receiving, recoverable
 from pgbackup.store.wal.archive import Places, Receiver, State
@@ -45,11 +47,10 @@ class Attendance:
     look_at: float = 0.0
     making: Future[str] | None = None
 
-    def note(self, **changes: str) -> None:
+    def note(self, **changes: Any) -> None:
         """Write down what has changed, and when."""
-        known = archive.read_receiver(self.places) or Receiver("", "", "")
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        archive.write_receiver(self.places, replace(known, checked=now, **changes))
+        known = archive.read_receiver(self.places) or Receiver(None, None, "")
+        archive.write_receiver(self.places, replace(known, checked=statefile.now(), **changes))
 
 
 def run(settings: Settings, target: Target, *, watchdog: bool, quiet: bool) -> Result:
@@ -205,7 +206,7 @@ def _confirm(attendance: Attendance, server: replication.Server, pending: tuple[
     if there is None:
         return False
     attendance.told = ""
-    attendance.note(trouble="", confirmed_time=there[0].isoformat(), confirmed_lsn=wal.format_lsn(there[1]))
+    attendance.note(trouble="", confirmed_time=there[0], confirmed_lsn=wal.format_lsn(there[1]))
     _see_to_a_base(attendance)
     return True
 

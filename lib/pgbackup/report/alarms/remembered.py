@@ -10,7 +10,7 @@ from pathlib import Path
 from pgbackup.host.channels import Alerts, Channel
 from pgbackup.report.promises import facts
 from pgbackup.store import folder
-from pgbackup.store.state import alarms, statefile
+from pgbackup.store.state import alarms
 from pgbackup.store.state.alarms import Alarms
 
 # A message that waits longer is no longer on its way: somebody has to know.
@@ -43,7 +43,7 @@ def facts_of(held: Alarms, alerts: Alerts, now: datetime) -> facts.Alarms:
     ]
     return facts.Alarms(
         channels=len(alerts.channels),
-        tested=statefile.instant(held.tested) if held.tested and held.has_arrived(keys(alerts.channels)) else None,
+        tested=held.tested if held.has_arrived(keys(alerts.channels)) else None,
         undelivered=len(late),
         oldest=min(late, default=None),
         problem="; ".join(failing),

@@ -7,7 +7,7 @@ One file for each lane (`wal.json`, `base.json`) in the place's directory, BACKU
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
 from pgbackup import wal
 from pgbackup.store.folder import Folder
@@ -25,24 +25,20 @@ class Lag:
     By the directory of each archive: lsn: up to where WAL is there without a gap since this host copies it; until: an
     instant up to which each commit is there; newest: the newest segment or base backup that is there; growing: the
     unfinished segment, up to which of its bytes it is there, and in how many parts.
-    All instants: UTC in ISO 8601, "" for none.
     """
 
-    tried: str = ""
-    succeeded: str = ""
+    tried: datetime | None = None
+    succeeded: datetime | None = None
     failures: int = 0
     status: int = 0
     error: str = ""
     lsn: dict[str, str] = field(default_factory=dict)
-    until: dict[str, str] = field(default_factory=dict)
+    until: dict[str, datetime] = field(default_factory=dict)
     newest: dict[str, str] = field(default_factory=dict)
     growing: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise ValueError for what no lane writes."""
-        for moment in (self.tried, self.succeeded, *self.until.values()):
-            if moment:
-                statefile.instant(moment)
         for position in self.lsn.values():
             wal.parse_lsn(position)
 
@@ -93,7 +89,3 @@ def _known(folder: Folder) -> _Known:
         return statefile.read(folder, _SERIES, _Known) or _Known()
     except statefile.Unreadable:
         return _Known()
-
-
-def now() -> datetime:
-    return datetime.now(timezone.utc)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
 from pgbackup.store.folder import Folder
 from pgbackup.store.offsite import index
@@ -25,17 +25,13 @@ _LONGEST = timedelta(days=30)
 class State:
     """What of a stream lies at the place. number: of the newest part; tip: the hash of its last line, "" for none.
 
-    since: parts since the last that was whole, which was made at the moment `whole`, UTC in ISO 8601, "" for never.
+    since: parts since the last that was whole, which was made at the moment `whole`.
     """
 
     number: int = 0
     tip: str = ""
     since: int = 0
-    whole: str = ""
-
-    def __post_init__(self) -> None:
-        if self.whole:
-            statefile.instant(self.whole)
+    whole: datetime | None = None
 
 
 def read(own: Folder, stream: str) -> State:
@@ -62,9 +58,9 @@ def next_part(state: State, tip: str, now: datetime) -> State | None:
     """
     if tip in (FIRST, state.tip):
         return None
-    age = now - statefile.instant(state.whole) if state.whole else None
+    age = now - state.whole if state.whole else None
     if age is None or not timedelta(0) <= age < _LONGEST or state.since >= _MOST_PARTS:
-        return State(state.number + 1, tip, 0, now.astimezone(timezone.utc).isoformat(timespec="seconds"))
+        return State(state.number + 1, tip, 0, statefile.to_the_second(now))
     return State(state.number + 1, tip, state.since + 1, state.whole)
 
 

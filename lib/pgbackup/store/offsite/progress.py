@@ -16,26 +16,20 @@ _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)
 
 @dataclass(frozen=True)
 class State:
-    """succeeded: when a run last found everything there or copied it, tried: when one last tried, "" for never.
+    """succeeded: when a run last found everything there or copied it, tried: when one last tried.
 
     failures: runs that failed since; status, error: of the last of them. objects, bytes: that were ever confirmed.
     newest: for each database, by its name in DATABASES, when the newest backup that is there was taken.
-    All moments: UTC in ISO 8601.
     """
 
-    succeeded: str = ""
-    tried: str = ""
+    succeeded: datetime | None = None
+    tried: datetime | None = None
     failures: int = 0
     status: int = 0
     error: str = ""
     objects: int = 0
     bytes: int = 0
-    newest: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for moment in (self.succeeded, self.tried, *self.newest.values()):
-            if moment:
-                statefile.instant(moment)
+    newest: dict[str, datetime] = field(default_factory=dict)
 
 
 def path_of(backup_dir: Path, place: str) -> Path:
@@ -58,7 +52,7 @@ def next_try(state: State) -> datetime | None:
     if not state.failures or not state.tried:
         return None
     pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * (1 << min(state.failures - 1, 10)))
-    return statefile.instant(state.tried) + pause
+    return state.tried + pause
 
 
 def is_paused(state: State, now: datetime) -> bool:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
 from pgbackup.store.folder import Folder
 from pgbackup.store.state import statefile
@@ -79,15 +79,15 @@ class Alarms:
     """told: a promise's key to when it broke and when it was last told. outbox: messages by their number, oldest first.
 
     failing: the key of a channel to how it fails. arrived: to when a test message last arrived there. lost: messages
-    that were given up. tested: when all sabotages were last told on all channels, "" for never. number: of the next.
+    that were given up. tested: when all sabotages were last told on all channels. number: of the next.
     """
 
     told: dict[str, str] = field(default_factory=dict)
     outbox: dict[str, str] = field(default_factory=dict)
     failing: dict[str, str] = field(default_factory=dict)
-    arrived: dict[str, str] = field(default_factory=dict)
+    arrived: dict[str, datetime] = field(default_factory=dict)
     lost: int = 0
-    tested: str = ""
+    tested: datetime | None = None
     number: int = 1
 
     def __post_init__(self) -> None:
@@ -98,8 +98,6 @@ class Alarms:
             read_message(text)
         for text in self.failing.values():
             _failure(text)
-        for text in (*self.arrived.values(), *([self.tested] if self.tested else [])):
-            statefile.instant(text)
 
     def told_of(self) -> dict[str, tuple[datetime, datetime]]:
         """The promises that are known to be broken: since when, and when that was last told."""
@@ -120,7 +118,7 @@ class Alarms:
 
 
 def _told(moment: datetime) -> str:
-    return moment.astimezone(timezone.utc).isoformat(timespec="seconds")
+    return statefile.to_the_second(moment).isoformat()
 
 
 def _failure(text: str) -> Failure:
@@ -163,7 +161,7 @@ def for_channels(held: Alarms, channels: Iterable[str]) -> Alarms:
         if left:
             outbox[number] = replace(message, left=left).written()
     failing = {channel: text for channel, text in held.failing.items() if channel in there}
-    arrived = {channel: text for channel, text in held.arrived.items() if channel in there}
+    arrived = {channel: when for channel, when in held.arrived.items() if channel in there}
     return replace(held, outbox=outbox, failing=failing, arrived=arrived)
 
 
@@ -194,7 +192,7 @@ def _works(held: Alarms, channel: str) -> Alarms:
 
 def arrived(held: Alarms, channel: str, now: datetime) -> Alarms:
     """The same after a test message has reached a channel."""
-    return replace(_works(held, channel), arrived={**held.arrived, channel: _told(now)})
+    return replace(_works(held, channel), arrived={**held.arrived, channel: statefile.to_the_second(now)})
 
 
 def failed(held: Alarms, channel: str, why: str, now: datetime) -> Alarms:
@@ -207,7 +205,7 @@ def failed(held: Alarms, channel: str, why: str, now: datetime) -> Alarms:
 
 def with_test(held: Alarms, now: datetime) -> Alarms:
     """The same after every sabotage was told on all channels."""
-    return replace(held, tested=_told(now))
+    return replace(held, tested=statefile.to_the_second(now))
 
 
 # --- the file

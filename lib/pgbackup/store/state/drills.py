@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime
+from typing import TypeVar
 
 from pgbackup.errors import SuiteError
 from pgbackup.formats import names
@@ -13,28 +14,29 @@ from pgbackup.store.folder import Folder
 from pgbackup.store.state import statefile
 
 _MOST = 1000  # backups that are remembered
+_Told = TypeVar("_Told", str, datetime)
 
 
 @dataclass(frozen=True)
 class Drills:
     """passed: SHA-256 of a dump, as its manifest has it, to when it has passed its last drill. failed: to when, a blank
-    and why. schema: the fingerprint of what passed last. moment: when a moment out of the WAL archive has passed last,
-    "" for never. turn: how often the schedule has chosen.
+    and why. schema: the fingerprint of what passed last. moment: when a moment out of the WAL archive has passed last.
+    turn: how often the schedule has chosen.
     """
 
-    passed: dict[str, str] = field(default_factory=dict)
+    passed: dict[str, datetime] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     schema: str = ""
-    moment: str = ""
+    moment: datetime | None = None
     turn: int = 0
 
     def __post_init__(self) -> None:
-        for told in (*self.passed.values(), *self.failed.values(), *([self.moment] if self.moment else [])):
+        for told in self.failed.values():
             statefile.instant(told.partition(" ")[0])
 
     def when(self, sha256: str) -> datetime | None:
         """When that dump has passed its last drill; None where it has failed since, or was never drilled."""
-        return statefile.instant(self.passed[sha256]) if sha256 in self.passed else None
+        return self.passed.get(sha256)
 
     def state(self, sha256: str) -> str:
         """What is known of that dump, for people: a day, FAILED, or "" for nothing."""
@@ -43,21 +45,22 @@ class Drills:
 
     def entry(self, sha256: str) -> dict[str, str | None]:
         """The same as JSON values."""
-        return {"drilled": self.passed.get(sha256), "drill_failed": self.failed.get(sha256)}
+        when = self.when(sha256)
+        return {"drilled": when.isoformat() if when else None, "drill_failed": self.failed.get(sha256)}
 
     def with_one(self, sha256: str, problem: str, schema: str, now: datetime) -> Drills:
         """The same with one more drill. problem: "" for a passed one. Pure."""
-        told = now.astimezone(timezone.utc).isoformat(timespec="seconds")
+        told = statefile.to_the_second(now)
         passed = {key: value for key, value in self.passed.items() if key != sha256}
         failed = {key: value for key, value in self.failed.items() if key != sha256}
         if problem:
-            failed[sha256] = f"{told} {problem}"
+            failed[sha256] = f"{told.isoformat()} {problem}"
             return replace(self, passed=passed, failed=_newest(failed))
         passed[sha256] = told
         return replace(self, passed=_newest(passed), failed=failed, schema=schema)
 
 
-def _newest(drilled: dict[str, str]) -> dict[str, str]:
+def _newest(drilled: dict[str, _Told]) -> dict[str, _Told]:
     return dict(sorted(drilled.items(), key=lambda each: each[1])[-_MOST:])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from pgbackup.store import workfiles
 from pgbackup.store.folder import Folder
@@ -14,13 +15,13 @@ _SUFFIX = ".journal"
 
 @dataclass(frozen=True)
 class Entry:
-    """started: local time of the restore. scratch: the database being loaded. outgoing: what the live one is to be
+    """started: the restore, in local time. scratch: the database being loaded. outgoing: what the live one is to be
     called, or is called since it was set aside, "" where it is not replaced. stopped: services to start again, in
     stopping order. safety: the backup that brings the live database back, where it was dropped to make room.
     swapping: the renaming has been asked for, so that a scratch database that is gone is in its place.
     """
 
-    started: str
+    started: datetime
     file: str
     scratch: str
     outgoing: str

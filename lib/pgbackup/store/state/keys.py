@@ -40,16 +40,12 @@ class Recipients:
 @dataclass(frozen=True)
 class Proofs:
     """Beside the recipients. token: an object in base64 that each of their keys opens; digest: SHA-256 of what is in
-    it. proven: recipient -> when somebody last showed that the key of it opens the token, in ISO 8601.
+    it. proven: recipient -> when somebody last showed that the key of it opens the token.
     """
 
     token: str
     digest: str
-    proven: dict[str, str]
-
-    def __post_init__(self) -> None:
-        for moment in self.proven.values():
-            statefile.instant(moment)
+    proven: dict[str, datetime]
 
 
 def recipients(path: Path) -> Recipients:
@@ -152,7 +148,7 @@ def proofs(path: Path) -> Proofs | None:
         return statefile.read(place, _proofs_name(path), Proofs, remedy)
 
 
-def _write_proofs(place: Folder, path: Path, current: Sequence[str], proven: dict[str, str]) -> Proofs:
+def _write_proofs(place: Folder, path: Path, current: Sequence[str], proven: dict[str, datetime]) -> Proofs:
     said, written = os.urandom(32), BytesIO()
     sealed.seal(BytesIO(said), written, current)
     token = base64.b64encode(written.getvalue()).decode()
@@ -180,8 +176,8 @@ def prove(path: Path, identity: str, now: datetime) -> bool:
             return False
         if hashlib.sha256(said).hexdigest() != held.digest:
             return False
-        moment = now.isoformat(timespec="seconds")
-        _keep(place, path, Proofs(held.token, held.digest, {**held.proven, recipient: moment}))
+        proven = {**held.proven, recipient: statefile.to_the_second(now)}
+        _keep(place, path, Proofs(held.token, held.digest, proven))
     return True
 
 

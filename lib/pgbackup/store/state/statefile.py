@@ -12,7 +12,7 @@ import math
 import re
 import typing
 from collections.abc import Hashable, Mapping
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import cache
 from typing import Any, TypeVar
 
@@ -27,6 +27,9 @@ _Held = TypeVar("_Held")
 _HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
+_INSTANTS = (datetime, datetime | None)
+
+
 class Unreadable(CannotCreate):
     """A state file that cannot be understood: which one, and why. What it would have said is not known."""
 
@@ -36,19 +39,45 @@ class Newer(Unreadable):
 
 
 def write(place: Folder, name: str, held: Any, *, lasting: bool = True) -> None:
-    """Replace a state file in one step and sync it. held: a dataclass of JSON values. Raise OSError.
+    """Replace a state file in one step and sync it. held: a dataclass as read() takes it. Raise OSError.
 
     lasting: as in workfiles.write_json().
     """
-    workfiles.write_json(place, name, {"version": VERSION, **dataclasses.asdict(held)}, lasting=lasting)
+    workfiles.write_json(place, name, written(held), lasting=lasting)
+
+
+def written(held: Any) -> dict[str, Any]:
+    """The JSON values of a state file that holds this: an instant in ISO 8601, "" for none. Pure."""
+    values: dict[str, Any] = _json(dataclasses.asdict(held))
+    return {"version": VERSION, **values}
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _json(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(one) for one in value]
+    if value is None:
+        return ""
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def now() -> datetime:
+    """This instant as state files keep most: UTC, to the second."""
+    return to_the_second(datetime.now(timezone.utc))
+
+
+def to_the_second(moment: datetime) -> datetime:
+    """An instant as state files keep most. Pure."""
+    return moment.astimezone(timezone.utc).replace(microsecond=0)
 
 
 def read(place: Folder, name: str, kind: type[_Held], remedy: str = "") -> _Held | None:
     """Return what a state file holds, None where there is none. remedy: what to do about one that is damaged.
 
-    kind: a dataclass whose fields are texts, numbers, truths, mappings of text to one of these, lists of them, or lists
-    of such dataclasses; it raises ValueError for values that make no sense together. A file without a version has the
-    first one.
+    kind: a dataclass whose fields are texts, numbers, truths, instants (or None), mappings of text to one of these,
+    lists of them, or lists of such dataclasses; it raises ValueError for values that make no sense together. A file
+    without a version has the first one.
     Raise Unreadable, Newer, or PermissionDenied as path_error() tells it.
     """
     path = place.path / name
@@ -142,11 +171,19 @@ def _value(name: str, value: Any, hint: Any) -> Any:
         return [made(**_checked(one, made)) for one in value]
     if not _fits(value, hint):
         raise ValueError(f"its field {name!r} has a value of the wrong type")
+    if hint in _INSTANTS:
+        return _instant(value, hint)
+    if typing.get_origin(hint) is dict and inner[1] in _INSTANTS:
+        return {key: _instant(one, inner[1]) for key, one in value.items()}
     return value
 
 
+def _instant(text: str, hint: Any) -> datetime | None:
+    return None if hint != datetime and not text else instant(text)
+
+
 def _fits(value: Any, hint: Any) -> bool:
-    if hint is str:
+    if hint is str or hint in _INSTANTS:
         return isinstance(value, str) and not _HALF.search(value)
     if hint is float:
         return type(value) in (int, float) and math.isfinite(value)

@@ -20,17 +20,13 @@ _ASLEEP = timedelta(minutes=90)
 @dataclass(frozen=True)
 class Awake:
     """When this host was seen awake last, and in which boot (an id). since: it is awake, without a pause; away: when it
-    was seen before that, "" for never. All instants in ISO 8601.
+    was seen before that.
     """
 
-    seen: str
+    seen: datetime
     boot: str
-    since: str
-    away: str = ""
-
-    def __post_init__(self) -> None:
-        for told in (self.seen, self.since, *([self.away] if self.away else [])):
-            statefile.instant(told)
+    since: datetime
+    away: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -48,24 +44,21 @@ class Found:
 class Probe:
     """What a probe of coverage has found; as facts.Coverage."""
 
-    probed: str
+    probed: datetime
     servers: int
     databases: int
     findings: list[Found] = field(default_factory=list)
     problem: str = ""
 
-    def __post_init__(self) -> None:
-        statefile.instant(self.probed)
-
 
 def still_awake(before: Awake | None, now: datetime, boot: str) -> Awake:
     """What is known once the host was seen awake at `now`. Pure."""
-    told = now.isoformat(timespec="seconds")
+    seen = statefile.to_the_second(now)
     if before is None:
-        return Awake(told, boot, told)
-    if before.boot != boot or now - statefile.instant(before.seen) > _ASLEEP:
-        return Awake(told, boot, told, before.seen)
-    return Awake(told, boot, before.since, before.away)
+        return Awake(seen, boot, seen)
+    if before.boot != boot or now - before.seen > _ASLEEP:
+        return Awake(seen, boot, seen, before.seen)
+    return Awake(seen, boot, before.since, before.away)
 
 
 @contextmanager

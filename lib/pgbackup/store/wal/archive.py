@@ -67,32 +67,27 @@ class State:
 
 @dataclass(frozen=True)
 class Receiver:
-    """What the receiver has told last. checked: when. trouble: why it does not receive now, or "". base_trouble: why no
-    base backup could be made after WAL had been lost, or "".
+    """What the receiver has told last. checked: when, by the clock of this host. trouble: why it does not receive now,
+    or "". base_trouble: why no base backup could be made after WAL had been lost, or "".
     """
 
-    checked: str
-    confirmed_time: str
+    checked: datetime | None
+    confirmed_time: datetime | None
     confirmed_lsn: str
     trouble: str = ""
     base_trouble: str = ""
 
     def __post_init__(self) -> None:
         """Raise ValueError for what no receiver says."""
-        if (self.confirmed_lsn == "") != (self.confirmed_time == ""):
+        if (self.confirmed_lsn == "") != (self.confirmed_time is None):
             raise ValueError("it confirms a time without a position, or a position without a time")
-        _ = self.confirmed, self.seen
-
-    @property
-    def seen(self) -> datetime | None:
-        """When it was at work last, by the clock of this host."""
-        return statefile.instant(self.checked) if self.checked else None
+        _ = self.confirmed
 
     @property
     def confirmed(self) -> Confirmed | None:
-        if not self.confirmed_lsn:
+        if self.confirmed_time is None:
             return None
-        return Confirmed(statefile.instant(self.confirmed_time), wal.parse_lsn(self.confirmed_lsn))
+        return Confirmed(self.confirmed_time, wal.parse_lsn(self.confirmed_lsn))
 
 
 def path_of(backup_dir: Path, directory: str) -> Path:
@@ -173,7 +168,7 @@ def read_receiver(places: Places) -> Receiver | None:
     try:
         return statefile.read(places.top, _RECEIVER, Receiver)
     except Unreadable as error:
-        return Receiver("", "", "", trouble=error.message)
+        return Receiver(None, None, "", trouble=error.message)
 
 
 def read_confirmed(places: Places) -> Confirmed | None:

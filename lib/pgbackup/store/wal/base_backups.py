@@ -34,8 +34,8 @@ _READ_BYTES = 256 << 10
 class BaseBackupRecord:
     """What base.json says. archives: name (`base`, or a tablespace's oid) to the SHA-256 of its file.
 
-    start, stop: positions (LSN) as PostgreSQL writes them. ended: an instant in ISO 8601. parent: the base that an
-    incremental one builds upon, or "". bytes: of all archives on disk. image: the full id of the database's image.
+    start, stop: positions (LSN) as PostgreSQL writes them. parent: the base that an incremental one builds upon, or "".
+    bytes: of all archives on disk. image: the full id of the database's image.
     proven: whether pg_verifybackup has seen it. settings: what the server had set that a recovery needs to know.
     missing: libraries that it loads and its image lacks.
     """
@@ -44,7 +44,7 @@ class BaseBackupRecord:
     timeline: int
     start: str
     stop: str
-    ended: str
+    ended: datetime
     parent: str
     image: str
     major: int
@@ -58,16 +58,10 @@ class BaseBackupRecord:
         """Raise ValueError for what cannot be of a base backup."""
         if wal.parse_lsn(self.stop) < wal.parse_lsn(self.start) or self.timeline < 1:
             raise ValueError("its positions make no sense")
-        statefile.instant(self.ended)
         if MAIN not in self.archives or any("/" in name or name.startswith(".") for name in self.archives):
             raise ValueError("its archives are not valid")
         if self.bytes < 0 or self.image.startswith("-"):
             raise ValueError("its size or image is not valid")
-
-    @property
-    def when(self) -> datetime:
-        """The instant that `ended` is."""
-        return statefile.instant(self.ended)
 
 
 def write(descriptor: int, pieces: Iterable[bytes]) -> str:
@@ -220,7 +214,7 @@ def listing(base: Folder, segment_bytes: int) -> tuple[dict[str, tuple[BaseBacku
                 wrong[name] = f"it has no {RECORD}"
                 continue
             begun = wal.segment_at(wal.parse_lsn(record.start), record.timeline, segment_bytes)
-            found[name] = BaseBackup(name, begun, wal.parse_lsn(record.stop), record.when, record.parent), record
+            found[name] = BaseBackup(name, begun, wal.parse_lsn(record.stop), record.ended, record.parent), record
         except (SuiteError, OSError) as error:
             if not os.path.lexists(base.path / name):
                 continue  # it has expired just now

@@ -176,10 +176,10 @@ def behind(archive: Archive, now: datetime) -> list[str]:
         found.append(f"nothing was received yet{trouble}")
         return found
     # By the server's clock and by this host's, which may both be wrong.
-    last = min(receiver.confirmed.time, receiver.seen or receiver.confirmed.time)
+    last = min(receiver.confirmed.time, receiver.checked or receiver.confirmed.time)
     if now - last > timedelta(seconds=_FRESH_SECONDS):
         why = receiver.trouble or "the receiver reports nothing; is it running?"
         found.append(f"nothing was received since {local(last)}: {why}")
-    elif receiver.seen and receiver.seen - now > timedelta(seconds=_FRESH_SECONDS):
-        found.append(f"the receiver's last report is dated {local(receiver.seen)}, later than now; is it running?")
+    elif receiver.checked and receiver.checked - now > timedelta(seconds=_FRESH_SECONDS):
+        found.append(f"the receiver's last report is dated {local(receiver.checked)}, later than now; is it running?")
     return found

@@ -74,8 +74,7 @@ class Seen:
         confirmed = self.unfinished[newest].confirmed if newest else None
         if confirmed is None:
             return None
-        time = confirmed.time.isoformat()
-        return Receiver(time, time, wal.format_lsn(confirmed.lsn))
+        return Receiver(confirmed.time, confirmed.time, wal.format_lsn(confirmed.lsn))
 
     def windows(self, before: int | None = None) -> list[Window]:
         """What could be recovered from there alone, oldest first."""
@@ -191,14 +190,14 @@ def _record(
         raise BackupBad(f"it is of another cluster (system identifier {record.system}, not {series.system})")
     size = series.segment_bytes
     began = wal.segment_at(wal.parse_lsn(record.start), record.timeline, size)
-    told = wal_copies.facts(began, size, wal.parse_lsn(record.stop), record.when, record.parent)
+    told = wal_copies.facts(began, size, wal.parse_lsn(record.stop), record.ended, record.parent)
     if told != plain(name.rpartition("/")[2]):
         raise BackupBad("it is another base backup's: its name says something else")
     return record
 
 
 def _trusted(name: str, base: Base, record: BaseBackupRecord) -> BaseBackup:
-    return BaseBackup(name, base.facts.began, base.facts.stop, record.when, record.parent)
+    return BaseBackup(name, base.facts.began, base.facts.stop, record.ended, record.parent)
 
 
 def _look_at_ends(seen: Seen, identities: Sequence[str], directory: Path) -> None:

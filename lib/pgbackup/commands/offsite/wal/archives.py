@@ -14,6 +14,7 @@ from pgbackup.settings.config import Settings, Target
 from pgbackup.store import lock
 from pgbackup.store.folder import Folder
 from pgbackup.store.offsite import lag
+from pgbackup.store.state import statefile
 from pgbackup.store.wal import archive
 from pgbackup.store.wal.archive import Places, State
 
@@ -68,6 +69,6 @@ def _known_or_begun(own: Folder, directory: str, places: Places, state: State) -
     known = wal_copies.parse_series(lag.series_of(own, directory, mark))
     if known and (known.system, known.segment_bytes) == (state.system, state.segment_bytes):
         return known
-    begun = Series(state.system, state.segment_bytes, lag.now().replace(microsecond=0))
+    begun = Series(state.system, state.segment_bytes, statefile.now())
     lag.begin_series(own, directory, mark, str(begun))
     return begun

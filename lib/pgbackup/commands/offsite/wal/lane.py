@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import BinaryIO, cast
 
 from pgbackup.commands.offsite.confirming import confirmed
@@ -18,7 +19,7 @@ from pgbackup.formats.copies import ENCRYPTED
 from pgbackup.remotes.place import Object
 from pgbackup.report.result import instant
 from pgbackup.store.folder import Folder
-from pgbackup.store.offsite import batch, index, lag
+from pgbackup.store.offsite import batch, index
 from pgbackup.store.offsite.batch import Waiting
 from pgbackup.store.offsite.index import Entry, Index
 
@@ -134,7 +135,7 @@ class Lane:
                     self.refused.add(one.name)
                 self.problems[one.name] = f"something else lies at '{offsite.name}' under its name"
                 continue
-            entry = Entry(one.name, one.bytes, hashes, one.plain_bytes, instant(lag.now()))
+            entry = Entry(one.name, one.bytes, hashes, one.plain_bytes, instant(datetime.now(timezone.utc)))
             if not passing(one.name):
                 self._note(entry)
             there.add(one.name)

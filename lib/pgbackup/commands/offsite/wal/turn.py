@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from pgbackup import wal
 from pgbackup.commands.offsite import one_place
@@ -16,7 +17,6 @@ from pgbackup.commands.offsite.wal.deciding import Growing
 from pgbackup.commands.offsite.wal.lane import WAL, Lane
 from pgbackup.errors import BackupBad, Interrupted, SuiteError
 from pgbackup.formats import wal_copies
-from pgbackup.report.result import instant
 from pgbackup.settings.config import Offsite, Settings, Target
 from pgbackup.store import folder, lock
 from pgbackup.store.folder import Folder
@@ -118,7 +118,7 @@ def _wal(attendance: Attendance, source: Source, every: timedelta) -> None:
     for _ in lane.send(segments.finished(source, segments.look(source), host, lane.has)):
         pass
     here = segments.look(source)
-    now, last = lag.now(), attendance.last.get(source.directory)
+    now, last = datetime.now(timezone.utc), attendance.last.get(source.directory)
     if here.unfinished and (last is None or not last <= now < last + every):
         attendance.last[source.directory] = now
         _grow(attendance, source, here.unfinished)
@@ -192,9 +192,9 @@ def _reckon(attendance: Attendance, source: Source, here: segments.Here) -> None
     if growing and not missing and growing.segment.number * size >= end:
         end = growing.segment.number * size + growing.copied
     confirmed = archive.read_confirmed(source.places)
-    changes = {"lsn": wal.format_lsn(end), "newest": there.get(newest, "") if newest else ""}
+    changes: dict[str, Any] = {"lsn": wal.format_lsn(end), "newest": there.get(newest, "") if newest else ""}
     if confirmed and not missing and confirmed.lsn <= end:
-        changes["until"] = instant(confirmed.time)
+        changes["until"] = statefile.to_the_second(confirmed.time)
     attendance.known = replace(
         known, **{kind: getattr(known, kind) | {source.directory: value} for kind, value in changes.items()}
     )
@@ -202,20 +202,19 @@ def _reckon(attendance: Attendance, source: Source, here: segments.Here) -> None
 
 def _note(attendance: Attendance, before: Lag, status: int, error: str, *, failures: int) -> None:
     """Write down how the turn went; where nothing but the time has changed, now and then."""
-    now, known = lag.now(), attendance.known
-    succeeded = before.succeeded if status else instant(now)
-    attendance.known = replace(
-        known, tried=instant(now), succeeded=succeeded, failures=failures, status=status, error=error
-    )
+    now, known = datetime.now(timezone.utc), attendance.known
+    tried = statefile.to_the_second(now)
+    succeeded = before.succeeded if status else tried
+    attendance.known = replace(known, tried=tried, succeeded=succeeded, failures=failures, status=status, error=error)
     if _matter(attendance.known) != attendance.written or not timedelta(0) <= now - attendance.at < _SELDOM:
         _write(attendance)
 
 
 def _write(attendance: Attendance) -> None:
-    attendance.written, attendance.at = _matter(attendance.known), lag.now()
+    attendance.written, attendance.at = _matter(attendance.known), datetime.now(timezone.utc)
     with suppress(OSError):  # the trouble may be a full disk, and this file is on it
         lag.write(attendance.lane.own, attendance.lane.name, attendance.known)
 
 
 def _matter(known: Lag) -> Lag:
-    return replace(known, tried="", succeeded="", until={})
+    return replace(known, tried=None, succeeded=None, until={})
