@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from pgbackup.descriptor import write_all
 from pgbackup.store.folder import Folder
@@ -95,18 +93,20 @@ def replacement(folder: Folder, hidden: str) -> Iterator[int]:
 
 
 def replacing(name: str) -> str:
-    """The name of what is to become the file `name` by write_json()."""
+    """The name of what is to become the file `name` by write()."""
     return f"{'' if name.startswith('.') else '.'}{name}.new"
 
 
-def write_json(folder: Folder, name: str, content: dict[str, Any], *, lasting: bool = True) -> None:
-    """Replace a file in one step and sync it. Raise OSError.
+def write(folder: Folder, name: str, data: bytes, *, mode: int = 0o600, lasting: bool = True) -> None:
+    """Replace a file in one step and sync it; its only writer holds a lock. mode: whatever the umask. Raise OSError.
 
     lasting: its new name outlives a power cut, too; else there may be the old file again, whole.
     """
     hidden = replacing(name)
     with replacement(folder, hidden) as descriptor:
-        write_all(descriptor, json.dumps(content, indent=1).encode() + b"\n")
+        write_all(descriptor, data)
+        if mode != 0o600:
+            os.fchmod(descriptor, mode)
         os.fsync(descriptor)
         folder.replace(hidden, name)
     if lasting:

@@ -118,21 +118,11 @@ def change(path: Path, now: datetime, *, add: Sequence[str] = (), retire: Sequen
         for one in add:
             lines = [line for line in lines if not (found := _RETIRED.match(line)) or found[1] != one]
             lines += [f"# added {day}", one]
-        _replace(place, path.name, "".join(f"{line}\n" for line in lines).encode())
+        workfiles.write(place, path.name, "".join(f"{line}\n" for line in lines).encode(), mode=_READABLE)
         current = [*(one for one in before.current if one not in retire), *add]
         known = proofs(path)
         proven = {one: when for one, when in known.proven.items() if one in current} if known else {}
         _write_proofs(place, path, current, proven)
-
-
-def _replace(place: Folder, name: str, data: bytes) -> None:
-    hidden = workfiles.replacing(name)
-    with workfiles.replacement(place, hidden) as descriptor:
-        write_all(descriptor, data)
-        os.fchmod(descriptor, _READABLE)
-        os.fsync(descriptor)
-        place.replace(hidden, name)
-    place.sync()
 
 
 def _proofs_name(path: Path) -> str:
@@ -158,8 +148,7 @@ def _write_proofs(place: Folder, path: Path, current: Sequence[str], proven: dic
 
 
 def _keep(place: Folder, path: Path, held: Proofs) -> None:
-    statefile.write(place, _proofs_name(path), held)
-    os.chmod(_proofs_name(path), _READABLE, dir_fd=place.fd)
+    statefile.write(place, _proofs_name(path), held, mode=_READABLE)
 
 
 def prove(path: Path, identity: str, now: datetime) -> bool:

@@ -38,12 +38,13 @@ class Newer(Unreadable):
     """A state file of a later version of this suite: whole, and not ours to replace."""
 
 
-def write(place: Folder, name: str, held: Any, *, lasting: bool = True) -> None:
+def write(place: Folder, name: str, held: Any, *, mode: int = 0o600, lasting: bool = True) -> None:
     """Replace a state file in one step and sync it. held: a dataclass as read() takes it. Raise OSError.
 
-    lasting: as in workfiles.write_json().
+    mode, lasting: as in workfiles.write().
     """
-    workfiles.write_json(place, name, written(held), lasting=lasting)
+    data = json.dumps(written(held), indent=1).encode() + b"\n"
+    workfiles.write(place, name, data, mode=mode, lasting=lasting)
 
 
 def written(held: Any) -> dict[str, Any]:
