@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 from pgbackup.host.channels import Alerts, Channel
 from pgbackup.report.alarms import notify, remembered
+from pgbackup.report.promises import evaluate
+from pgbackup.report.promises.limits import Limits
 from pgbackup.report.promises.status import Status
 from pgbackup.store import folder
 from pgbackup.store.folder import Folder
@@ -146,6 +148,19 @@ def test_the_status_knows_what_was_not_delivered(top: Folder) -> None:
     soon, later = (remembered.facts_of(alarms.read(top), alerts, made + timedelta(minutes=late)) for late in (9, 11))
     assert (soon.channels, soon.undelivered, later.undelivered) == (2, 0, 1)
     assert later.oldest == made and later.problem == "two: two is deaf"
+
+
+def test_the_status_says_how_many_were_given_up(top: Folder) -> None:
+    tell(top, examples.several_broken(), Mouth({"two"}))
+    held = alarms.given_up(alarms.read(top), "1", TWO.key)
+    known = remembered.facts_of(held, Alerts((ONE, TWO)), examples.NOW)
+    status = examples.several_broken()
+    (promise,) = [
+        each
+        for each in evaluate.status(replace(status.facts, alarms=known), status.now, Limits()).promises
+        if each.kind == "alarm"
+    ]
+    assert known.lost == 1 and promise.reason.endswith("; 1 message given up so far")
 
 
 def test_the_file_stays_small_whatever_waits(top: Folder) -> None:

@@ -47,4 +47,5 @@ def facts_of(held: Alarms, alerts: Alerts, now: datetime) -> facts.Alarms:
         undelivered=len(late),
         oldest=min(late, default=None),
         problem="; ".join(failing),
+        lost=held.lost,
     )

@@ -251,4 +251,5 @@ METRICS: Sequence[Metric] = (
         "Alarms that could not be delivered yet.",
         lambda status: float(status.facts.alarms.undelivered),
     ),
+    gauges.host("pgbackup_alarm_lost", "Alarms given up so far.", lambda status: float(status.facts.alarms.lost)),
 )

@@ -84,10 +84,15 @@ def _alarm(facts: Facts, now: datetime, limits: Limits) -> Promise:
     if not alarms.channels:
         return promise.not_wanted("there is no channel: nobody is told")
     if alarms.undelivered:
-        what = "1 message" if alarms.undelivered == 1 else f"{alarms.undelivered} messages"
-        reason = f"{what} could not be delivered: {alarms.problem}"
-        return promise.broken(reason, alarms.tested, alarms.oldest, remedy="setup-alerts.sh --test; docs/alerts.md")
-    return promise.judged(alarms.tested, now)
+        reason = f"{_messages(alarms.undelivered)} could not be delivered: {alarms.problem}"
+        found = promise.broken(reason, alarms.tested, alarms.oldest, remedy="setup-alerts.sh --test; docs/alerts.md")
+    else:
+        found = promise.judged(alarms.tested, now)
+    return replace(found, reason=f"{found.reason}; {_messages(alarms.lost)} given up so far") if alarms.lost else found
+
+
+def _messages(number: int) -> str:
+    return "1 message" if number == 1 else f"{number} messages"
 
 
 def _coverage(coverage: Coverage | None, now: datetime, limits: Limits) -> Promise:

@@ -203,7 +203,8 @@ class Coverage:
 class Alarms:
     """channels: how many there are, none means that nobody is told. tested: when test-alarms.sh last saw all arrive.
 
-    undelivered: messages in the outbox that could not be delivered yet; oldest: since when; problem: why.
+    undelivered: messages in the outbox that could not be delivered yet; oldest: since when; problem: why. lost: those
+    that were given up so far.
     """
 
     channels: int = 0
@@ -211,6 +212,7 @@ class Alarms:
     undelivered: int = 0
     oldest: datetime | None = None
     problem: str = ""
+    lost: int = 0
 
 
 @dataclass(frozen=True)

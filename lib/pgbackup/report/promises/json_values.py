@@ -190,4 +190,5 @@ def _host(facts: Facts) -> dict[str, Any]:
         "alarm_channels": alarms.channels,
         "alarms_tested": _at(alarms.tested),
         "alarms_undelivered": alarms.undelivered,
+        "alarms_lost": alarms.lost,
     }
