@@ -21,11 +21,12 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent / name) for name in (
 
 from pgbackup.report.page import page  # noqa: E402  found by the line above
 from pgbackup.report.promises.evaluate import status as evaluated  # noqa: E402  as above
-from pgbackup.report.promises.facts import Database, Exercise, Finding  # noqa: E402  as above
+from pgbackup.report.promises.facts import Database, Finding  # noqa: E402  as above
 from pgbackup.report.promises.limits import Limits  # noqa: E402  as above
 from pgbackup.report.promises.lines import lines  # noqa: E402  as above
 from pgbackup.report.promises.status import Status  # noqa: E402  as above
 from pgbackup.report.typeable import with_paths  # noqa: E402  as above
+from pgbackup.store.state.ledger import Exercise  # noqa: E402  as above
 
 from tests.support import examples  # noqa: E402  as above
 

@@ -9,13 +9,11 @@ from pgbackup.report.promises.evaluate import status
 from pgbackup.report.promises.facts import (
     Alarms,
     Archive,
-    Attempt,
     Backup,
     Copies,
     Coverage,
     Database,
     Disk,
-    Exercise,
     Facts,
     Finding,
     Key,
@@ -23,6 +21,7 @@ from pgbackup.report.promises.facts import (
 )
 from pgbackup.report.promises.limits import Limits
 from pgbackup.report.promises.status import Status
+from pgbackup.store.state.ledger import Exercise, Run
 
 NOW = datetime(2026, 3, 14, 4, 0, tzinfo=timezone.utc)
 RECIPIENT = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
@@ -63,7 +62,7 @@ def database(name: str, container: str, *, nights: int = 7, first: datetime | No
         backups=made,
         files=len(made),
         bytes=sum(each.bytes for each in made),
-        attempts=tuple(Attempt(each.taken + timedelta(seconds=9), 0, each.seconds, each.file) for each in made),
+        attempts=tuple(Run(each.taken + timedelta(seconds=9), 0, each.seconds, each.file) for each in made),
         exercises=(
             Exercise(
                 ago(hours=1), "drill", 0, made[0].file, "", "deployer",
@@ -142,7 +141,7 @@ def several_broken() -> Status:
     auth = replace(
         auth,
         backups=tuple(made),
-        attempts=tuple(Attempt(ago(days=night, hours=2), 69, 61.0, "", reason) for night in range(3)) + auth.attempts,
+        attempts=tuple(Run(ago(days=night, hours=2), 69, 61.0, "", reason) for night in range(3)) + auth.attempts,
     )
     copies = replace(
         good.copies[0],
@@ -185,7 +184,7 @@ def hostile_names() -> Status:
         odd,
         database=HOSTILE,
         backups=tuple(replace(each, file=f"{HOSTILE}_{number}.sql.gz") for number, each in enumerate(odd.backups)),
-        attempts=(Attempt(ago(hours=1), 70, 1.0, "", HOSTILE), *odd.attempts),
+        attempts=(Run(ago(hours=1), 70, 1.0, "", HOSTILE), *odd.attempts),
         exercises=tuple(replace(each, who=HOSTILE, outcome=HOSTILE, file=HOSTILE) for each in odd.exercises),
         unknown={f"/opt/backups/{HOSTILE}": (f"'{HOSTILE}' cannot be understood: it is not JSON", f"rm '{HOSTILE}'")},
     )

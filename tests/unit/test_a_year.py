@@ -13,7 +13,6 @@ from pgbackup.report.promises.evaluate import evaluate
 from pgbackup.report.promises.facts import (
     Alarms,
     Archive,
-    Attempt,
     Backup,
     Copies,
     Coverage,
@@ -25,6 +24,7 @@ from pgbackup.report.promises.facts import (
 )
 from pgbackup.report.promises.limits import Limits
 from pgbackup.report.promises.promise import Promise
+from pgbackup.store.state import ledger
 from pgbackup.store.state.watch import Awake, still_awake
 
 ZONE = ZoneInfo("Europe/Berlin")  # its days have 23 to 25 hours
@@ -92,7 +92,7 @@ class Host:
         databases = tuple(
             Database(
                 name, f"{name}_db", f"postgres-{name}", name, backups, len(backups), 7 * 10**9,
-                tuple(Attempt(run.ended, 0, 60.0, "") for run in reversed(made)),
+                tuple(ledger.Run(run.ended, 0, 60.0, "") for run in reversed(made)),
                 begun=BEGIN - 9 * DAY, verified=last["verify"], drilled=last["drill"],
                 running=goes_on[0] if goes_on else None,
             )
@@ -240,7 +240,7 @@ def test_a_run_that_fails_right_after_a_boot_is_told_at_once_and_one_that_was_mi
         assert any(promise.key == "backup:auth" and promise.state == "broken" for promise in found)
         return {promise.key for promise in found if promise.is_to_be_told(now)}
 
-    failed = Attempt(now - timedelta(minutes=5), 69, 1.0, "", "no server")
+    failed = ledger.Run(now - timedelta(minutes=5), 69, 1.0, "", "no server")
     assert told(attempts=(failed,)) == {"backup:auth"}
     assert told(attempts=(failed,), backups=()) >= {"backup:auth"}
     missed = tuple(each for each in facts.databases[0].backups if now - each.taken > timedelta(hours=30))

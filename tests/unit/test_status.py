@@ -16,7 +16,7 @@ from pgbackup.commands.loading.record import Record
 from pgbackup.commands.status import show
 from pgbackup.errors import PermissionDenied
 from pgbackup.store import folder
-from pgbackup.store.state import ledger, verified
+from pgbackup.store.state import verified
 
 from tests.support import noted
 from tests.support.noted import ROOT, ago, look, note, of, put, state
@@ -77,7 +77,7 @@ def test_no_row_that_a_server_has_quoted_gets_into_what_is_noted(top: Path) -> N
     note(top, None, 65, said)
     with folder.opened(top / "postgres-a", create=False) as place:
         noting.exercise(place, Record("auth", "auth_db", "drill", outcome=said), 1.0)
-    state(top, "drills").write_text(json.dumps({"failed": {"f" * 64: f"{ledger.text(ago(hours=1))} {said}"}}))
+    state(top, "drills").write_text(json.dumps({"failed": {"f" * 64: f"{ago(hours=1).isoformat()} {said}"}}))
     status = look(top)
     assert "sEcReT" not in state(top, "ledger").read_text() and "sEcReT" not in repr(status)
     assert "unique constraint" in of(status, "backup").reason
@@ -88,9 +88,9 @@ def test_what_a_verification_finds_bad_stays_so_until_the_file_is_gone(top: Path
     note(top, bad)
     note(top, good)
     with folder.opened(top / "postgres-a", create=False) as place:
-        known = verified.after(None, ledger.text(ago(hours=1)), 1, {bad.name: "its SHA-256 differs"})
+        known = verified.after(None, ago(hours=1), 1, {bad.name: "its SHA-256 differs"})
         verified.write(place, "auth_db", known)
-        again = verified.after(known, ledger.text(ago(minutes=1)), 1, {bad.name: "its SHA-256 differs"})
+        again = verified.after(known, ago(minutes=1), 1, {bad.name: "its SHA-256 differs"})
         verified.write(place, "auth_db", again)
     broken = of(look(top), "verify")
     assert broken.state == "broken" and bad.name in broken.reason
@@ -139,8 +139,8 @@ def test_state_that_cannot_be_read_is_a_broken_promise_and_the_backups_still_cou
 ) -> None:
     note(top, put(top, ago(hours=2)))
     with folder.opened(top / "postgres-a", create=False) as place:
-        verified.write(place, "auth_db", verified.after(None, ledger.text(ago(hours=1)), 1, {}))
-    state(top, "drills").write_text(json.dumps({"version": 1, "passed": {"a" * 64: ledger.text(ago(hours=1))}}))
+        verified.write(place, "auth_db", verified.after(None, ago(hours=1), 1, {}))
+    state(top, "drills").write_text(json.dumps({"version": 1, "passed": {"a" * 64: ago(hours=1).isoformat()}}))
     assert of(look(top), "state").state == "kept"
     DAMAGES[damage](state(top, what))
     if (what, damage) == ("drills", "no instants"):

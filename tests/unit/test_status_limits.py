@@ -164,7 +164,7 @@ def many(top: Path, databases: int, each: int) -> Settings:
             file = names.dated(f"{name}_db", taken)
             with (place / file).open("wb") as data:
                 data.truncate(1000)
-            made.append(Made(file, ledger.text(taken), 1000, 5000, 10, 1.5, f"{number:064x}"))
+            made.append(Made(file, taken, 1000, 5000, 10, 1.5, f"{number:064x}"))
         runs = [Run(one.taken, 0, 1.5, one.file) for one in made[:100]]
         held = Ledger(made[-1].taken, made[: ledger.MOST_BACKUPS], runs)
         with folder.opened(place, create=False) as opened:

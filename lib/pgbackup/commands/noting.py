@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timezone
 
 from pgbackup.commands.job import Outcome
 from pgbackup.commands.loading.record import Record
@@ -11,7 +10,7 @@ from pgbackup.errors import LockHeld
 from pgbackup.report import redaction
 from pgbackup.store import catalog
 from pgbackup.store.folder import Folder
-from pgbackup.store.state import ledger
+from pgbackup.store.state import ledger, statefile
 from pgbackup.store.state.ledger import Exercise, Ledger, Made, Run
 from pgbackup.store.state.statefile import Newer, Unreadable
 
@@ -29,9 +28,8 @@ def run_of(place: Folder, outcome: Outcome, error: str) -> str:
         known, warning = _known(place, outcome.database)
         if not known.backups:
             known = _with_files(place, outcome.database, known)
-        now = ledger.text(datetime.now(timezone.utc))
         seconds = round(sum(outcome.seconds.values()), 1)
-        run = Run(now, outcome.status, seconds, outcome.file, redaction.without_values(error))
+        run = Run(statefile.now(), outcome.status, seconds, outcome.file, redaction.without_values(error))
         ledger.write(place, outcome.database, known.with_run(run, _made(place, outcome), outcome.expired))
     return warning
 
@@ -51,7 +49,7 @@ def exercise(place: Folder, record: Record, restore_seconds: float) -> str:
     Raise SuiteError or OSError where it cannot be noted.
     """
     told = Exercise(
-        started=ledger.text(record.started),
+        started=statefile.to_the_second(record.started),
         action=record.action,
         status=record.status,
         file=record.file,

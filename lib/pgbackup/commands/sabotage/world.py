@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +85,9 @@ class World:
         """Let the newest backup have been made three days ago, and all that was said of it since."""
         with folder.opened(self.directory, create=False) as place:
             if known := ledger.read(place, NAME):
-                made = [replace(one, taken=_days_ago()) for one in known.backups]
-                ledger.write(place, NAME, replace(known, backups=made, begun=_days_ago()))
+                then = statefile.now() - _AGO
+                made = [replace(one, taken=then) for one in known.backups]
+                ledger.write(place, NAME, replace(known, backups=made, begun=then))
 
     def age_copy(self) -> None:
         """Let the newest copy elsewhere be of a backup that was made three days ago."""
@@ -206,10 +207,6 @@ def _environment(top: Path, settings: Settings, alerts: Alerts) -> dict[str, str
         "ALERT_COMMAND": shlex.join(settings.alert_command),
         "ALERT_PREFIX": _PREFIX,
     }
-
-
-def _days_ago() -> str:
-    return ledger.text(datetime.now(timezone.utc) - _AGO)
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pgbackup.formats import names
 from pgbackup.report import redaction
-from pgbackup.report.promises.facts import Attempt, Backup, Database, Exercise
+from pgbackup.report.promises.facts import Backup, Database
 from pgbackup.settings.config import Settings, Target
 from pgbackup.store import catalog, folder, lock
 from pgbackup.store.folder import Folder
@@ -56,22 +56,14 @@ def _of(place: Folder, empty: Database) -> Database:
         backups=tuple(described),
         files=len(there),
         bytes=sum(size for _, size in there.values()),
-        attempts=tuple(
-            Attempt(statefile.instant(run.ended), run.status, run.seconds, run.file, run.error) for run in known.runs
-        ),
-        exercises=tuple(
-            Exercise(
-                statefile.instant(each.started), each.action, each.status, each.file, each.place, each.who,
-                each.phases, each.restore_seconds, each.rows, each.outcome,
-            )
-            for each in known.exercises
-        ),
-        begun=statefile.instant(known.begun) if known.begun else oldest,
-        verified=statefile.instant(read.at) if read else None,
+        attempts=tuple(known.runs),
+        exercises=tuple(known.exercises),
+        begun=known.begun or oldest,
+        verified=read.at if read else None,
         drilled=max(passed, default=None),
         running=lock.since(place, names.stem(database)),
         unknown=unknown,
-    )  # fmt: skip
+    )
 
 
 def noted(read: Callable[[], _Held], unknown: Unknown) -> _Held | None:
@@ -103,9 +95,11 @@ def _backups(
     Those that the ledger does not know are opened, the newest of them: made by hand, or its writing was cut off.
     """
     made = {each.file: each for each in known.backups if each.file in there}
-    since = min((each.taken for each in made.values()), default="")
+    since = min((each.taken for each in made.values()), default=None)
     others = [
-        name for name, (taken, _) in there.items() if name not in made and (not since or ledger.text(taken) >= since)
+        name
+        for name, (taken, _) in there.items()
+        if name not in made and (since is None or statefile.to_the_second(taken) >= since)
     ]
     found = [
         (each, "" if there[name][1] == each.bytes else "it is not as long as it was when it was made")
@@ -119,15 +113,14 @@ def _backups(
 
 def _backup(made: Made, size: int, drilled: Drills, read: Verified | None) -> Backup:
     """A backup as the facts have it. What was published had been read back."""
-    taken = statefile.instant(made.taken)
-    when = statefile.instant(read.at) if read else None
+    when = read.at if read else None
     found = read.bad.get(made.file, "") if read else ""
     since, _, problem = found.partition(" ")
     failed, _, why = drilled.failed.get(made.sha256, "").partition(" ")
-    last = when if when and when >= taken else taken if made.sha256 else None
+    last = when if when and when >= made.taken else made.taken if made.sha256 else None
     return Backup(
         file=made.file,
-        taken=taken,
+        taken=made.taken,
         bytes=size,
         sql_bytes=made.sql_bytes,
         rows=made.rows,

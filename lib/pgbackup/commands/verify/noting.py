@@ -15,7 +15,7 @@ from pgbackup.report.result import instant
 from pgbackup.settings.config import Target
 from pgbackup.store import folder
 from pgbackup.store.folder import Folder
-from pgbackup.store.state import ledger, verified
+from pgbackup.store.state import statefile, verified
 from pgbackup.store.state.statefile import Newer, Unreadable
 
 _ONLY_LOOKING = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -71,4 +71,5 @@ def _keep(path: Path, database: str, found: Found) -> None:
             raise
         except Unreadable:
             before = None
-        verified.write(place, database, verified.after(before, ledger.text(found.started), found.good, found.bad))
+        at = statefile.to_the_second(found.started)
+        verified.write(place, database, verified.after(before, at, found.good, found.bad))

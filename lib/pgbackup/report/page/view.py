@@ -8,10 +8,11 @@ from datetime import datetime
 
 from pgbackup.report.page import charts, words
 from pgbackup.report.promises.about_databases import newest_good
-from pgbackup.report.promises.facts import Archive, Backup, Database, Exercise, Finding
+from pgbackup.report.promises.facts import Archive, Backup, Database, Finding
 from pgbackup.report.promises.promise import BROKEN, Promise
 from pgbackup.report.promises.status import Rescue, Status
 from pgbackup.report.result import size
+from pgbackup.store.state.ledger import Exercise
 
 _MOST_BACKUPS = 90  # that a chart shows
 _MOST_EXERCISES = 40

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from pgbackup.report.promises.aged import Aged
-from pgbackup.report.promises.facts import Attempt, Backup, Database
+from pgbackup.report.promises.facts import Backup, Database
 from pgbackup.report.promises.limits import CLOCK_SLACK_SECONDS, Limits
 from pgbackup.report.promises.promise import BACKUP, DRILL, VERIFY, Promise
+from pgbackup.store.state.ledger import Run
 
 _BUSY = 75  # another run was at work, and its end tells
 
@@ -40,14 +41,14 @@ def _backup(database: Database, now: datetime, limits: Limits, backup_dir: str) 
     return promise.broken(reason, last, failed.ended, by, f"{remedy}; see: grep ERROR '{backup_dir}/backup.log'")
 
 
-def _failing(attempts: Sequence[Attempt]) -> Attempt | None:
+def _failing(attempts: Sequence[Run]) -> Run | None:
     """The first of the failures since the last success; None where the last run did not fail. Stopped ones are none."""
     first = None
     for each in attempts:
         if each.status == 0:
             break
         if each.status <= 128 and each.status != _BUSY:
-            first = each if first is None else Attempt(each.ended, first.status, first.seconds, "", first.error)
+            first = each if first is None else Run(each.ended, first.status, first.seconds, "", first.error)
     return first
 
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from pgbackup.store.state.ledger import Exercise, Run
+
 
 @dataclass(frozen=True)
 class Backup:
@@ -32,37 +34,6 @@ class Backup:
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """The end of a run of backup-postgres.sh for one database. status: its exit status; file: "" where it made none."""
-
-    ended: datetime
-    status: int
-    seconds: float
-    file: str = ""
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class Exercise:
-    """A restore or a drill, as it ended. action: restore, drill, rollback or drop-old. place: where the file came from,
-    "" for this host. phases: seconds of fetch, recovery, load, indexes, finish and others that were begun.
-
-    restore_seconds: how long a restore takes by it, without what only a drill does. outcome: for people.
-    """
-
-    started: datetime
-    action: str
-    status: int
-    file: str
-    place: str
-    who: str
-    phases: Mapping[str, float]
-    restore_seconds: float
-    rows: int = 0
-    outcome: str = ""
-
-
-@dataclass(frozen=True)
 class Database:
     """One of DATABASES. backups: the newest ones, up to some hundreds; files, bytes: of all that are there.
 
@@ -79,7 +50,7 @@ class Database:
     backups: tuple[Backup, ...] = ()
     files: int = 0
     bytes: int = 0
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[Run, ...] = ()
     exercises: tuple[Exercise, ...] = ()
     begun: datetime | None = None
     verified: datetime | None = None

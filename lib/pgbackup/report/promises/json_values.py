@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pgbackup.report.promises.facts import Archive, Attempt, Backup, Copies, Database, Exercise, Facts
+from pgbackup.report.promises.facts import Archive, Backup, Copies, Database, Facts
 from pgbackup.report.promises.promise import BROKEN, KEPT, Promise
 from pgbackup.report.promises.status import Rescue, Status
 from pgbackup.report.result import instant
+from pgbackup.store.state.ledger import Exercise, Run
 
 _MOST_BACKUPS, _MOST_ATTEMPTS, _MOST_EXERCISES = 30, 10, 10
 
@@ -111,7 +112,7 @@ def _backup(one: Backup) -> dict[str, Any]:
     }
 
 
-def _attempt(one: Attempt) -> dict[str, Any]:
+def _attempt(one: Run) -> dict[str, Any]:
     return {
         "ended": instant(one.ended),
         "status": one.status,

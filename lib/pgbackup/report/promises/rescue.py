@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from statistics import median
 
-from pgbackup.report.promises.facts import Copies, Database, Exercise, Facts
+from pgbackup.report.promises.facts import Copies, Database, Facts
 from pgbackup.report.promises.status import Rescue
+from pgbackup.store.state.ledger import Exercise
 
 _RESTORES = ("restore", "drill")
 _FEW = 5  # the newest, of which the median is taken

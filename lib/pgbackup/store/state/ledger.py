@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime
 
 from pgbackup import interrupt
 from pgbackup.formats import names
@@ -28,7 +28,7 @@ class Made:
     """A published backup. taken: the instant that it shows; seconds: how long its run took; sha256: of the dump."""
 
     file: str
-    taken: str
+    taken: datetime
     bytes: int
     sql_bytes: int
     rows: int
@@ -38,9 +38,9 @@ class Made:
 
 @dataclass(frozen=True)
 class Run:
-    """The end of a run of backup-postgres.sh. file: "" where it published none."""
+    """The end of a run of backup-postgres.sh. status: its exit status; file: "" where it published none."""
 
-    ended: str
+    ended: datetime
     status: int
     seconds: float
     file: str = ""
@@ -49,9 +49,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Exercise:
-    """A restore, rollback or drill, as it ended. phases: seconds. place: where the file came from, "" for this host."""
+    """A restore or a drill, as it ended. action: restore, drill, rollback or drop-old. place: where the file came from,
+    "" for this host. phases: seconds of fetch, recovery, load, indexes, finish and others that were begun.
 
-    started: str
+    restore_seconds: how long a restore takes by it, without what only a drill does. outcome: for people.
+    """
+
+    started: datetime
     action: str
     status: int
     file: str
@@ -65,28 +69,19 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Ledger:
-    """All newest first. begun: since when backups are made, "" for not yet."""
+    """All newest first. begun: since when backups are made, None for not yet."""
 
-    begun: str = ""
+    begun: datetime | None = None
     backups: list[Made] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     exercises: list[Exercise] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        for told in (
-            *([self.begun] if self.begun else []),
-            *(each.taken for each in self.backups),
-            *(each.ended for each in self.runs),
-            *(each.started for each in self.exercises),
-        ):
-            statefile.instant(told)
 
     def with_run(self, run: Run, made: Made | None, expired: Iterable[str]) -> Ledger:
         """The same after one more run. Pure."""
         gone = {*expired, *([made.file] if made else [])}
         kept = [*([made] if made else []), *(each for each in self.backups if each.file not in gone)]
         run = replace(run, error=run.error[:_LONGEST_TEXT])
-        begun = self.begun or (made.taken if made else "")
+        begun = self.begun or (made.taken if made else None)
         return replace(self, begun=begun, backups=kept[:MOST_BACKUPS], runs=[run, *self.runs][:_MOST_RUNS])
 
     def with_exercise(self, exercise: Exercise) -> Ledger:
@@ -95,22 +90,18 @@ class Ledger:
         return replace(self, exercises=[told, *self.exercises][:_MOST_EXERCISES])
 
 
-def text(moment: datetime) -> str:
-    """An instant as it stands here."""
-    return moment.astimezone(timezone.utc).isoformat(timespec="seconds")
-
-
 def made_of(backup: Backup) -> Made:
     """What a file tells of itself; of one without a manifest no more than its size. Pure."""
     held = backup.manifest
     sql_bytes, sha256 = (held.sql_bytes, held.sha256) if held else (0, "")
-    return Made(backup.name, text(backup.taken), backup.bytes, sql_bytes, backup.rows, backup.seconds, sha256)
+    taken = statefile.to_the_second(backup.taken)
+    return Made(backup.name, taken, backup.bytes, sql_bytes, backup.rows, backup.seconds, sha256)
 
 
 def of(backups: Iterable[Backup]) -> Ledger:
     """The ledger that the files themselves tell of. backups: newest first, as catalog.listing() gives them. Pure."""
     made = [made_of(each) for each in backups if each.manifest and not each.problem]
-    return Ledger(begun=made[-1].taken if made else "", backups=made[:MOST_BACKUPS])
+    return Ledger(begun=made[-1].taken if made else None, backups=made[:MOST_BACKUPS])
 
 
 def _name(database: str) -> str:

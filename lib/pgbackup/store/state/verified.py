@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from pgbackup.formats import names
 from pgbackup.store.folder import Folder
@@ -14,23 +15,23 @@ _MOST, _LONGEST_TEXT = 200, 300
 
 @dataclass(frozen=True)
 class Verified:
-    """at: when all that lay there had been read, in ISO 8601. good: how many were. bad: file to since when it is known
+    """at: when all that lay there had been read. good: how many were. bad: file to since when it is known
     to be bad, a blank and why.
     """
 
-    at: str
+    at: datetime
     good: int
     bad: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for told in (self.at, *(since.partition(" ")[0] for since in self.bad.values())):
-            statefile.instant(told)
+        for since in self.bad.values():
+            statefile.instant(since.partition(" ")[0])
 
 
-def after(before: Verified | None, at: str, good: int, problems: Mapping[str, str]) -> Verified:
+def after(before: Verified | None, at: datetime, good: int, problems: Mapping[str, str]) -> Verified:
     """What is known after one more verification. problems: file to why it is bad. Pure."""
     known = before.bad if before else {}
-    since = {name: known[name].partition(" ")[0] if name in known else at for name in problems}
+    since = {name: known[name].partition(" ")[0] if name in known else at.isoformat() for name in problems}
     bad = {name: f"{since[name]} {why[:_LONGEST_TEXT]}" for name, why in list(problems.items())[:_MOST]}
     return Verified(at, good, bad)
 
