@@ -104,6 +104,7 @@ def test_killed_rebooted_and_cut_off_it_comes_back(archived: Host) -> None:
     wait_for(lambda: archived.succeeds("docker exec postgres-b pg_isready -q -h 127.0.0.1"), 60)
     await_confirmed(archived)
     assert receiver_is_well(archived)
+    assert archived.run(f"ps -o ni= -p $(systemctl show -P MainPID {UNIT})").strip() == "10", "it gives way"
 
 
 def test_the_timers_verify_it_and_take_base_backups(archived: Host) -> None:

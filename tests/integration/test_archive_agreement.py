@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,11 @@ def test_one_receiver_at_a_time(lab: Lab) -> None:
     done = lab.run("receive-wal.sh", "payment", seconds=30)
     assert done.returncode == 75, done.stderr
     assert lab.run("receive-wal.sh", "payment", "--watchdog", seconds=30).returncode == 0
+
+
+def test_a_receiver_gives_way_to_the_server_beside_it(lab: Lab) -> None:
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, lab.receivers[-1].pid) == min(19, ours + 10)
 
 
 def test_an_archive_that_was_moved_aside_is_recovered_by_its_name(lab: Lab, tmp_path: Path) -> None:

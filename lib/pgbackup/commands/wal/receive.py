@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -26,6 +27,7 @@ from pgbackup.store.wal import archive, receiving, recoverable
 from pgbackup.store.wal.archive import Places, Receiver, State
 from pgbackup.wal import Segment
 
+_NICE = 10  # of our own process: what compresses segments and makes base backups never holds up the server beside it
 _PUT_AWAY_SECONDS = 1.0
 _ASK_SECONDS = 10.0
 _PATIENCE = 3  # questions without an answer, before the sidecar is taken to be cut off
@@ -68,6 +70,8 @@ def run(settings: Settings, target: Target, *, watchdog: bool, quiet: bool) -> R
         job = archiving.job_of(archiving.job_at(settings, target, top, reporter), places, places.receiving)
         try:
             with lock.held(places.top, archive.RECEIVER):
+                with suppress(OSError):
+                    os.nice(_NICE)
                 _receive(job, places, state)
         except LockHeld:
             if not watchdog:
