@@ -47,6 +47,14 @@ class NoAnswer(Unavailable):
     """A program did not end in time, and was stopped."""
 
 
+def no_answer(argv: Sequence[str], seconds: float) -> NoAnswer:
+    """What is raised when a program of that argument list has not ended in time."""
+    return NoAnswer(
+        f"'{' '.join(argv[:3])} …' gave no answer within {seconds:g} s",
+        "is the Docker daemon or the database hanging? COMMAND_SECONDS sets the limit",
+    )
+
+
 @dataclass(frozen=True)
 class Finished:
     """How a program ended. status: its exit status, or minus the signal that killed it."""
@@ -56,7 +64,8 @@ class Finished:
     stderr: str
 
 
-def _check_encodable(argv: Sequence[str]) -> None:
+def require_utf8(argv: Sequence[str]) -> None:
+    """Raise ConfigurationError for a word that is no UTF-8 text."""
     for word in argv:
         try:
             word.encode("utf-8")
@@ -108,7 +117,7 @@ class Program:
         import sh  # here: it is a third of the start-up of a command that runs no program
 
         self.argv = list(argv)
-        _check_encodable(self.argv)
+        require_utf8(self.argv)
         variables = environment() if variables is None else variables
         self._errors = _memory_file("stderr")
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -239,10 +248,7 @@ def run(
             try:
                 status = program.wait(seconds)
             except TimeoutError:
-                raise NoAnswer(
-                    f"'{' '.join(argv[:3])} …' gave no answer within {seconds:g} s",
-                    "is the Docker daemon or the database hanging? COMMAND_SECONDS sets the limit",
-                ) from None
+                raise no_answer(argv, seconds) from None
             return Finished(status, _content(output, _OUTPUT_LIMIT_BYTES, from_end=False), program.stderr)
     finally:
         os.close(output)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from pgbackup import proc
 from pgbackup.commands.job import Job
 from pgbackup.commands.restore import loss
 from pgbackup.commands.restore.loss import Compared
@@ -149,8 +148,7 @@ def _free_bytes(job: Job, client: Client, data_directory: str | None) -> int | N
     """The room on the server's disk, None where that cannot be seen."""
     if client.kind == "direct" or not data_directory:
         return None
-    argv = client.command(["df", "-Pk", data_directory])
-    finished = proc.run(argv, seconds=job.settings.command_seconds)
+    finished = client.completed(["df", "-Pk", data_directory], job.settings.command_seconds)
     fields = finished.stdout.decode("utf-8", "replace").splitlines()[-1:]
     if finished.status != 0 or not fields or len(fields[0].split()) < 4 or not fields[0].split()[3].isdigit():
         return None

@@ -16,6 +16,7 @@ from pgbackup import interrupt, proc
 from pgbackup.database.clients import failures, session, streams
 from pgbackup.database.clients.streams import Sink, Stream
 from pgbackup.errors import ConfigurationError, Interrupted, PermissionDenied, SuiteError, Unavailable
+from pgbackup.proc import Finished
 from pgbackup.settings.config import Settings, Target
 from pgbackup.sql.naming import literal
 
@@ -109,6 +110,11 @@ class Client(ABC):
         fed: it reads its standard input.
         """
 
+    def completed(self, program: Sequence[str], seconds: float, stdin: bytes = b"") -> Finished:
+        """Run a program next to the database to its end and return what it said. Raise as proc.run() does."""
+        with proc.fed(stdin) as descriptor:
+            return proc.run(self.command(program, fed=True), seconds=seconds, stdin=descriptor)
+
     @contextmanager
     def reading(self, program: Sequence[str]) -> Iterator[Stream]:
         """Start it and give its output as a stream; leaving the block stops it for certain."""
@@ -193,18 +199,18 @@ class Client(ABC):
     @contextmanager
     def meanwhile(self, sql: str, *values: str, about: str = "") -> Iterator[None]:
         """Run statements as server_query() does for the length of the block, and then end them; how is not asked."""
-        program = self._psql(self.maintenance(about))
+        program = self.command(self._psql(self.maintenance(about)), fed=True)
         with proc.fed(_script(sql, values)) as descriptor:
             running = proc.Program(program, stdin=descriptor)
         with running:
             yield
 
     def _psql(self, database: str) -> list[str]:
-        """Return the argument list of a psql that is fed statements, and prints rows only, unaligned. Pure."""
+        """Return the program that is fed statements, and prints rows only, unaligned. Pure."""
         begin = {"client_encoding": "UTF8"} | ({} if self.pooled else {"options": self._options()})
         where = conninfo({**self.connection, **begin}, database, self.run.application_name)
         words = ["psql", "-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"]
-        return self.command([*words, "-d", where, "-f", "-"], fed=True)
+        return [*words, "-d", where, "-f", "-"]
 
     def _options(self) -> str:
         return session.options(session.OPTIONS, self.further)
@@ -212,8 +218,7 @@ class Client(ABC):
     def _answer(self, sql: str, values: Sequence[str], database: str, seconds: float | None) -> str:
         limit = self.settings.command_seconds if seconds is None else seconds
         program = self._psql(database or self.target.database)
-        with proc.fed(_script(sql, values)) as descriptor:
-            finished = proc.run(program, seconds=limit, stdin=descriptor)
+        finished = self.completed(program, limit, _script(sql, values))
         if finished.status != 0:
             pooler = not self.pooled and failures.is_pooler(finished.stderr)
             self.pooled = self.pooled or pooler

@@ -32,10 +32,17 @@ class Contained(Client):
 
         Messages are to be English, and libpq is not to take its server, options or service from the environment.
         """
-        without = [word for key in self._steering for word in ("-u", key)]
+        without = self._without()
         options = ["--interactive"] if fed else []
         steered = ["env", *without] if without else []
         return self.settings.docker.command("exec", *options, "--env", "LC_ALL=C", name, *steered, *program)
+
+    def steered(self, program: Sequence[str]) -> list[str]:
+        """Return what runs a program likewise, when it is started in the container itself. Pure."""
+        return ["env", *self._without(), "LC_ALL=C", *program]
+
+    def _without(self) -> list[str]:
+        return [word for key in self._steering for word in ("-u", key)]
 
     def relocated(self) -> bool:
         if not self.container_id:

@@ -24,9 +24,11 @@ from pgbackup.database.clients import failures
 from pgbackup.database.clients.client import Run, patience
 from pgbackup.database.clients.contained import Contained
 from pgbackup.database.clients.container import Container
+from pgbackup.database.clients.orders import Orders, waiting
 from pgbackup.database.clients.streams import Sink, Stream, widened
 from pgbackup.docker import Docker
 from pgbackup.errors import SuiteError, Unavailable
+from pgbackup.proc import Finished
 from pgbackup.settings.config import Settings, Target
 
 LABEL = "pgbackup.owner"
@@ -36,7 +38,7 @@ _START_SECONDS = 15.0
 _END_SECONDS = 1.5
 # PID 1 says through a FIFO that it is there, then lasts until our end of its standard input closes.
 # Opened for both ways: a FIFO whose reader was killed in this moment would otherwise hold it for ever.
-FIRST_PROGRAM = f"echo ready 1<>{INSIDE}/ready && exec cat >/dev/null"
+FIRST_PROGRAM = f"{waiting(INSIDE)} echo ready 1<>{INSIDE}/ready && exec cat >/dev/null"
 
 
 def run_arguments(
@@ -92,13 +94,18 @@ class Sidecar(Contained):
         container: Container,
         pipes: Path,
         name: str,
+        orders: Orders,
     ) -> None:
         where = {"host": "127.0.0.1", "port": container.port, "sslmode": "disable", "user": target.user}
         super().__init__(target, settings, run, container, {**where, **patience(settings)})
-        self.pipes, self._name = pipes, name
+        self.pipes, self._name, self._orders = pipes, name, orders
 
     def command(self, program: Sequence[str], *, fed: bool = False) -> list[str]:
         return self.inside(self._name, program, fed=fed)
+
+    def completed(self, program: Sequence[str], seconds: float, stdin: bytes = b"") -> Finished:
+        found = self._orders.completed(self.steered(program), seconds, stdin)
+        return found or super().completed(program, seconds, stdin)
 
     @contextmanager
     def reading(self, program: Sequence[str]) -> Iterator[Stream]:
@@ -182,8 +189,8 @@ def started(
     foreign = target.passfile is not None and target.passfile.stat().st_uid != uid
     name = name_of(run)
     argv = run_arguments(settings.docker, target, run, name, container, pipes, f"{uid}:{gid}", foreign, mounts)
-    with alive(argv, name, target, settings.docker, pipes):
-        yield Sidecar(target, settings, run, container, pipes, name)
+    with alive(argv, name, target, settings.docker, pipes) as orders:
+        yield Sidecar(target, settings, run, container, pipes, name, orders)
 
 
 def name_of(run: Run) -> str:
@@ -192,13 +199,15 @@ def name_of(run: Run) -> str:
 
 
 @contextmanager
-def alive(argv: Sequence[str], name: str, target: Target, docker: Docker, pipes: Path) -> Iterator[None]:
-    """Let a container of that name run for the length of the block, with FIRST_PROGRAM.
+def alive(argv: Sequence[str], name: str, target: Target, docker: Docker, pipes: Path) -> Iterator[Orders]:
+    """Let a container of that name run for the length of the block, with FIRST_PROGRAM, and give what it does at once.
 
     argv: its `docker run`, with `pipes` at INSIDE. Raise Unavailable when it cannot be started.
     """
     with ExitStack() as stack:
         ready = stack.enter_context(_fifo(pipes / "ready"))
+        orders = Orders(pipes, make_fifo)
+        stack.callback(orders.close)
         read_end, lifeline = os.pipe2(os.O_CLOEXEC)
         try:
             program = stack.enter_context(proc.Program(argv, stdin=read_end))
@@ -206,7 +215,7 @@ def alive(argv: Sequence[str], name: str, target: Target, docker: Docker, pipes:
             os.close(read_end)
         stack.callback(_end, lifeline, program, name, docker)
         _await(ready, program, target)
-        yield
+        yield orders
 
 
 def make_fifo(path: Path) -> None:

@@ -17,6 +17,7 @@ from pgbackup import proc
 from pgbackup.database.clients import failures
 from pgbackup.database.clients.client import Run
 from pgbackup.database.clients.container import Container
+from pgbackup.database.clients.orders import Orders
 from pgbackup.database.clients.sidecar import FIRST_PROGRAM, INSIDE, LABEL, Sidecar, alive, mount, name_of
 from pgbackup.docker import Docker
 from pgbackup.errors import BackupBad, IoFailed, Unavailable
@@ -77,8 +78,9 @@ class Throwaway(Sidecar):
         image: str,
         pipes: Path,
         name: str,
+        orders: Orders,
     ) -> None:
-        super().__init__(target, settings, run, Container("", image, "running"), pipes, name)
+        super().__init__(target, settings, run, Container("", image, "running"), pipes, name, orders)
         self.connection = {"host": DISK, "port": "5432", "user": target.user}
 
     def say(self, *program: str) -> str:
@@ -230,5 +232,5 @@ def started(
         os.chown(pipes, uid, gid)
     name = name_of(run)
     argv = run_arguments(settings.docker, run, name, image, pipes, f"{uid}:{gid}", memory_megabytes, limits)
-    with alive(argv, name, target, settings.docker, pipes):
-        yield Throwaway(target, settings, run, image, pipes, name)
+    with alive(argv, name, target, settings.docker, pipes) as orders:
+        yield Throwaway(target, settings, run, image, pipes, name, orders)
