@@ -15,6 +15,7 @@ from pgbackup.database.clients.client import Client
 from pgbackup.database.loading import swap
 from pgbackup.database.questions import live_tables, needs, preflight, refused, roles
 from pgbackup.database.questions.facts import gather
+from pgbackup.database.questions.live_tables import Rows
 from pgbackup.database.questions.roles import Lacking
 from pgbackup.errors import BackupBad, ConfigurationError, IoFailed, SuiteError
 from pgbackup.formats.dumpfile import Contents
@@ -65,28 +66,30 @@ def examine(
 ) -> Situation:
     """Ask server and Docker all that matters. Raise, naming everything that stands in the way.
 
-    read: gives the contents of the file, which is read meanwhile; called when nothing else is left to ask.
+    read: gives the contents of the file, which is read meanwhile; called when nothing is left to ask that does not
+    depend on them.
     """
     held = source.manifest
     server: dict[str, Any] = held.raw["server"] if held else {}
     found = preflight.look(client, server.get("owners") or [])
     of_roles = roles.lacking(server, found["roles"], found["memberships"])
     up, absent = ([], []) if into else services.running(job.target.services, job.settings.docker)
-    contents = read()
     _require_restorable(job, client, source, found, of_roles, into=into, create_roles=create_roles)
     free = _free_bytes(job, client, _directory(found, server))
+    exists = bool(found["exists"])
+    live = exists and not found["closed"]
+    now = _live(job, client, set(held.rows if held else read().rows)) if live and not into else None
+    if not server and live:
+        server = gather(client).details
+    contents = read()
     wanted = int((server.get("size_bytes") or contents.sql_bytes) * _SPACE_FACTOR)
     if not in_place:
         _require_space(job, free, wanted)
-    exists = bool(found["exists"])
-    live = exists and not found["closed"]
-    if not server and live:
-        server = gather(client).details
     return Situation(
         exists=exists,
         valid=exists and not found["invalid"],
         size_bytes=found["size_bytes"] or 0,
-        tables=_compared(job, client, contents) if live and not into else None,
+        tables=loss.compared(contents.rows, now) if now is not None else None,
         server=server,
         major=found["major"],
         restricts=found["restricts"],
@@ -165,13 +168,12 @@ def _require_space(job: Job, free: int | None, wanted: int) -> None:
         )
 
 
-def _compared(job: Job, client: Client, contents: Contents) -> list[Compared] | None:
-    """What is in the live database now beside what the backup holds; None where that cannot be asked."""
+def _live(job: Job, client: Client, names: set[str]) -> dict[str, Rows] | None:
+    """What is in the live database's tables now; None where that cannot be asked."""
     try:
-        now = live_tables.look(client, float(job.settings.command_seconds), set(contents.rows))
+        return live_tables.look(client, float(job.settings.command_seconds), names)
     except SuiteError:
         return None
-    return loss.compared(contents.rows, now)
 
 
 def lines(job: Job, source: Source, contents: Contents, situation: Situation, *, into: str, when: str) -> list[str]:
