@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,15 +63,22 @@ def fill(job: Job, ask: Client, filling: Filling, name: str, record: Record) -> 
             wrong = load_what_loads(job, ask, filling, name)
     else:
         wrong = load_file(job, ask, filling, name, record.timed)
-    with record.timed("compare"):
-        wrong += _differences(job, ask, filling, name)
-        if filling.accepts and wrong:
-            _require_accepted(filling.accepts, wrong)
-            record.unreplayed = wrong
-        elif wrong:
-            raise _unequal(wrong)
-    with record.timed("finish"):
-        finish(job, ask, filling, name)
+    with ThreadPoolExecutor(1) as beside:
+        sessions, is_roomy = _sessions(ask, filling, name)
+        gathering = beside.submit(_gather, job, ask, name, sessions) if is_roomy else None
+        with record.timed("compare"):
+            wrong += _differences(job, ask, filling, name)
+            if filling.accepts and wrong:
+                _require_accepted(filling.accepts, wrong)
+                record.unreplayed = wrong
+            elif wrong:
+                raise _unequal(wrong)
+        with record.timed("finish"):
+            if gathering:
+                gathering.result()
+            else:
+                _gather(job, ask, name, sessions)
+            _give_properties(ask, filling, name)
 
 
 def compare(job: Job, ask: Client, filling: Filling, name: str) -> None:
@@ -98,10 +106,25 @@ def _is_large(filling: Origin) -> bool:
 
 def finish(job: Job, ask: Client, filling: Origin, name: str) -> None:
     """Give what was loaded its statistics and its properties."""
-    seconds, jobs = float(job.settings.load_stall_seconds), psql.jobs(ask)
-    sessions = min(jobs, 1 + plain.room(ask, name, seconds)) if jobs > 1 and _is_large(filling) else 1
-    if said := scratch.analyze(ask, name, seconds, sessions):
+    _gather(job, ask, name, _sessions(ask, filling, name)[0])
+    _give_properties(ask, filling, name)
+
+
+def _sessions(ask: Client, filling: Origin, name: str) -> tuple[int, bool]:
+    """In how many sessions statistics are gathered, and whether the server has room for another one beside them."""
+    jobs = psql.jobs(ask)
+    if jobs == 1 or not _is_large(filling):
+        return 1, False
+    room = plain.room(ask, name, float(ask.settings.load_stall_seconds))
+    return min(jobs, 1 + room), room >= jobs
+
+
+def _gather(job: Job, ask: Client, name: str, sessions: int) -> None:
+    if said := scratch.analyze(ask, name, float(job.settings.load_stall_seconds), sessions):
         job.tell(f"ANALYZE is still to be done: {said}", always=True)
+
+
+def _give_properties(ask: Client, filling: Origin, name: str) -> None:
     properties.apply(ask, name, properties.property_sql(name, filling.server))
 
 

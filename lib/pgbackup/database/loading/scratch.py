@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -50,14 +52,18 @@ def create(client: Client, name: str, sql: str) -> None:
 PATH = """SELECT 0, 'SET search_path = pg_catalog' || coalesce(string_agg(', ' || quote_ident(nspname), ''
     ORDER BY nspname <> 'public', nspname), '')
   FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"""
-# A partitioned table brings its partitions with it. Each session takes the tables in turn, by what does not change
-# meanwhile; a large one costs no more than others, for a sample of its rows is read.
+# A partitioned table brings its partitions with it. A sample of the rows is read, so a large table costs little more
+# than one from which all pages are taken: with the default target, 30,000.
+_COSTS = """
+SELECT c.oid, least(30000, coalesce((SELECT sum(pg_table_size(relid)) FROM pg_partition_tree(c.oid)),
+  pg_table_size(c.oid)) / 8192)::bigint
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE relkind IN ('r', 'm', 'p') AND relpersistence <> 't' AND NOT relispartition ORDER BY 2 DESC, 1
+"""
 _ANALYZE = f"""SELECT statement FROM ({PATH} UNION ALL
-  SELECT 1 + turn, format('ANALYZE %I.%I', nspname, relname) FROM (
-    SELECT nspname, relname, row_number() OVER (ORDER BY c.oid) AS turn
-    FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-    WHERE relkind IN ('r', 'm', 'p') AND relpersistence <> 't' AND NOT relispartition) AS of_all
-  WHERE turn % {{count}} = {{number}}) AS one(turn, statement) ORDER BY turn
+  SELECT 1, format('ANALYZE %I.%I', nspname, relname)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid IN ({{oids}})) AS one(turn, statement)
+ORDER BY turn
 \\gexec
 """
 
@@ -68,30 +74,40 @@ def analyze(client: Client, database: str, seconds: float, sessions: int) -> str
     Where an index has an expression that only the database's own sessions can evaluate, autovacuum cannot do it either.
     sessions: how many do it side by side.
     """
+    answer = client.query(_COSTS, database=database, seconds=seconds).splitlines()
+    shares = shared_out([(line.split("|")[0], int(line.split("|")[1])) for line in answer], sessions)
 
-    def share(number: int) -> str:
+    def share(oids: list[str]) -> str:
         try:
-            sql = _ANALYZE.replace("{count}", str(sessions)).replace("{number}", str(number))
-            client.query(sql, database=database, seconds=seconds)
+            client.query(_ANALYZE.replace("{oids}", ", ".join(oids)), database=database, seconds=seconds)
         except Unavailable as error:
             if error.sqlstate[:2] not in _OF_STATEMENTS:
                 raise
             return error.message
         return ""
 
-    def share_of_another(number: int) -> str | None:
+    def share_of_another(oids: list[str]) -> str | None:
         """None where the server has no connection left for it."""
         try:
-            return share(number)
+            return share(oids)
         except Unavailable as error:
             if failures.crowded(error.message):
                 return None
             raise
 
     with ThreadPoolExecutor(max_workers=sessions) as threads:
-        others = [threads.submit(share_of_another, number) for number in range(1, sessions)]
-        said = [share(0)]
-        for number, other in enumerate(others, 1):
+        others = [(oids, threads.submit(share_of_another, oids)) for oids in shares[1:]]
+        said = [share(oids) for oids in shares[:1]]
+        for oids, other in others:
             told = other.result()
-            said.append(share(number) if told is None else told)
+            said.append(share(oids) if told is None else told)
     return next(filter(None, said), "")
+
+
+def shared_out(costs: Iterable[tuple[str, int]], sessions: int) -> list[list[str]]:
+    """Give each session its share of tables, none of them empty. costs: of each table, dearest first. Pure."""
+    shares: list[tuple[int, int, list[str]]] = [(0, number, []) for number in range(sessions)]
+    for table, cost in costs:
+        least, number, tables = heapq.heappop(shares)
+        heapq.heappush(shares, (least + cost + 1, number, [*tables, table]))
+    return [tables for _, _, tables in sorted(shares, key=lambda share: share[1]) if tables]
