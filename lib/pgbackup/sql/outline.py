@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 # _printTocEntry in pg_backup_archiver.c: the comment before each object.
 _ENTRY = re.compile(
-    rb"-- (?:Data for )?Name: (.*); Type: ([A-Z ]+); Schema: ([^;]*)(?:; Owner: (.*?)(?:; Tablespace: .*)?)?$"
+    rb"-- (?:Data for )?Name: (.*); Type: ([A-Z ]+); Schema: ([^;]*)(?:; Owner: (.*?)(; Tablespace: .*)?)?$"
 )
 _OF_THE_RUN = (b"-- Dumped ", b"-- Started on ", b"-- Completed on ", b"\\restrict ", b"\\unrestrict ")
 _OF_THE_ORDER = (b"SET default_tablespace = ", b"SET default_table_access_method = ")  # only where it changes
@@ -97,6 +97,7 @@ class Outline:
         self._has_large = False
         self._left_bytes = _KEPT_BYTES
         self._key: _Key = (b"", b"", b"")
+        self._elsewhere: set[str] = set()  # what is in a tablespace of its own
         self._rest = b""
         self._is_part = False  # the line is longer than any that is kept whole: this is more of it
         self._begin()
@@ -145,6 +146,8 @@ class Outline:
             if found := _ENTRY.match(line):
                 self._end()
                 self._key = (found[1], found[2], found[3])
+                if found[5] and len(self._elsewhere) < _MOST:
+                    self._elsewhere.add(str(Entry(_text(found[1]), _text(found[2]), _text(found[3]), b"", None)))
                 if found[4] and found[4] != b"-" and len(self.owners) < _MOST:
                     self.owners.add(_text(found[4]))
             if not line.startswith(_OF_THE_RUN) and self._has_text:
@@ -191,6 +194,12 @@ class Outline:
             else:
                 self._beyond.update(b"\0".join([*self._key, self._digest.digest()]))
         self._begin()
+
+    def indexes(self) -> list[Entry]:
+        """Those in the tablespace that the database has by default, as far as that is known."""
+        if len(self._elsewhere) == _MOST:
+            return []
+        return [entry for entry in self.entries() if entry.kind == "INDEX" and str(entry) not in self._elsewhere]
 
     def entries(self) -> list[Entry]:
         """All objects, in the order of their names."""

@@ -27,7 +27,9 @@ _TABLE = rb"(" + _NAME + rb"\." + _NAME + rb")"
 _ADDED = re.compile(rb"ALTER TABLE ONLY " + _TABLE + rb"\n    ADD CONSTRAINT " + _NAME + rb" ")
 _KEY = re.compile(rb"(?:PRIMARY KEY|UNIQUE(?: NULLS NOT DISTINCT)?) \(")
 _FOREIGN_KEY = re.compile(rb"FOREIGN KEY \([^()]*\) REFERENCES " + _TABLE + rb"\(")
-_INDEX = re.compile(rb"CREATE (?:UNIQUE )?INDEX " + _NAME + rb" ON (?:ONLY )?" + _TABLE + rb" USING (\w+) ")
+_INDEX = re.compile(rb"CREATE (?:UNIQUE )?INDEX (" + _NAME + rb") ON (ONLY )?" + _TABLE + rb" USING (\w+) ")
+# On columns alone, with operators of the server's own: nothing in it can look into another table, or be missing yet.
+_BARE_INDEX = re.compile(_INDEX.pattern + rb"\([^().]+\);\Z")
 _COPY = re.compile(rb"COPY " + _TABLE + rb" (?:\(.*\))? FROM stdin;\Z", re.DOTALL)
 
 
@@ -89,12 +91,31 @@ def work_of(part: Part) -> Work | None:
         return Work((found[1],)) if found else None
     if part.kind == INDEX:
         found = _INDEX.match(statement)
-        return Work((found[1],), found[2].decode()) if found else None
+        return Work((found[3],), found[4].decode()) if found else None
     added = _ADDED.match(statement)
     if not added or part.kind == KEY:
         return Work((added[1],), "btree") if added else None
     referenced = _FOREIGN_KEY.match(statement, added.end())
     return Work((added[1], referenced[1])) if referenced else None
+
+
+@dataclass(frozen=True)
+class Index:
+    """name: with the table's schema, as it is spelled; table likewise. is_bare: on columns of a table of its own."""
+
+    name: bytes
+    table: bytes
+    is_bare: bool
+
+
+def index_of(text: bytes) -> Index | None:
+    """The index that a statement makes; None where it is not spelled as pg_dump does it. Pure."""
+    statement = bare(text)
+    found = _INDEX.match(statement)
+    if not found:
+        return None
+    is_bare = not found[2] and _BARE_INDEX.match(statement) is not None
+    return Index(found[3].rpartition(b".")[0] + b"." + found[1], found[3], is_bare)
 
 
 _BEFORE = re.compile(rb"(?:\s+|--[^\n]*(?:\n|\Z))*")

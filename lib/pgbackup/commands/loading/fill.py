@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ from pgbackup.commands.job import Job
 from pgbackup.commands.loading.record import Record
 from pgbackup.database.clients import container
 from pgbackup.database.clients.client import Client
-from pgbackup.database.loading import load, older_server, plain, psql, scratch
+from pgbackup.database.loading import early, load, plain, psql, scratch
 from pgbackup.database.loading.keep_going import Dump, load_all
 from pgbackup.database.loading.load import Timed, untimed
 from pgbackup.database.questions import properties
@@ -20,7 +20,7 @@ from pgbackup.errors import BackupBad, Unavailable
 from pgbackup.formats import dumpfile
 from pgbackup.formats.dumpfile import Contents
 from pgbackup.sql import locate
-from pgbackup.sql.guarding import guard
+from pgbackup.sql.guarding import guard, older_server
 from pgbackup.sql.parts import Part
 from pgbackup.store.source import Source
 
@@ -138,21 +138,24 @@ def load_file(job: Job, ask: Client, filling: Filling, name: str, timed: Timed =
 
     timed: see load.load(). Return what failed: nothing, for the first failure is raised.
     """
-    if load_unread(job, ask, filling, name, timed) != filling.contents:
+    indexes = early.ready_made(filling.contents.outline) if _is_large(filling) else []
+    if load_unread(job, ask, filling, name, timed, indexes) != filling.contents:
         raise _changed(filling)
     return []
 
 
-def load_unread(job: Job, ask: Client, filling: Origin, name: str, timed: Timed = untimed) -> Contents:
+def load_unread(
+    job: Job, ask: Client, filling: Origin, name: str, timed: Timed = untimed, indexes: Sequence[Part] = ()
+) -> Contents:
     """Make the database and load it from a source that nobody has read yet. Return what the source holds.
 
-    timed: see load.load(). Raise BackupBad for a source that is bad, too; by then some of it is loaded.
+    timed, indexes: see load.load(). Raise BackupBad for a source that is bad, too; by then some of it is loaded.
     """
     held = filling.source.manifest
     with job.reporter.bar(f"{job.target.name}: load", held.sql_bytes if held else None) as advance:
         reader = dumpfile.Reader(filling.source.descriptor)
         parts = _counted(guard.parted(reader.pieces(), reader.scanner, apart=_is_large(filling)), advance)
-        load_parts(job, ask, filling, name, parts, reader.scanner.rows, timed)
+        load_parts(job, ask, filling, name, parts, reader.scanner.rows, timed, indexes)
         return reader.finished()
 
 
@@ -164,8 +167,9 @@ def load_parts(
     parts: Iterable[Part],
     rows: Mapping[str, int],
     timed: Timed = untimed,
+    indexes: Sequence[Part] = (),
 ) -> None:
-    """Make the database and load the parts of a guarded dump into it. rows, timed: see load.load()."""
+    """Make the database and load the parts of a guarded dump into it. rows, timed, indexes: see load.load()."""
     _made(ask, filling, name)
     parts = older_server.for_server(parts, filling.major)
     try:
@@ -176,6 +180,7 @@ def load_parts(
             filling.server,
             restricts=filling.restricts,
             rows=rows,
+            early=indexes,
             keeps_order=filling.keeps_order,
             timed=timed,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from pgbackup.database.loading.early import Early
 from pgbackup.database.loading.plain import Name, Tables, name_of
 from pgbackup.database.loading.sessions import Crew, Session
 from pgbackup.sql import locate
@@ -38,9 +39,9 @@ class _Table:
 class Copying:
     """Takes the COPY, ROWS and ROWS_END parts of a dump, in their order."""
 
-    def __init__(self, crew: Crew, look: Callable[[], Tables], *, cuts: bool) -> None:
+    def __init__(self, crew: Crew, look: Callable[[], Tables], early: Early, *, cuts: bool) -> None:
         """look: says which tables are plain now. cuts: several sessions may fill a table, in another order of rows."""
-        self._crew, self._look, self._cuts = crew, look, cuts
+        self._crew, self._look, self._early, self._cuts = crew, look, early, cuts
         self._plain: set[Name] | None = None  # and not filled yet
         self._copy: Part | None = None  # its rows are still to begin
         self._table: _Table | None = None
@@ -59,6 +60,7 @@ class Copying:
                 self._crew.hand_over(self._crew.main, _PIECE_BYTES)
         elif self._table:
             self._give(self._table.cutter.finish(), part.text)
+            self._early.given(name_of(self._table.name))
             self._table = None
         else:
             self._crew.main.put(part.text)
@@ -84,7 +86,7 @@ class Copying:
             self._crew.gather()
             self._plain = set(self._look().plain)
         if not work or not text.startswith(b"\n") or name_of(work.tables[0]) not in self._plain:
-            self._crew.gather()
+            self._crew.gather(but=self._early.rows_before)
             self._leave_to_main()
             return text
         self._plain.remove(name_of(work.tables[0]))
@@ -113,11 +115,16 @@ class Copying:
         """The session that has least to do, when one has room for a piece."""
         sessions = self._crew.everybody()
 
-        def free() -> list[Session]:
-            return [each for each in sessions if len(each.tasks) < _MOST_TASKS and each.waiting_bytes <= _PIECE_BYTES]
+        free: list[Session] = []
 
-        self._crew.pump(lambda: bool(free()))
-        return min(free(), key=lambda each: (len(each.tasks), each.waiting_bytes))
+        def is_one_free() -> bool:
+            self._early.go_on()
+            takers = [each for each in sessions if each not in self._early.running]
+            free[:] = [each for each in takers if len(each.tasks) < _MOST_TASKS and each.waiting_bytes <= _PIECE_BYTES]
+            return bool(free)
+
+        self._crew.pump(is_one_free)
+        return min(free, key=lambda each: (len(each.tasks), each.waiting_bytes))
 
 
 def _head(table: _Table) -> bytes:

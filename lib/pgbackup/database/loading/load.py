@@ -6,7 +6,7 @@ for runs of indexes and keys (pool.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from itertools import groupby
@@ -16,6 +16,7 @@ from pgbackup.database.clients import session
 from pgbackup.database.clients.client import Client
 from pgbackup.database.loading import plain, pool, psql, sessions
 from pgbackup.database.loading.copying import Copying
+from pgbackup.database.loading.early import Early
 from pgbackup.database.loading.plain import Name, Tables
 from pgbackup.database.loading.pool import Item
 from pgbackup.database.loading.sessions import Crew
@@ -59,6 +60,7 @@ def load(
     *,
     restricts: bool,
     rows: Mapping[str, int],
+    early: Sequence[Part] = (),
     keeps_order: bool = False,
     timed: Timed = untimed,
 ) -> None:
@@ -68,13 +70,15 @@ def load(
     each table has, as far as the parts were taken. keeps_order: of rows within a table; a table is then filled by one
     session. timed: takes the time of the phases `load` and `indexes`.
 
+    early: indexes that may begin before their turn, see early.ready_made().
+
     A failure in one session ends all.
     """
     opening = partial(sessions.opened, client, psql.arguments(client, database, server), restricts)
     configuration = session.origin(server).get(session.TEXT_SEARCH, "")
     with ExitStack() as stack:
         crew = Crew(opening, stack)
-        loading = _Loading(client, database, crew, rows, cuts=not keeps_order and psql.jobs(client) > 1)
+        loading = _Loading(client, database, crew, rows, early, cuts=not keeps_order and psql.jobs(client) > 1)
         for phase, group in groupby(completed(parts, configuration), lambda part: _PHASES.get(part.kind, _MAIN)):
             with timed("load" if phase in (_MAIN, _COPIES) else "indexes"):
                 loading.take(phase, group)
@@ -85,10 +89,20 @@ def load(
 class _Loading:
     """A load, phase by phase."""
 
-    def __init__(self, client: Client, database: str, crew: Crew, rows: Mapping[str, int], *, cuts: bool) -> None:
+    def __init__(
+        self,
+        client: Client,
+        database: str,
+        crew: Crew,
+        rows: Mapping[str, int],
+        early: Sequence[Part],
+        *,
+        cuts: bool,
+    ) -> None:
         self._client, self._database, self._crew, self._rows = client, database, crew, rows
         self._tables = Tables()
-        self._copying = Copying(crew, self._look, cuts=cuts)
+        self._early = Early(crew, early, rows)
+        self._copying = Copying(crew, self._look, self._early, cuts=cuts)
 
     def take(self, phase: str, parts: Iterable[Part]) -> None:
         """Take all parts of a phase."""
@@ -96,7 +110,7 @@ class _Loading:
             for part in parts:
                 self._copying.take(part)
             return
-        self._crew.gather()
+        self._crew.gather(but=self._early.rows_before)
         self._copying.close()
         if phase == _MAIN:
             for part in parts:
@@ -123,6 +137,8 @@ class _Loading:
         run: list[tuple[Part, Item]] = []
         run_bytes = 0
         for part in parts:
+            if self._early.has(part):
+                continue
             item = pool.item(part, self._tables, rows)
             if not item or run_bytes > _WAITING_BYTES:
                 self._run(run)
@@ -136,8 +152,8 @@ class _Loading:
 
     def _run(self, run: list[tuple[Part, Item]]) -> None:
         if run:
-            self._crew.gather()
-            pool.run(pool.order(run), self._crew.everybody())
+            self._crew.gather(but=self._early.rows_before)
+            pool.run(pool.order(run), self._crew.everybody(), self._early.running)
 
 
 def completed(parts: Iterable[Part], configuration: str) -> Iterator[Part]:

@@ -55,9 +55,9 @@ def next_of(waiting: Sequence[Item], running: Iterable[Item]) -> Item | None:
     return None
 
 
-def run(items: list[Item], sessions: Sequence[Session]) -> None:
-    """Run them all, in that order as far as locks allow. Raise as pump() does."""
-    running: dict[Session, Item] = {}
+def run(items: list[Item], sessions: Sequence[Session], already: Mapping[Session, Item]) -> None:
+    """Run them all, in that order as far as locks allow. already: what is running. Raise as pump() does."""
+    running = dict(already)
     waiting = list(items)
     while waiting or running:
         for session in [each for each in running if each.is_idle]:

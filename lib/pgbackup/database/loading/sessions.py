@@ -8,9 +8,10 @@ import secrets
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from pgbackup import interrupt
 from pgbackup.database.clients.client import Client
@@ -39,7 +40,8 @@ class Task:
 class Session:
     """One psql. What it is given waits here until psql takes it.
 
-    tasks: what it has not done yet, oldest first. waiting_bytes: not taken by psql yet. over: psql has ended.
+    tasks: what it has not done yet, oldest first; asked: how many it was given so far. waiting_bytes: not taken by psql
+    yet. over: psql has ended.
     """
 
     def __init__(self, feed: Feed, answers: int) -> None:
@@ -52,13 +54,17 @@ class Session:
         self._token = secrets.token_hex(24)  # no dump can know it, and so none can answer for us
         self._answer = re.compile(self._token.encode() + rb" (\d+)\n")
         self._heard = b""
-        self._asked = 0
+        self.asked = 0
         self._since = time.monotonic()
 
     @property
     def is_idle(self) -> bool:
         """Whether it has done all that it was given, up to the last task()."""
         return not self.waiting_bytes and not self.tasks
+
+    def has_done(self, number: int) -> bool:
+        """Whether it has done so many of its tasks."""
+        return not self.tasks or self.tasks[0].number > number
 
     def put(self, statements: bytes) -> None:
         """Give it statements."""
@@ -74,9 +80,9 @@ class Session:
 
     def task(self, about: str = "", rows_before: int = 0) -> None:
         """What was put since the last one is a task, which it will say when it has done it."""
-        self._asked += 1
-        self.tasks.append(Task(self._asked, about, rows_before))
-        self.put(f"\nSELECT '{self._token} {self._asked}';\n".encode())
+        self.asked += 1
+        self.tasks.append(Task(self.asked, about, rows_before))
+        self.put(f"\nSELECT '{self._token} {self.asked}';\n".encode())
 
     def _wait_with(self, text: bytes) -> None:
         if self.is_idle:
@@ -157,11 +163,22 @@ class Crew:
         for session in self.members[1:]:
             session.put(text + b"\n")
 
-    def gather(self) -> None:
-        """Wait until all have done what they were given. Raise as pump() does."""
-        for session in self.members:
+    def has_default(self, setting: str) -> bool:
+        """Whether the dump leaves a setting as it is in a new database, or empty, which for some means the same."""
+        statement = self._settings.get(f"SET {setting}".encode(), b"")
+        return not statement or statement.strip().endswith(b"= '';")
+
+    def gather(self, but: Mapping[Session, int] = MappingProxyType({})) -> None:
+        """Wait until all have done what they were given, or of those, so many of their tasks. Raise as pump() does."""
+        awaited = [session for session in self.members if session not in but]
+        for session in awaited:
             session.task()
-        self.pump(lambda: all(session.is_idle for session in self.members))
+        self.pump(
+            lambda: (
+                all(session.is_idle for session in awaited)
+                and all(session.has_done(number) for session, number in but.items())
+            )
+        )
 
     def hand_over(self, session: Session, bytes_left: int) -> None:
         """Wait until no more than that waits for a session to take it. Raise as pump() does."""
