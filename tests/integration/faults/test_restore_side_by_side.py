@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psycopg
@@ -15,7 +16,7 @@ import pytest
 
 from demo import servers as demo_servers
 from tests.support import backup_files, killing, restores
-from tests.support.effort import wide
+from tests.support.effort import only_in_full, wide
 from tests.support.restores import Lab
 from tests.support.runs import soon
 
@@ -105,6 +106,81 @@ def test_an_error_in_the_last_piece_names_table_and_row(lab: Lab) -> None:
     assert "TABLE DATA late in schema public" in ended.stderr
     assert 'violates check constraint "late_until_check"' in ended.stderr
     assert "COPY late, line 20001" in ended.stderr
+
+
+@pytest.mark.fault(250, "an index that cannot be made, begun before the rows of other tables have come")
+def test_an_early_index_that_fails_is_named_and_ends_all(lab: Lab) -> None:
+    restores.remade(lab)
+    old = lab.content()
+    lab.directory.mkdir(mode=0o700)
+    rows = "".join(f"{number}\tsome text\n" for number in range(3000))
+    body = "".join(f"CREATE TABLE public.{name} (id int, line text);\n\n" for name in ("first", "last"))
+    body += f"COPY public.first (id, line) FROM stdin;\n7\tn\n{rows}\\.\n\n"
+    body += f"COPY public.last (id, line) FROM stdin;\n{rows * 10}\\.\n\n"
+    for name in ("first", "last"):
+        heading = f"--\n-- Name: {name}_key; Type: INDEX; Schema: public; Owner: auth_user\n--\n\n"
+        body += (
+            f"{heading}CREATE {'UNIQUE ' * (name == 'first')}INDEX {name}_key ON public.{name} USING btree (id);\n\n"
+        )
+    data = backup_files.contents(backup_files.dump(body), database=lab.database)
+    file = backup_files.place(lab.directory, data=data, database=lab.database)
+    ended = lab.restore("--yes", file.name)
+    assert not restores.failed(lab, ended, 65, old)
+    assert "INDEX first_key in schema public" in ended.stderr
+    assert "Key (id)=(7) is duplicated" in ended.stderr
+
+
+def test_an_index_begins_while_rows_of_other_tables_come(lab: Lab) -> None:
+    restores.remade(lab)
+    lab.sql(
+        "CREATE TABLE first (id int, words text[]); CREATE TABLE last (id int, line text);"
+        " INSERT INTO first SELECT n, string_to_array(repeat(md5(n::text) || ' ', 20), ' ')"
+        " FROM generate_series(1, 20000) n;"
+        " INSERT INTO last SELECT n, repeat('x', 500) FROM generate_series(1, 20000) n;"
+        " CREATE INDEX early ON first USING gin (words); CREATE INDEX late ON last ((lower(line)))",
+        lab.database,
+    )
+    new = lab.content()
+    file = lab.backup()
+    both = (
+        "SELECT count(DISTINCT left(query, 9)) FROM pg_stat_activity WHERE state = 'active'"
+        " AND datname LIKE 'auth_db_restore_%' AND query ~ '^(CREATE INDEX early|.*COPY public.last)'"
+    )
+    process = lab.start("--yes", file.name)
+    seen = soon(lambda: lab.sql(both) == [(2,)] or process.poll() is not None, 60) and process.poll() is None
+    ended = lab.place.end(process)
+    assert ended.status == 0, ended.stderr
+    assert seen, "no index was at work beside rows"
+    assert lab.content() == new
+    indexes = "SELECT indexname::text FROM pg_indexes WHERE tablename IN ('first', 'last') ORDER BY 1"
+    assert lab.sql(indexes, lab.database) == [("early",), ("late",)]
+
+
+@only_in_full
+@pytest.mark.fault(251, "restore in four sessions: one row of 300 MB")
+def test_a_row_of_300_MB_is_loaded_in_flat_memory(lab: Lab) -> None:
+    restores.remade(lab)
+    lab.sql(
+        "CREATE TABLE huge (id int, text text);"
+        " INSERT INTO huge SELECT 1, string_agg(md5(n::text), '') FROM generate_series(1, 9400000) n;"
+        " INSERT INTO huge SELECT n, 'small' FROM generate_series(2, 9) n",
+        lab.database,
+    )
+    digest = "SELECT count(*), sum(length(text)), md5(string_agg(md5(text), '' ORDER BY id)) FROM huge"
+    held = lab.sql(digest, lab.database)
+    file = lab.backup()
+    lab.sql("TRUNCATE huge", lab.database)
+    process = lab.start("--yes", file.name)
+    peak = 0
+    while process.poll() is None:
+        with suppress(OSError):
+            found = re.search(r"VmHWM:\s*(\d+)", Path(f"/proc/{process.pid}/status").read_text())
+            peak = max(peak, int(found[1]) if found else 0)
+        time.sleep(0.05)
+    ended = lab.place.end(process)
+    assert ended.status == 0, ended.stderr
+    assert lab.sql(digest, lab.database) == held
+    assert 0 < peak < 150_000, f"{peak} kB"
 
 
 @pytest.mark.fault(243, "rows that look like the end of rows, or like commands, where a table is cut")
