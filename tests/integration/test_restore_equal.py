@@ -117,11 +117,11 @@ def test_rows_that_got_lost_are_found(lab_of: Callable[[int], Lab], tmp_path: Pa
     lab.sql(PARTED, "shop")
     file = lab.backup()
     delete = f"DELETE FROM ONLY {lost} WHERE ctid = (SELECT min(ctid) FROM ONLY {lost})"
-    compare = '    with record.timed("compare"):\n'
+    compare = '        with record.timed("compare"):\n'
     bug = (
         "commands/loading/fill.py",
         compare,
-        f"{compare}        ask.query('SET search_path = public; {delete}', database=name)\n",
+        f"{compare}            ask.query('SET search_path = public; {delete}', database=name)\n",
     )
     lab.place.root = backups.mutated(tmp_path / "copy", bug)
     try:

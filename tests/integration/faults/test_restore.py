@@ -421,8 +421,8 @@ def test_a_suite_that_opens_the_file_twice_is_caught(lab: Lab, tmp_path: Path) -
     """The test of row 38 must not pass only because nobody looks at the file again."""
     change = (
         "commands/loading/fill.py",
-        "        reader = dumpfile.Reader(filling.source.descriptor)\n        # Only our own",
-        "        reader = dumpfile.Reader(__import__('os').open(filling.source.path, 0))\n        # Only our own",
+        "        reader = dumpfile.Reader(filling.source.descriptor)\n        parts = _counted",
+        "        reader = dumpfile.Reader(__import__('os').open(filling.source.path, 0))\n        parts = _counted",
     )
     lab.place.root = backups.mutated(tmp_path / "copy", change)
     file, _, _ = lab.reset()
