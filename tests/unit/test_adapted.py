@@ -112,6 +112,20 @@ def test_a_judge_goes_on_to_the_end_and_counts_what_the_scanner_alone_counts() -
         assert (judged.rows, judged.statements, judged.tables) == (alone.rows, alone.statements, alone.tables)
 
 
+def test_a_judge_names_the_line_behind_rows_that_came_in_many_pieces() -> None:
+    rows = b"".join(b"%d\ta row\n" % number for number in range(500))
+    text = (
+        HEAD + b"CREATE TABLE public.t (a int, b text);\nCOPY public.t (a, b) FROM stdin;\n" + rows + b"\\.\n\n\\! x\n"
+    )
+    line = 1 + text[: text.index(b"\\! x")].count(b"\n")
+    for size in (1, 7, 64, 1000, 4096):
+        refused, _ = loadable.judged(cut(text, size), DumpScanner())
+        assert refused is not None and f"line {line:,} of the dump" in refused.message
+    for size in (7, 64, 4096):
+        refused, _ = loadable.judged(cut(text.replace(b"400\ta", b"400\t\0"), size), DumpScanner())
+        assert refused is not None and "a NUL byte" in refused.message and f"line {line - 102:,} of" in refused.message
+
+
 SHORT = [
     (COPY, "--data-only"),
     (b"INSERT INTO public.t VALUES (1);\n", "--data-only"),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 from pgbackup import __version__, interrupt
 from pgbackup.commands.job import Job, Outcome
+from pgbackup.commands.read_back import Behind
 from pgbackup.database import pg_dump
 from pgbackup.database.clients import container, failures
 from pgbackup.database.clients.client import Client
@@ -18,8 +21,9 @@ from pgbackup.database.questions import needs
 from pgbackup.database.questions.facts import END_EARLIER, Facts, gather
 from pgbackup.errors import BackupBad, IoFailed, Unavailable
 from pgbackup.formats import dumpfile, loadable
-from pgbackup.formats.dumpfile import Contents, Written
+from pgbackup.formats.dumpfile import Written
 from pgbackup.formats.manifest import FORMAT
+from pgbackup.formats.scan import Scan
 from pgbackup.report.result import instant, short_version, size
 from pgbackup.store import catalog, publish, workfiles
 from pgbackup.store.catalog import Backup
@@ -29,8 +33,8 @@ _SHRUNK_FACTOR = 0.5
 _ENDING_SECONDS = 30.0
 
 
-def make(job: Job, outcome: Outcome, opening: Callable[[], AbstractContextManager[Client]]) -> None:
-    """Make, prove and publish one backup; the lock is held. Raise SuiteError or OSError.
+def make(job: Job, outcome: Outcome, opening: Callable[[], AbstractContextManager[Client]]) -> int:
+    """Make, prove and publish one backup; the lock is held. Return the file's inode. Raise SuiteError or OSError.
 
     opening: gives the client of the database to dump, whatever that is called now.
     """
@@ -38,15 +42,12 @@ def make(job: Job, outcome: Outcome, opening: Callable[[], AbstractContextManage
     _check_space(job, last)
     started = datetime.now(timezone.utc)
     with workfiles.partial(job.place, job.run.owner, job.run.token) as (partial_name, descriptor):
-        facts, written = _dump(job, outcome, descriptor, started, last, opening)
-        _warn_if_shrunk(job, outcome, written, last)
-        _warn_if_misread(job, outcome, written)
-        with outcome.timed("sync"):
-            os.fsync(descriptor)
-        contents = _read_back(job, outcome, descriptor)
-        outcome.sql_bytes, outcome.tables = contents.sql_bytes, contents.tables
-        outcome.rows = sum(contents.rows.values())
-        outcome.file_bytes = os.fstat(descriptor).st_size
+        facts, written = _proven(job, outcome, descriptor, started, last, opening)
+        scanner = written.scan.scanner
+        outcome.sql_bytes, outcome.tables = scanner.sql_bytes, scanner.tables
+        outcome.rows = sum(scanner.rows.values())
+        status = os.fstat(descriptor)
+        outcome.file_bytes = status.st_size
         with outcome.timed("publish"):
             _publish(job, outcome, partial_name, started)
     job.info(
@@ -57,6 +58,7 @@ def make(job: Job, outcome: Outcome, opening: Callable[[], AbstractContextManage
         client=outcome.client,
         server=facts.server_version,
     )
+    return status.st_ino
 
 
 def _check_space(job: Job, last: Backup | None) -> None:
@@ -73,7 +75,7 @@ def _check_space(job: Job, last: Backup | None) -> None:
         )
 
 
-def _dump(
+def _proven(
     job: Job,
     outcome: Outcome,
     descriptor: int,
@@ -81,22 +83,43 @@ def _dump(
     last: Backup | None,
     opening: Callable[[], AbstractContextManager[Client]],
 ) -> tuple[Facts, Written]:
-    """Write the whole file, manifest included, into `descriptor`. Raise unless the dump is complete."""
-    with ExitStack() as stack:
+    """Write the whole file, manifest included, into `descriptor`, and prove it. Raise unless it is whole and good."""
+    # What ran beside the database ends while the file is read back: Docker takes its time.
+    with Behind(descriptor) as behind, ThreadPoolExecutor(1) as aside, ExitStack() as stack:
         with outcome.timed("connect"):
             client = stack.enter_context(opening())
-        facts, written = write(job, client, outcome, descriptor, started, last)
+        facts, written, member = write(
+            job, client, outcome, descriptor, started, last, loadable.JudgedScan, behind.wrote
+        )
         for problem in needs.of_the_role(client, facts):
             job.warn("restore.hindered", f"as it is now, a restore would be refused: {problem}", outcome)
+        leaving = aside.submit(stack.pop_all().close)
+        _warn_if_shrunk(job, outcome, written, last)
+        _warn_if_misread(job, outcome, written)
+        with outcome.timed("sync"):
+            os.fsync(descriptor)
+        _read_back(job, outcome, behind, written, member)
+        if refused := written.scan.refused:
+            message = f"a restore will refuse this dump of '{job.target.database}': {refused.message}"
+            job.warn("backup.refused", f"{message}; {refused.hint}", outcome)
+        leaving.result()
         return facts, written
 
 
 def write(
-    job: Job, client: Client, outcome: Outcome, descriptor: int, started: datetime, last: Backup | None
-) -> tuple[Facts, Written]:
-    """Write the whole file, manifest included, into `descriptor`, by that client. Raise unless the dump is complete.
+    job: Job,
+    client: Client,
+    outcome: Outcome,
+    descriptor: int,
+    started: datetime,
+    last: Backup | None,
+    scan: Callable[[], Scan] = Scan,
+    wrote: Callable[[int], None] = lambda _bytes: None,
+) -> tuple[Facts, Written, bytes]:
+    """Write the whole file into `descriptor`, by that client, and return its manifest as it was written, too.
 
-    started: the moment that the dump shows. last: the newest backup, to estimate the size by.
+    started: the moment that the dump shows. last: the newest backup, to estimate the size by. scan, wrote: see
+    dumpfile.write_dump(). Raise unless the dump is complete.
     """
     with outcome.timed("connect"):
         outcome.client = client.kind
@@ -108,17 +131,19 @@ def write(
     )
     with outcome.timed("dump"):
         try:
-            written = _stream_when_let_in(job, client, descriptor, last, facts.details["encoding"])
+            program = pg_dump.arguments(client, facts.details["encoding"])
+            into = partial(dumpfile.write_dump, descriptor, scan=scan, wrote=wrote)
+            written = _when_let_in(job, descriptor, partial(_stream, job, client, program, last, into))
         except Unavailable as error:
             raise container.blamed(error, client) from None
         _require_whole(job, written, facts)
         _require_same_container(job, client)
         manifest = _manifest(job, client, facts, written, started)
-        dumpfile.append_manifest(descriptor, manifest)
-    return facts, written
+        member = dumpfile.append_manifest(descriptor, manifest)
+    return facts, written, member
 
 
-def _stream_when_let_in(job: Job, client: Client, descriptor: int, last: Backup | None, encoding: str) -> Written:
+def _when_let_in(job: Job, descriptor: int, stream: Callable[[], Written]) -> Written:
     """Do _stream(), again and again for WAIT_SECONDS where the server has no connection left for pg_dump.
 
     The facts have had one, but others may have taken the last one since; nothing was dumped then.
@@ -126,7 +151,7 @@ def _stream_when_let_in(job: Job, client: Client, descriptor: int, last: Backup 
     deadline = time.monotonic() + job.settings.wait_seconds
     while True:
         try:
-            return _stream(job, client, descriptor, last, encoding)
+            return stream()
         except Unavailable as error:
             if not failures.crowded(error.message) or time.monotonic() >= deadline:
                 raise
@@ -136,15 +161,17 @@ def _stream_when_let_in(job: Job, client: Client, descriptor: int, last: Backup 
         os.lseek(descriptor, 0, os.SEEK_SET)
 
 
-def _stream(job: Job, client: Client, descriptor: int, last: Backup | None, encoding: str) -> Written:
-    """Let pg_dump flow through the compressor into the file. Raise what its failure means."""
+def _stream(job: Job, client: Client, program: list[str], last: Backup | None, into: Callable[..., Written]) -> Written:
+    """Let pg_dump flow through the compressor into the file. Raise what its failure means.
+
+    into: dumpfile.write_dump() with the file.
+    """
     estimate = last.manifest.sql_bytes if last and last.manifest else None
-    program = pg_dump.arguments(client, encoding)
     with (
         job.reporter.bar(f"{job.target.name}: dump", estimate) as advance,
         client.reading(program) as stream,
     ):
-        written = dumpfile.write_dump(descriptor, stream.chunks(job.settings.stall_seconds), advance)
+        written = into(stream.chunks(job.settings.stall_seconds), advance)
         try:
             status = stream.program.wait(_ENDING_SECONDS)
         except TimeoutError as error:
@@ -225,23 +252,16 @@ def _warn_if_misread(job: Job, outcome: Outcome, written: Written) -> None:
         job.warn("backup.misread", message, outcome)
 
 
-def _read_back(job: Job, outcome: Outcome, descriptor: int) -> Contents:
+def _read_back(job: Job, outcome: Outcome, behind: Behind, written: Written, member: bytes) -> None:
     """Read the file again, from the disk and not from memory, and check every byte of it."""
-    with outcome.timed("read_back"):
-        workfiles.forget(descriptor)
-        file_bytes = os.fstat(descriptor).st_size
-        with job.reporter.bar(f"{job.target.name}: read back", file_bytes) as advance:
-            try:
-                contents, refused = loadable.read(descriptor, advance)
-            except BackupBad as bad:
-                raise BackupBad(
-                    f"what was read back from the disk is not what was written: {bad.message}",
-                    f"the disk or memory is failing: dmesg | tail; look at '{job.place.path}'",
-                ) from None
-    if refused:
-        message = f"a restore will refuse this dump of '{job.target.database}': {refused.message}"
-        job.warn("backup.refused", f"{message}; {refused.hint}", outcome)
-    return contents
+    with outcome.timed("read_back"), job.reporter.bar(f"{job.target.name}: read back", written.gzip_bytes) as advance:
+        try:
+            behind.prove(written, member, advance)
+        except BackupBad as bad:
+            raise BackupBad(
+                f"what was read back from the disk is not what was written: {bad.message}",
+                f"the disk or memory is failing: dmesg | tail; look at '{job.place.path}'",
+            ) from None
 
 
 def _publish(job: Job, outcome: Outcome, partial_name: str, started: datetime) -> None:

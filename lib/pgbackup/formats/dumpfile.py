@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,35 +29,93 @@ class Written:
     sha256: str
 
 
-def write_dump(descriptor: int, pieces: Iterable[bytes], advance: Callable[[int], None]) -> Written:
+def write_dump(
+    descriptor: int,
+    pieces: Iterable[bytes],
+    advance: Callable[[int], None],
+    scan: Callable[[], Scan] = Scan,
+    wrote: Callable[[int], None] = lambda _bytes: None,
+) -> Written:
     """Compress what pg_dump writes, piece by piece, into an empty open file. advance: takes bytes of SQL done.
 
+    scan: makes the one that it is scanned by. wrote: takes how long the file is by now.
     Whether the dump is a good one is for the caller to ask of the scanner. Raise OSError as the system does.
     """
-    scan, digest, checksum, gzip_bytes = Scan(), hashlib.sha256(), 0, 0
+    seen, digest, checksum, gzip_bytes = scan(), hashlib.sha256(), 0, 0
+    compressor = deflate.compressobj(LEVEL, deflate.DEFLATED, RAW_DEFLATE)
 
     def put(data: bytes) -> None:
         nonlocal gzip_bytes
         write_all(descriptor, data)
         digest.update(data)
         gzip_bytes += len(data)
+        wrote(gzip_bytes)
+
+    def compressed(piece: bytes) -> bytes:
+        nonlocal checksum
+        checksum = deflate.crc32(piece, checksum)
+        return bytes(compressor.compress(piece))
 
     put(manifest.PROMISE)
-    compressor = deflate.compressobj(LEVEL, deflate.DEFLATED, RAW_DEFLATE)
-    for piece in pieces:
-        checksum = deflate.crc32(piece, checksum)
-        put(compressor.compress(piece))
-        scan.scanner.feed(piece)
-        advance(len(piece))
-    scan.finish()
-    trailer = checksum.to_bytes(4, "little") + (scan.scanner.sql_bytes & 0xFFFFFFFF).to_bytes(4, "little")
+    with ThreadPoolExecutor(1, "compress") as aside:
+        for piece in pieces:
+            coming = aside.submit(compressed, piece)
+            seen.feed(piece)
+            advance(len(piece))
+            put(coming.result())
+    seen.finish()
+    trailer = checksum.to_bytes(4, "little") + (seen.scanner.sql_bytes & 0xFFFFFFFF).to_bytes(4, "little")
     put(compressor.flush() + trailer)
-    return Written(scan, gzip_bytes, digest.hexdigest())
+    return Written(seen, gzip_bytes, digest.hexdigest())
 
 
-def append_manifest(descriptor: int, facts: dict[str, Any]) -> None:
-    """Write the second member behind the first."""
-    write_all(descriptor, manifest.encoded(facts))
+def append_manifest(descriptor: int, facts: dict[str, Any]) -> bytes:
+    """Write the second member behind the first, and return it."""
+    member = manifest.encoded(facts)
+    write_all(descriptor, member)
+    return member
+
+
+def unpacked(
+    descriptor: int, ends: Iterable[int], advance: Callable[[int], None] = lambda _bytes: None
+) -> tuple[int, str]:
+    """Read the first member of an open file as far as each of `ends` says, the last of them being its end.
+
+    Return how many bytes it unpacks to, and its SHA-256; what it holds is not looked at, but gzip's own CRC-32 of it.
+    advance: takes bytes of the file read. Raise BackupBad at damage, OSError, Interrupted on a signal.
+    """
+    digest = hashlib.sha256()
+
+    def blocks() -> Iterator[bytes]:
+        position = 0
+        with ThreadPoolExecutor(1, "hash") as aside:
+            for end in ends:
+                while position < end:
+                    data = os.pread(descriptor, min(_READ_BYTES, end - position), position)
+                    if not data:
+                        raise BackupBad("it is shorter than what was written")
+                    position += len(data)
+                    hashing = aside.submit(digest.update, data)
+                    yield data
+                    hashing.result()
+                    advance(len(data))
+
+    sql_bytes = sum(map(len, inflated(blocks())))
+    return sql_bytes, digest.hexdigest()
+
+
+def compare_with_written(descriptor: int, written: Written, member: bytes, found: tuple[int, str]) -> None:
+    """Raise BackupBad unless an open file is what write_dump() and append_manifest() wrote, to the last byte.
+
+    found: what unpacked() has said of it.
+    """
+    file_bytes, wanted = os.fstat(descriptor).st_size, written.gzip_bytes + len(member)
+    if file_bytes != wanted:
+        raise BackupBad(f"it has {file_bytes:,} bytes instead of {wanted:,}")
+    if found != (written.scan.scanner.sql_bytes, written.sha256):
+        raise BackupBad("the dump in it is another one (its length or SHA-256 differs)")
+    if os.pread(descriptor, len(member) + 1, written.gzip_bytes) != member or not manifest.read(descriptor, file_bytes):
+        raise BackupBad("its manifest is not the one that was written")
 
 
 @dataclass(frozen=True)
@@ -133,16 +192,26 @@ class Reader:
         )
 
 
-def check(descriptor: int, advance: Callable[[int], None] = lambda _bytes: None) -> Contents:
+def check(descriptor: int, advance: Callable[[int], None] = lambda _bytes: None, *, alone: bool = False) -> Contents:
     """Read an open backup from its first to its last byte and return what it holds.
 
-    advance: takes bytes of the file read. Raise BackupBad, saying what is wrong, unless every byte is as it was
-    written and the dump in it is whole; OSError when it cannot be read; Interrupted on a signal.
+    advance: takes bytes of the file read. alone: no other file is read meanwhile, so two threads share the work. Raise
+    BackupBad, saying what is wrong, unless every byte is as it was written and the dump in it is whole; OSError when it
+    cannot be read; Interrupted on a signal.
     """
     reader = Reader(descriptor, advance)
-    for piece in reader.pieces():
+    for piece in _ahead(reader.pieces()) if alone else reader.pieces():
         reader.scanner.feed(piece)
     return reader.finished()
+
+
+def _ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the same; the next piece is unpacked by another thread while one is used."""
+    with ThreadPoolExecutor(1, "ahead") as aside:
+        coming = aside.submit(next, pieces, None)
+        while (piece := coming.result()) is not None:
+            coming = aside.submit(next, pieces, None)
+            yield piece
 
 
 def _not_whole(scanner: DumpScanner) -> BackupBad:

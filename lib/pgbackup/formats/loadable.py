@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from pgbackup.errors import BackupBad
 from pgbackup.formats.dumpfile import Contents, Reader
+from pgbackup.formats.scan import Scan
 from pgbackup.sql.guarding.guard import Guard
 from pgbackup.sql.scanner import DumpScanner
 
@@ -30,34 +31,78 @@ def judged(pieces: Iterable[bytes], scanner: DumpScanner) -> tuple[BackupBad | N
     """Feed all pieces to the scanner. Return why the guard would refuse them, None if it would not, and what of them
     it leaves out or changes for a new database.
     """
-    reading = Guard(scanner, apart=False)
-    found: list[BackupBad] = []
-
-    def refuse(bad: BackupBad) -> None:
-        found.append(bad)
-        scanner.on_mark = None
-
-    def mark(kind: str, position: int, excerpt: bytes) -> None:
-        try:
-            reading.mark(kind, position, excerpt)
-        except BackupBad as bad:  # the scanner goes on
-            refuse(bad)
-
-    scanner.on_mark = mark
+    judge = _Judge(scanner)
     for piece in pieces:
-        if found:
-            scanner.feed(piece)
-            continue
+        judge.feed(piece)
+    judge.finish()
+    return judge.refused, judge.left_out
+
+
+class JudgedScan(Scan):
+    """A scan that says as well why a restore would refuse the dump, as far as it has seen it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._judge = _Judge(self.scanner)
+
+    def feed(self, piece: bytes) -> None:
+        self._judge.feed(piece)
+
+    def finish(self) -> None:
+        self._judge.finish()
+        self.refused = self._judge.refused
+        super().finish()
+
+
+class _Judge:
+    """Feeds a scanner and asks the guard at each piece. refused: its reason; left_out: see judged()."""
+
+    def __init__(self, scanner: DumpScanner) -> None:
+        self.refused: BackupBad | None = None
+        self._scanner, self._guard = scanner, Guard(scanner, apart=False)
+        scanner.on_mark = self._mark
+
+    @property
+    def left_out(self) -> list[str]:
+        return self._guard.adapter.left_out
+
+    def feed(self, piece: bytes) -> None:
+        if self.refused:
+            self._scanner.feed(piece)
+            return
+        table = self._scanner.amid_rows_of
+        if table is not None and piece.rfind(b"\n\\.") < 0 and b"\0" not in piece:
+            self._feed_rows(table, piece)
+            return
         try:
-            reading.skip(reading.walk(piece))
+            self._guard.skip(self._guard.walk(piece))
         except BackupBad as bad:
-            refuse(bad)
-    if not found:
+            self._refuse(bad)
+
+    def _feed_rows(self, table: str, piece: bytes) -> None:
+        """Feed what is surely nothing but rows, of which most dumps consist: the guard need not have them."""
+        scanner = self._scanner
+        before = scanner.rows[table]
+        scanner.feed(piece)
+        undecided = scanner.sql_bytes - scanner.decided_bytes
+        self._guard.skip(scanner.decided_bytes, scanner.rows[table] - before, piece[len(piece) - undecided :])
+
+    def finish(self) -> None:
+        if not self.refused:
+            try:
+                self._guard.finish()
+            except BackupBad as bad:
+                self._refuse(bad)
+
+    def _mark(self, kind: str, position: int, excerpt: bytes) -> None:
         try:
-            reading.finish()
-        except BackupBad as bad:
-            refuse(bad)
-    return (found[0] if found else None), reading.adapter.left_out
+            self._guard.mark(kind, position, excerpt)
+        except BackupBad as bad:  # the scanner goes on
+            self._refuse(bad)
+
+    def _refuse(self, bad: BackupBad) -> None:
+        self.refused = self.refused or bad
+        self._scanner.on_mark = None
 
 
 def shortfall(scanner: DumpScanner) -> str:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from pgbackup.errors import BackupBad
 from pgbackup.formats.content import Checksums
 from pgbackup.sql.outline import Outline
 from pgbackup.sql.scanner import DumpScanner
 
 
 class Scan:
-    """Feed `scanner` every byte, then call finish(). checksums: of tables' rows; outline: of all that is no row."""
+    """Feed it, or `scanner`, every byte, then call finish().
+
+    checksums: of tables' rows; outline: of all that is no row.
+    refused: why a restore would refuse the dump, where that is asked, see loadable.JudgedScan.
+    """
+
+    refused: BackupBad | None = None
 
     def __init__(self) -> None:
         self.scanner, self.checksums, self.outline = DumpScanner(), Checksums(), Outline()
         self.scanner.on_rows = self.checksums.take
         self.scanner.on_text = self.outline.take
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next piece of the dump, of any length."""
+        self.scanner.feed(piece)
 
     def finish(self) -> None:
         """Say that the dump has ended."""

@@ -122,6 +122,11 @@ class DumpScanner:
         return self._copying is not None or bool(self._copies)
 
     @property
+    def amid_rows_of(self) -> str | None:
+        """The table in whose COPY data the text stands, all of it so far decided; None anywhere else."""
+        return None if self._carry or self._copies else self._copying
+
+    @property
     def in_comment(self) -> bool:
         """Whether the text stands inside a comment now."""
         return self._copying is None and self._lexer.inside.endswith("comment")

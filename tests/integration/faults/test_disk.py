@@ -443,8 +443,8 @@ def test_a_suite_that_does_not_read_back_is_caught(small: list[Source], tmp_path
         tmp_path / "copy",
         (
             "commands/dump.py",
-            "                contents, refused = loadable.read(descriptor, advance)\n",
-            "                import types; return types.SimpleNamespace(sql_bytes=1, tables=1, rows={})\n",
+            "            behind.prove(written, member, advance)\n",
+            "            pass\n",
         ),
     )
     number = count_in_place(broken(place, "write", "retval=1", 0)[1], place)[1]

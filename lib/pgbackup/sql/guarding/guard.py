@@ -277,10 +277,10 @@ class Guard:
         self.skip(until)
         return text
 
-    def skip(self, until: int) -> None:
-        """Let what lies before that position go."""
-        self._lines += self._waiting.count(b"\n", 0, until - self._begin)
-        del self._waiting[: until - self._begin]
+    def skip(self, until: int, lines: int = 0, rest: bytes = b"") -> None:
+        """Let what lies before that position go. lines, rest: of what the scanner alone was fed, its rest undecided."""
+        self._lines += self._waiting.count(b"\n", 0, until - self._begin) + lines
+        self._waiting[: until - self._begin] = rest
         self._edits = [edit for edit in self._edits if edit[0] >= until]
         self._begin = until
 
