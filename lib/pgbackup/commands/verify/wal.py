@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
-import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from pgbackup import wal
 from pgbackup.commands import archiving, claim
 from pgbackup.commands.job import Job
+from pgbackup.commands.verify.records import Batch
 from pgbackup.database.cluster import throwaway
-from pgbackup.database.cluster.throwaway import Throwaway
 from pgbackup.errors import (
     BackupBad,
     Interrupted,
@@ -31,11 +30,8 @@ from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal import base_backups, recoverable
 from pgbackup.store.wal import segments as walfile
 from pgbackup.store.wal.recoverable import OnThisDisk, counted
-from pgbackup.wal import Segment
 
 _MEMORY_MEGABYTES = 256
-_BATCH_SEGMENTS = 8
-_DIRECTORY = "/tmp/wal"  # noqa: S108  in the container, on its own disk
 
 
 @dataclass(frozen=True)
@@ -104,8 +100,8 @@ def _checked(job: Job, archive: OnThisDisk, now: datetime) -> Found:
     with job.reporter.bar(f"verifying the WAL archive of {job.target.name}", total) as advance:
         damage += _bases(archive, advance)
         with ExitStack() as stack:
-            container = _container(job, archive, stack, unknown)
-            damage += _segments(archive, container, advance, unknown)
+            records = _records(job, archive, stack, unknown)
+            damage += _segments(archive, records, advance, unknown)
     return Found(
         name=job.target.name,
         path=str(archive.places.top.path),
@@ -144,7 +140,7 @@ def _bases(archive: OnThisDisk, advance: Callable[[int], None]) -> list[str]:
     return damage
 
 
-def _container(job: Job, archive: OnThisDisk, stack: ExitStack, unknown: list[str]) -> Throwaway | None:
+def _records(job: Job, archive: OnThisDisk, stack: ExitStack, unknown: list[str]) -> Batch | None:
     """Start a container with pg_waldump. Where that cannot be, say so in `unknown`."""
     own = archiving.job_of(job, archive.places, archive.places.wal)
     try:
@@ -159,23 +155,22 @@ def _container(job: Job, archive: OnThisDisk, stack: ExitStack, unknown: list[st
 
 
 @contextmanager
-def _started(own: Job, archive: OnThisDisk) -> Iterator[Throwaway]:
+def _started(own: Job, archive: OnThisDisk) -> Iterator[Batch]:
     with claim.part_of_archive(own, archiving.VERIFICATION):
         image = archiving.image(own, archive.state.image, archive.state.major)
         with (
             workfiles.pipes(own.place, own.run.owner) as pipes,
             throwaway.started(own.target, own.settings, own.run, image, pipes, _MEMORY_MEGABYTES) as container,
+            Batch(container, archive.state.segment_bytes) as batch,
         ):
-            container.say("mkdir", _DIRECTORY)
-            yield container
+            yield batch
 
 
 def _segments(
-    archive: OnThisDisk, container: Throwaway | None, advance: Callable[[int], None], unknown: list[str]
+    archive: OnThisDisk, records: Batch | None, advance: Callable[[int], None], unknown: list[str]
 ) -> list[str]:
     """What is wrong with segments: each read, and its records in batches that overlap by one segment."""
     damage: list[str] = []
-    batch: list[Segment] = []
     for segment in sorted(archive.segments):
         name = wal.segment_name(segment, archive.state.segment_bytes)
         try:
@@ -186,19 +181,20 @@ def _segments(
         except OSError as error:
             damage.append(f"'{name}' cannot be read: {error.strerror}")
             content, whole = None, False
-        if content is None or not whole or container is None:
-            batch = _dumped(archive, container, batch, damage, keep=False)
+        if content is None or not whole or records is None:
+            damage += _checked_records(records.read, unknown) if records else []
             continue
         advance(len(content) // 4)
-        following = batch and (batch[-1].timeline, batch[-1].number + 1) == (segment.timeline, segment.number)
-        if batch and not following:
-            batch = _dumped(archive, container, batch, damage, keep=False)
-        _put(container, name, content, unknown)
-        batch.append(segment)
-        if len(batch) > _BATCH_SEGMENTS:
-            batch = _dumped(archive, container, batch, damage, keep=True)
-    _dumped(archive, container, batch, damage, keep=False)
-    return damage
+        damage += _checked_records(partial(records.add, segment, content), unknown)
+    return damage + (_checked_records(records.read, unknown) if records else [])
+
+
+def _checked_records(check: Callable[[], list[str]], unknown: list[str]) -> list[str]:
+    try:
+        return check()
+    except IoFailed as error:
+        unknown.append(error.message)
+        return []
 
 
 def _read(archive: OnThisDisk, name: str) -> tuple[bytes | None, bool]:
@@ -208,44 +204,6 @@ def _read(archive: OnThisDisk, name: str) -> tuple[bytes | None, bool]:
     # Before it is read, for it may be finished just after that; and in the order in which it moves.
     whole = any(os.path.lexists(place.path / file) for place, file in finished)
     return walarchive.hand_out(places, archive.state, name), whole
-
-
-def _put(container: Throwaway, name: str, content: bytes, unknown: list[str]) -> None:
-    header = tarfile.TarInfo(name)
-    header.size = len(content)
-    try:
-        with container.fed(f"'{name}' could not be checked", "tar", "-x", "-f", "-", "-C", _DIRECTORY) as put:
-            for data in (header.tobuf(tarfile.USTAR_FORMAT), content, bytes(2 * tarfile.BLOCKSIZE)):
-                put(data)
-    except IoFailed as error:
-        unknown.append(error.message)
-
-
-def _dumped(
-    archive: OnThisDisk, container: Throwaway | None, batch: Sequence[Segment], damage: list[str], *, keep: bool
-) -> list[Segment]:
-    """Let pg_waldump read the records of segments that follow each other; return those that stay there."""
-    if not batch or container is None:
-        return []
-    names = [wal.segment_name(segment, archive.state.segment_bytes) for segment in batch]
-    try:
-        container.say("pg_waldump", "--quiet", f"--path={_DIRECTORY}", names[0], names[-1])
-    except Unavailable as error:
-        damage.append(_where(archive, batch, error.message))
-    stay = 1 if keep else 0
-    gone = names[: len(names) - stay]
-    container.say("rm", "-f", *(f"{_DIRECTORY}/{name}" for name in gone))
-    return list(batch[len(batch) - stay :])
-
-
-def _where(archive: OnThisDisk, batch: Sequence[Segment], said: str) -> str:
-    """Name the segment of whose record pg_waldump speaks, or all of the batch where it names no position. Pure."""
-    size = archive.state.segment_bytes
-    if positions := re.findall(r"\bat ([0-9A-F]+/[0-9A-F]+)", said):
-        name = wal.segment_name(wal.segment_at(wal.parse_lsn(positions[-1]), batch[0].timeline, size), size)
-        return f"'{name}' holds a record that cannot be read: {said}"
-    first, last = (wal.segment_name(segment, size) for segment in (batch[0], batch[-1]))
-    return f"the records from '{first}' to '{last}' cannot be read: {said}"
 
 
 def told(found: Found) -> list[str]:
