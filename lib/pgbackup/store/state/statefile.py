@@ -25,8 +25,6 @@ _LARGEST_BYTES = 1 << 20
 _Held = TypeVar("_Held")
 # Half a character, which cannot be written anywhere; the second halves are bytes of file names that are not UTF-8.
 _HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-
-
 _INSTANTS = (datetime, datetime | None)
 
 
