@@ -38,11 +38,15 @@ def waiting(inside: str) -> str:
 class Orders:
     """Gives orders to the shell that runs `waiting()`."""
 
-    def __init__(self, place: Path, make_fifo: Callable[[Path], None]) -> None:
-        """place: an empty directory; make_fifo: makes a FIFO in it that the shell may use."""
-        self._place, self._make_fifo = place, make_fifo
+    def __init__(self, place: Path, hand_over: Callable[[Path], None]) -> None:
+        """place: an empty directory; hand_over: lets the shell's user have a file in it."""
+        self._place, self._hand_over = place, hand_over
         self._numbers = itertools.count()
-        make_fifo(place / _LINE)
+        self._make_fifo(place / _LINE)
+
+    def _make_fifo(self, path: Path) -> None:
+        os.mkfifo(path, 0o600)
+        self._hand_over(path)
 
     def close(self) -> None:
         """Leave the directory as it was."""
@@ -68,6 +72,7 @@ class Orders:
         script = self._place / f"{name}.program"
         stack.callback(_removed, script)
         script.write_bytes(f"exec {shlex.join(argv)}\n".encode())
+        self._hand_over(script)
         fifos = [self._place / f"{name}.{end}" for end in _ENDS]
         for fifo in fifos:
             stack.callback(_removed, fifo)

@@ -206,7 +206,7 @@ def alive(argv: Sequence[str], name: str, target: Target, docker: Docker, pipes:
     """
     with ExitStack() as stack:
         ready = stack.enter_context(_fifo(pipes / "ready"))
-        orders = Orders(pipes, make_fifo)
+        orders = Orders(pipes, hand_over)
         stack.callback(orders.close)
         read_end, lifeline = os.pipe2(os.O_CLOEXEC)
         try:
@@ -221,6 +221,11 @@ def alive(argv: Sequence[str], name: str, target: Target, docker: Docker, pipes:
 def make_fifo(path: Path) -> None:
     """Make a FIFO for us and for the container's user, who owns the directory that it is in."""
     os.mkfifo(path, 0o600)
+    hand_over(path)
+
+
+def hand_over(path: Path) -> None:
+    """Let the container's user have a file, who owns the directory that it is in."""
     if os.geteuid() == 0:
         owner = path.parent.stat()
         os.chown(path, owner.st_uid, owner.st_gid)
