@@ -10,6 +10,7 @@ from contenders import OURS, Table
 Tables = Mapping[str, Table]
 MANY = 10_000
 STARTS = 10
+_OF_CLUSTERS = {"base": "ours_base", "recovery": "ours_recovery"}  # table -> row
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,11 @@ def _restore_memory(tables: Tables) -> float | None:
     names = [name for name in ("restore", "restore_one") if name in tables]
     found = [memory for name in names if (memory := tables[name].median("ours_restore", "host_memory"))]
     return max(found) / 1e6 if found else None
+
+
+def _cluster_memory(tables: Tables) -> float | None:
+    found = [tables[key].median(row, "host_memory") for key, row in _OF_CLUSTERS.items() if key in tables]
+    return max((memory / 1e6 for memory in found if memory), default=None)
 
 
 def _copy_memory(tables: Tables) -> float | None:
@@ -304,8 +310,18 @@ TARGETS = (
         "recovery",
         "recovery of the large database to its latest point, all checks",
         lambda tables: tables["recovery"].median("ours_recovery") if "recovery" in tables else None,
-        120.0,
+        30.0,
         "s",
+    ),
+    Target(
+        "base_proof",
+        "base backup with its proof, against bare pg_basebackup",
+        _ratio("base", "ours_base", "bare"),
+        1.7,
+        "×",
+    ),
+    Target(
+        "cluster_memory", "peak memory of all processes of a base backup, of a recovery", _cluster_memory, 150.0, "MB"
     ),
     Target(
         "base_stream",

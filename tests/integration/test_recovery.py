@@ -229,10 +229,14 @@ def test_what_is_raised_in_the_middle_leaves_nothing(origin: Origin, scratch: St
 @wide("origin", [18], [15, 18], indirect=True)
 def test_a_changed_base_backup_is_refused(origin: Origin, scratch: Start) -> None:
     at = origin.base.index(b"PG_VERSION\0") + 512
+    contents = backup_manifest.Contents()
+    contents.add(backup_manifest.MAIN, _pieces(origin.base))
+    large = dict.fromkeys(contents.compare().files, 1 << 30)  # so that each is read by one of several alone
     with scratch() as made:
         made.unpack(backup_manifest.MAIN, _pieces(origin.base[:at] + b"9" + origin.base[at + 1 :]))
-        with pytest.raises(BackupBad, match="PG_VERSION"):
-            made.verify()
+        for sizes in [dict[str, int](), large]:
+            with pytest.raises(BackupBad, match="PG_VERSION"):
+                made.verify(sizes=sizes)
 
 
 _KILLED = """

@@ -158,3 +158,18 @@ def test_a_tablespace_has_an_archive_of_its_own() -> None:
         contents.compare()
     contents.add("16400", [_tar({"PG_15_202209061/5/16401": b"far away"})])
     assert contents.compare().timeline == 1
+
+
+def test_where_pg_verifybackup_reads_the_content_names_sizes_and_what_it_passes_over_are_compared() -> None:
+    files = {**_FILES, "postgresql.auto.conf": b"# none\n"}
+
+    def compared(found: Mapping[str, bytes]) -> None:
+        contents = Contents(measures=False)
+        contents.add("base", [_whole(found, files)])
+        contents.compare()
+
+    compared(files)
+    compared({**files, "PG_VERSION": b"16\n"})
+    for changed in ({"PG_VERSION": b"15"}, {"postgresql.auto.conf": b"# some\n"}, {"extra": b""}):
+        with pytest.raises(BackupBad):
+            compared({**files, **changed})

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 from pgbackup import interrupt, wal
 from pgbackup.commands import archiving, claim
 from pgbackup.commands.archiving import INSIDE
+from pgbackup.commands.base_proof import Proof
 from pgbackup.commands.job import Job
 from pgbackup.database.clients import failures
-from pgbackup.database.clients.client import Run
+from pgbackup.database.clients.sidecar import INSIDE as PIPES
 from pgbackup.database.clients.sidecar import Sidecar
-from pgbackup.database.cluster import libraries, replication, throwaway
+from pgbackup.database.cluster import libraries, replication
 from pgbackup.database.cluster.replication import Server
-from pgbackup.descriptor import write_all
 from pgbackup.errors import BackupBad, IoFailed, SuiteError, Unavailable
-from pgbackup.formats.cluster.backup_manifest import CHECKSUMS, MAIN, BaseManifest, Contents
+from pgbackup.formats.cluster.backup_manifest import CHECKSUMS, MAIN
 from pgbackup.proc import Program
 from pgbackup.report.result import size
 from pgbackup.store import folder, workfiles
@@ -31,7 +30,6 @@ from pgbackup.store.wal.base_backups import TAR, BaseBackupRecord
 from pgbackup.store.wal.recoverable import Archive, OnThisDisk
 
 _SPACE_FACTOR = 1.5
-_MEMORY_MEGABYTES = 256
 _ENDING_SECONDS = 60.0
 _WAL_SECONDS = 20.0
 _PARENT = "parent_manifest"
@@ -102,17 +100,22 @@ def take(job: Job, archive: OnThisDisk) -> tuple[str, BaseBackupRecord]:
     """Make and prove a base backup; the lock is held. Raise SuiteError or OSError; nothing is left then."""
     started = datetime.now(timezone.utc)
     base, state = archive.places.base, archive.state
-    with base_backups.fresh(base, job.run.token) as place, archiving.beside(job, place) as client:
+    with (
+        base_backups.fresh(base, job.run.token) as place,
+        Proof(job) as proof,
+        archiving.beside(job, place) as client,
+    ):
         server = replication.look(client, state.owner)
         archiving.require_same_cluster(job, server, state, archive.confirmed)
         cluster_bytes = replication.cluster_bytes(client)
+        proof.begin(client.image_id)
         parent = _parent(job, archive, server, started)
         _check_space(job, archive, cluster_bytes, full=not parent)
-        archives = _incremental(job, client, archive, place, parent) if parent else {}
+        archives = _incremental(job, client, archive, place, parent, server) if parent else {}
         parent = parent if archives else ""
         archives = archives or _received(job, client, place, server, cluster_bytes)
         ended = replication.look(client, state.owner).now
-        found, proven = _proven(job, client, place, archives, cluster_bytes)
+        found, proven = proof.of(place, archives, cluster_bytes)
         record = BaseBackupRecord(
             system=state.system,
             timeline=found.timeline,
@@ -123,7 +126,7 @@ def take(job: Job, archive: OnThisDisk) -> tuple[str, BaseBackupRecord]:
             image=client.image_id,
             major=server.major,
             archives=archives,
-            bytes=_size(place, archives),
+            bytes=base_backups.size(place, archives),
             proven=proven,
             settings=server.settings,
             missing=libraries.missing(client, server.settings),
@@ -133,7 +136,7 @@ def take(job: Job, archive: OnThisDisk) -> tuple[str, BaseBackupRecord]:
 
 def _parent(job: Job, archive: OnThisDisk, server: Server, now: datetime) -> str:
     """The base backup to build an incremental one upon, or "": summaries are needed, and a full one young enough."""
-    if server.major < _INCREMENTAL_SINCE or not server.summarize_wal or server.tablespaces or not archive.windows:
+    if server.major < _INCREMENTAL_SINCE or not server.summarize_wal or not archive.windows:
         return ""
     newest = archive.windows[-1].bases[-1]
     chain = window.lineage(newest, archive.names)
@@ -154,28 +157,32 @@ def _check_space(job: Job, archive: OnThisDisk, cluster_bytes: int, *, full: boo
         )
 
 
-def _incremental(job: Job, client: Sidecar, archive: OnThisDisk, place: Folder, parent: str) -> dict[str, str]:
+def _incremental(
+    job: Job, client: Sidecar, archive: OnThisDisk, place: Folder, parent: str, server: Server
+) -> dict[str, str]:
     """Receive an incremental one and return its archives; none where the server cannot make it."""
     try:
         with folder.opened(archive.places.base.path / parent, create=False) as older:
-            text = base_backups.manifest_text(older)
-        with workfiles.made(place, _PARENT) as descriptor:
-            write_all(descriptor, text)
-        return _stream(job, client, place, f"{INSIDE}/{_PARENT}", None)
+            client.place(_PARENT, base_backups.manifest_text(older))
+        return _received(job, client, place, server, None, f"{PIPES}/{_PARENT}")
     except (BackupBad, Unavailable) as error:
         said = f"no incremental base backup, so a full one: {error.message}"
         job.warning("base.full", said, reason=error.message)
-        (place.path / (MAIN + TAR)).unlink(missing_ok=True)
+        for name in place.list():
+            place.remove(name)
         return {}
-    finally:
-        (place.path / _PARENT).unlink(missing_ok=True)
 
 
-def _received(job: Job, client: Sidecar, place: Folder, server: Server, cluster_bytes: int) -> dict[str, str]:
-    """Receive a full one and return its archives: with tablespaces several, written by pg_basebackup itself."""
+def _received(
+    job: Job, client: Sidecar, place: Folder, server: Server, estimate: int | None, parent_manifest: str = ""
+) -> dict[str, str]:
+    """Receive one and return its archives: with tablespaces several, written by pg_basebackup itself.
+
+    estimate: how large it will be. parent_manifest: see replication.base_backup().
+    """
     if not server.tablespaces:
-        return _stream(job, client, place, "", cluster_bytes)
-    with client.reading(replication.base_backup(client, INSIDE, CHECKSUMS)) as stream:
+        return _stream(job, client, place, parent_manifest, estimate)
+    with client.reading(replication.base_backup(client, INSIDE, CHECKSUMS, parent_manifest)) as stream:
         _await_growing(job, place, stream.program)
         _end(job, stream.program)
     names = [name.removesuffix(TAR) for name in place.list() if name.endswith(TAR)]
@@ -214,7 +221,6 @@ def _stream(job: Job, client: Sidecar, place: Folder, parent_manifest: str, esti
 
         sha256 = base_backups.write(descriptor, counted())
         _end(job, stream.program)
-        os.fsync(descriptor)
         return {MAIN: sha256}
 
 
@@ -222,39 +228,6 @@ def _end(job: Job, program: Program) -> None:
     status = program.wait(_ENDING_SECONDS)
     if status != 0:
         raise failures.explained(program.stderr, status, "pg_basebackup", job.target)
-
-
-def _proven(
-    job: Job, client: Sidecar, place: Folder, archives: dict[str, str], cluster_bytes: int
-) -> tuple[BaseManifest, bool]:
-    """Read it back from the disk, compare it with PostgreSQL's manifest, and let pg_verifybackup do it, too.
-
-    Return the manifest, and whether pg_verifybackup had the room. Raise BackupBad.
-    """
-    apart = Run(job.run.owner, secrets.token_hex(8))  # a container beside the one that the client is
-    contents = Contents()
-    with (
-        workfiles.pipes(job.place, apart.owner) as pipes,
-        throwaway.started(job.target, job.settings, apart, client.image_id, pipes, _MEMORY_MEGABYTES) as container,
-        job.reporter.bar(f"{job.target.name}: reading back", _size(place, archives)) as advance,
-    ):
-        roomy = container.free_bytes() > cluster_bytes
-        for name, sha256 in archives.items():
-            pieces = base_backups.pieces(place, name, sha256, advance)
-            contents.add(name, container.unpacking(name, pieces) if roomy else pieces)
-        if contents.manifest_text:
-            with workfiles.made(place, base_backups.MANIFEST) as descriptor:
-                write_all(descriptor, contents.manifest_text)
-        contents.manifest_text = base_backups.manifest_text(place)
-        found = contents.compare()
-        if roomy:
-            container.put_manifest(contents.manifest_text)
-            container.verify()
-    return found, roomy
-
-
-def _size(place: Folder, archives: Iterable[str]) -> int:
-    return sum(place.status(name + TAR).st_size for name in archives)
 
 
 def _expire(job: Job, archive: OnThisDisk, now: datetime) -> None:

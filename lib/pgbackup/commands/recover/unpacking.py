@@ -36,13 +36,13 @@ def unpack(job: Job, archive: Archive, base: BaseBackup, container: Throwaway) -
                     container.unpack(held, archive.files.tar(name, held, sha256, advance), part)
                 container.put_manifest(archive.files.manifest_text(name), part)
                 if part:
-                    container.verify(part)
+                    container.verify(part, _sizes(archive, name))
             except BackupBad as bad:
                 raise _bad(archive, name, bad) from None
     try:
         if len(chain) > 1:
-            container.combine(chain)
-        container.verify()
+            container.combine(chain, archive.bases[base.name][1].archives)
+        container.verify(sizes=_sizes(archive, base.name) if len(chain) == 1 else {})
     except BackupBad as bad:
         raise _bad(archive, base.name, bad) from None
     # What the server had on its command line or outside of its directory, only base.json has.
@@ -58,9 +58,14 @@ def _bad(archive: Archive, name: str, why: BackupBad) -> BaseBad:
 def _bytes(archive: Archive, name: str) -> int:
     """How large its files are when they are unpacked, by PostgreSQL's manifest."""
     try:
-        return sum(file.bytes for file in backup_manifest.parse(archive.files.manifest_text(name)).files.values())
+        return sum(_sizes(archive, name).values())
     except BackupBad as bad:
         raise _bad(archive, name, bad) from None
+
+
+def _sizes(archive: Archive, name: str) -> dict[str, int]:
+    found = backup_manifest.parse(archive.files.manifest_text(name))
+    return {path: file.bytes for path, file in found.files.items()}
 
 
 def _require_room(container: Throwaway, parts: Sequence[int]) -> None:

@@ -107,6 +107,12 @@ class Sidecar(Contained):
         found = self._orders.completed(self.steered(program), seconds, stdin)
         return found or super().completed(program, seconds, stdin)
 
+    def place(self, name: str, content: str | bytes) -> None:
+        """Put a file where the container sees it, in INSIDE."""
+        path = self.pipes / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        hand_over(path)
+
     @contextmanager
     def reading(self, program: Sequence[str]) -> Iterator[Stream]:
         redirected = ["sh", "-c", 'exec "$@" >"$0"', f"{INSIDE}/output", *program]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from pgbackup import proc
 from pgbackup.database.clients import failures
@@ -29,7 +31,25 @@ DATA = f"{DISK}/data"
 _TABLESPACES = f"{DISK}/tablespaces"
 _PARTS = f"{DISK}/parts"
 _MANIFEST = "backup_manifest"
+_UNPACK = 'mkdir -p -m 0700 "$0" && exec tar -x -f - -C "$0"'
+_READY = (
+    'cd "$0" && rm -f postgresql.auto.conf tablespace_map standby.signal && touch postgresql.auto.conf recovery.signal'
+)
+# One argument for each of them, of words without blanks.
+_VERIFY = """
+status=0 running=
+for ignored; do
+    pg_verifybackup --no-parse-wal --quiet $ignored "$0" &
+    running="$running $!"
+done
+for one in $running; do wait "$one" || status=1; done
+exit $status
+"""
+_PLAIN = re.compile(r"[A-Za-z0-9_./-]+")
 _LEFT_BYTES = 256 << 20
+_LARGE_BYTES = 1 << 20
+_MOST_SHARED, _MOST_VERIFIERS = 1000, 4
+_MOST_LISTED = 100_000  # each of several holds the whole list in memory
 NOBODY = 65534  # PostgreSQL does not run as root
 
 
@@ -63,6 +83,29 @@ def run_arguments(
         ),
         *(image, "-c", FIRST_PROGRAM),
     )
+
+
+def _tablespace(archive: str, part: str = "") -> str:
+    """Where the tablespace of that oid is unpacked, of a part or of the whole."""
+    return f"{_PARTS}-{archive}/{part}" if part else f"{_TABLESPACES}/{archive}"
+
+
+def shared(sizes: Mapping[str, int], count: int) -> list[list[str]]:
+    """Which of the large files each of `count` programs leaves to the others, so that one of them takes each. Pure.
+
+    sizes: of all files, by path. Small ones and those of odd names are everybody's.
+    """
+    if len(sizes) > _MOST_LISTED:
+        return [[]]
+    large = [path for path, size in sizes.items() if size >= _LARGE_BYTES and _PLAIN.fullmatch(path)]
+    taken: list[list[str]] = [[] for _ in range(max(1, count))]
+    loads = [0] * len(taken)
+    for path in sorted(large, key=lambda path: (-sizes[path], path))[:_MOST_SHARED]:
+        least = loads.index(min(loads))
+        taken[least].append(path)
+        loads[least] += sizes[path]
+    together = [path for each in taken for path in each]
+    return [sorted(set(together) - set(each)) for each in taken] if together else [[]]
 
 
 class Throwaway(Sidecar):
@@ -117,9 +160,8 @@ class Throwaway(Sidecar):
         incremental ones.
         """
         main = f"{_PARTS}/{part}" if part else DATA
-        place = f"{_TABLESPACES}/{archive}" if archive.isdigit() else main
-        self.say("mkdir", "-p", "-m", "0700", place)
-        with self.fed("the base backup cannot be unpacked", "tar", "-x", "-f", "-", "-C", place) as put:
+        place = _tablespace(archive, part) if archive.isdigit() else main
+        with self.fed("the base backup cannot be unpacked", "sh", "-c", _UNPACK, place) as put:
             for piece in pieces:
                 put(piece)
                 yield piece
@@ -141,20 +183,34 @@ class Throwaway(Sidecar):
         """How much room there is for what is unpacked, when a little is left to others."""
         return int(self.say("df", "-P", "-k", DISK).splitlines()[-1].split()[3]) * 1024 - _LEFT_BYTES
 
-    def verify(self, part: str = "") -> None:
-        """Let pg_verifybackup compare everything with PostgreSQL's own manifest. Raise BackupBad."""
+    def verify(self, part: str = "", sizes: Mapping[str, int] = MappingProxyType({})) -> None:
+        """Let pg_verifybackup compare everything with PostgreSQL's own manifest. Raise BackupBad.
+
+        sizes: of the files that are listed there, by path, as far as known: then several of it share the large ones.
+        """
+        place = f"{_PARTS}/{part}" if part else DATA
+        shares = shared(sizes, min(self.processors, _MOST_VERIFIERS))
         try:
-            self.say("pg_verifybackup", "--no-parse-wal", "--quiet", f"{_PARTS}/{part}" if part else DATA)
+            self.say("sh", "-c", _VERIFY, place, *(" ".join(f"--ignore={path}" for path in each) for each in shares))
         except Unavailable as error:
             raise BackupBad(f"the base backup is not what its manifest says: {error.message}") from None
 
-    def combine(self, parts: Sequence[str]) -> None:
-        """Make one base backup of a full one and the incremental ones upon it, oldest first. Raise BackupBad."""
+    def combine(self, parts: Sequence[str], archives: Iterable[str]) -> None:
+        """Make one base backup of a full one and the incremental ones upon it, oldest first. Raise BackupBad.
+
+        archives: of the last part.
+        """
+        moved = [
+            f"--tablespace-mapping={_tablespace(archive, parts[-1])}={_tablespace(archive)}"
+            for archive in archives
+            if archive.isdigit()
+        ]
+        places = [f"{_PARTS}/{part}" for part in parts]
         try:
-            self.say("pg_combinebackup", "--no-sync", f"--output={DATA}", *(f"{_PARTS}/{part}" for part in parts))
+            self.say("pg_combinebackup", "--no-sync", f"--output={DATA}", *moved, *places)
         except Unavailable as error:
             raise BackupBad(f"the incremental base backups do not fit together: {error.message}") from None
-        self.say("rm", "-rf", _PARTS)
+        self.say("sh", "-c", 'rm -rf "$0" "$0"-*', _PARTS)
 
     def configured(self, names: Sequence[str]) -> dict[str, str]:
         """What the unpacked server's own files set, by name; what they do not tell is left out."""
@@ -165,8 +221,7 @@ class Throwaway(Sidecar):
     def ready(self) -> None:
         """Make it ready to start, after verify(): what was set for the origin is not for this server."""
         # Without the map the links stay as they were made above.
-        self.say("rm", "-f", f"{DATA}/postgresql.auto.conf", f"{DATA}/tablespace_map", f"{DATA}/standby.signal")
-        self.say("touch", f"{DATA}/postgresql.auto.conf", f"{DATA}/recovery.signal")
+        self.say("sh", "-c", _READY, DATA)
 
     def make_directory(self, path: str, *above: str) -> None:
         """Let Docker make a directory anywhere in the container, or give it to the server's user.
@@ -202,13 +257,6 @@ class Throwaway(Sidecar):
             finished = self.settings.docker.run("cp", "-", f"{self._name}:/", stdin=descriptor)
         if finished.status != 0:
             raise IoFailed(f"{otherwise}: {failures.first_error(finished.stderr)}")
-
-    def place(self, name: str, content: str) -> None:
-        """Put a small file where the container sees it, in INSIDE."""
-        path = self.pipes / name
-        path.write_text(content, encoding="utf-8")
-        if os.geteuid() == 0:
-            os.chown(path, NOBODY, NOBODY)
 
 
 @contextmanager

@@ -6,9 +6,11 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 
 from pgbackup import wal
 from pgbackup.descriptor import write_all
@@ -28,6 +30,7 @@ TAR = ".tar.gz"
 _HIDDEN = ".new-"
 _NAME = "%Y%m%dT%H%M%SZ"
 _READ_BYTES = 256 << 10
+_WAITING_BYTES = 16 << 20  # in memory only, until they are sent to the disk
 
 
 @dataclass(frozen=True)
@@ -65,16 +68,24 @@ class BaseBackupRecord:
 
 
 def write(descriptor: int, pieces: Iterable[bytes]) -> str:
-    """Compress a tar archive as it comes into an open file and return the file's SHA-256. Raise OSError."""
-    digest, compressor = hashlib.sha256(), deflate.compressobj(LEVEL, deflate.DEFLATED, GZIP)
+    """Compress a tar archive as it comes into an open file, sync it, and return the file's SHA-256. Raise OSError.
 
-    def put(data: bytes) -> None:
-        digest.update(data)
-        write_all(descriptor, data)
+    It goes to the disk as it is written, and is read from there next time.
+    """
+    digest, compressor, waiting = hashlib.sha256(), deflate.compressobj(LEVEL, deflate.DEFLATED, GZIP), 0
 
-    for piece in pieces:
-        put(compressor.compress(piece))
-    put(compressor.flush())
+    with ThreadPoolExecutor(1, "hash") as aside:
+        for piece in chain(pieces, [None]):
+            data = bytes(compressor.flush() if piece is None else compressor.compress(piece))
+            hashing = aside.submit(digest.update, data)
+            write_all(descriptor, data)
+            hashing.result()
+            waiting += len(data)
+            if waiting >= _WAITING_BYTES:
+                workfiles.forget(descriptor)
+                waiting = 0
+    os.fsync(descriptor)
+    workfiles.forget(descriptor)
     return digest.hexdigest()
 
 
@@ -94,14 +105,16 @@ def pieces(
         raise _unreadable(f"its archive '{name}'", error) from None
     digest = hashlib.sha256()
 
-    def blocks() -> Iterator[bytes]:
+    def blocks(aside: ThreadPoolExecutor) -> Iterator[bytes]:
         while data := _read(descriptor):
-            digest.update(data)
+            hashing = aside.submit(digest.update, data)
             advance(len(data))
             yield data
+            hashing.result()
 
     try:
-        yield from inflated(blocks())
+        with ThreadPoolExecutor(1, "hash") as aside:
+            yield from inflated(blocks(aside))
     except BackupBad as bad:
         raise BackupBad(f"its archive '{name}' is bad: {bad.message}") from None
     finally:
@@ -121,13 +134,19 @@ def _unreadable(what: str, error: OSError) -> BackupBad:
     return BackupBad(f"{what} cannot be read: {error.strerror}")
 
 
+def size(place: Folder, archives: Iterable[str]) -> int:
+    """How large the files of those archives are together."""
+    return sum(place.status(name + TAR).st_size for name in archives)
+
+
 def digest_of(place: Folder, archive: str) -> str:
-    """The SHA-256 of an archive's file."""
+    """The SHA-256 of an archive's file that another program has written, and synced. It is read anew next time."""
     descriptor = place.open(archive + TAR)
     with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor, not a path
         digest = hashlib.sha256()
         while data := file.read(_READ_BYTES):
             digest.update(data)
+        workfiles.forget(descriptor)
         return digest.hexdigest()
 
 
