@@ -176,3 +176,19 @@ def test_commits_may_stand_in_another_order_than_their_times() -> None:
 def test_what_is_no_wal_has_no_ends() -> None:
     for data in (b"", bytes(100), bytes(_SEGMENT), b"\xff" * _SEGMENT):
         assert wal_records.cut([Segment(1, _FIRST)], _SEGMENT, lambda _each: data, _START).last is None  # noqa: B023
+
+
+@given(_SIZES, st.integers(0, 119), st.integers(-8, 8), st.integers(0, 3))
+def test_the_record_that_ends_a_recovery_to_a_position_is_the_first_one_there_else_the_last_one_before(
+    sizes: list[int], number: int, off: int, first: int
+) -> None:
+    log = Log()
+    begins = [log.record(10, 0, b"\xff\x10" + bytes(size)) for size in sizes]
+    segments = log.segments()
+    path = [Segment(1, _FIRST + at) for at in range(len(segments))]
+    for position in (begins[number % len(begins)] + off, log.position):
+        within = min(first, position // _SEGMENT - _FIRST)
+        found = wal_records.last(path, _SEGMENT, lambda each: segments[each.number - _FIRST], position, within)
+        behind = [begin for begin in begins if begin >= position]
+        assert found.record == (behind[0] if behind else begins[-1])
+        assert behind or found.end >= log.position

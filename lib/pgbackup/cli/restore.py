@@ -206,11 +206,12 @@ def _from_place(asked: Request, place: str, known: Settings, target: Target) -> 
         keys = key.given(asked.key) if asked.key else []
         roles = partial(elsewhere.globals_at, there, keys) if chosen.with_roles else None
         if isinstance(source, str):
-            restore.restore(job, partial(fetching.from_place, job, there, source, keys, record), chosen, record, roles)
+            fetched = fetching.from_place(job, there, source, keys, record)
+            restore.restore(job, lambda _ask: fetched, chosen, record, roles)
             return
-        recover.check_early(job, yes=chosen.yes or chosen.dry_run, into=chosen.into)
         opened = archive.for_recovery(job, there, asked.archive, keys, source.position)
-        restore.restore(job, lambda: recover.source_at(job, opened, source, record), chosen, record, roles)
+        recovered = recover.when_it_may(job, opened, source, record, chosen.into, yes=chosen.yes or chosen.dry_run)
+        restore.restore(job, recovered, chosen, record, roles)
 
     return restored
 
@@ -228,15 +229,15 @@ def _work(asked: Request, archive: str) -> Callable[[Job, Record], object]:
     if isinstance(source, str):
 
         def from_file(job: Job, record: Record) -> None:
-            opening = partial(sources.found, source, job.place.path, job.target.database)
-            restore.restore(job, opening, chosen, record)
+            found = sources.found(source, job.place.path, job.target.database)
+            restore.restore(job, lambda _ask: found, chosen, record)
 
         return from_file
     from pgbackup.commands.recover import recover
 
-    def recovered(job: Job, record: Record) -> None:
-        recover.check_early(job, yes=chosen.yes or chosen.dry_run, into=chosen.into)
-        opening = recover.on_disk(job.settings, archive)
-        restore.restore(job, lambda: recover.source_at(job, opening, source, record), chosen, record)
+    def to_a_moment(job: Job, record: Record) -> None:
+        opened = recover.on_disk(job.settings, archive)
+        recovered = recover.when_it_may(job, opened, source, record, chosen.into, yes=chosen.yes or chosen.dry_run)
+        restore.restore(job, recovered, chosen, record)
 
-    return recovered
+    return to_a_moment

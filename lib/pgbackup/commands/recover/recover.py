@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,7 @@ from pgbackup.commands.recover import stopping, unpacking
 from pgbackup.commands.recover.aim import Aim
 from pgbackup.commands.recover.stopping import Stop
 from pgbackup.commands.recover.unpacking import BaseBad
+from pgbackup.database.clients.client import Client
 from pgbackup.database.cluster import recovery, throwaway
 from pgbackup.database.cluster.recovery import Database, Reached, TargetNotReached
 from pgbackup.database.cluster.throwaway import Throwaway
@@ -98,15 +100,23 @@ def _where(archive: Archive, aim: Aim) -> str:
     return f"--to-{aim} {side or 'is in a gap, for which there is no WAL'}"
 
 
-def check_early(job: Job, *, yes: bool, into: str) -> None:
-    """Raise now what would otherwise be told after the recovery, which takes minutes: no terminal, no such name."""
+def when_it_may(
+    job: Job, opening: AbstractContextManager[Archive], aim: Aim, record: Record, into: str, *, yes: bool
+) -> Callable[[Client], AbstractContextManager[Source]]:
+    """Return what does source_at(), given a client of the live server.
+
+    It raises first what would otherwise be told after the recovery, which takes minutes: no such name. That there is no
+    terminal to ask on is raised here.
+    """
     if not yes:
         confirm.require_terminal("a restore")
-    if into:
-        with job.client() as ask:
-            problems = swap.name_problems(ask, into)
-        if problems:
+
+    def opened(ask: Client) -> AbstractContextManager[Source]:
+        if into and (problems := swap.name_problems(ask, into)):
             raise ConfigurationError("; ".join(problems), "choose another name")
+        return source_at(job, opening, aim, record)
+
+    return opened
 
 
 @contextmanager
@@ -115,9 +125,13 @@ def source_at(job: Job, opening: AbstractContextManager[Archive], aim: Aim, reco
 
     opening: gives the archive. Raise NoBackup, naming what can be recovered; BackupBad.
     """
-    with opening as archive, workfiles.partial(job.place, job.run.owner, job.run.token) as (name, descriptor):
+    with (
+        opening as archive,
+        workfiles.partial(job.place, job.run.owner, job.run.token) as (name, descriptor),
+        ThreadPoolExecutor(1, "leaving") as aside,
+    ):
         with record.timed("recovery"):
-            reached = _first_that_gets_there(job, attempts(archive, aim), descriptor)
+            reached = _first_that_gets_there(job, attempts(archive, aim), descriptor, aside)
         called = f"{archive.files.title} to {aim} ({reached})"
         opened = source.opened(job.place.path / name, job.target.database, called)
         try:
@@ -133,10 +147,10 @@ def on_disk(settings: Settings, directory: str) -> Iterator[Archive]:
         yield recoverable.look(places)
 
 
-def _first_that_gets_there(job: Job, tries: list[Attempt], descriptor: int) -> str:
+def _first_that_gets_there(job: Job, tries: list[Attempt], descriptor: int, aside: Executor) -> str:
     for number, attempt in enumerate(tries, 1):
         try:
-            return _dumped(job, attempt, descriptor)
+            return _dumped(job, attempt, descriptor, aside)
         except TargetNotReached:
             if attempt.aim.kind in ("time", "lsn"):
                 break  # an older base backup leads to the same end
@@ -156,12 +170,12 @@ def _first_that_gets_there(job: Job, tries: list[Attempt], descriptor: int) -> s
     raise NoBackup("\n".join([f"{what} what can be recovered:", *described(archive.windows)]), hint)
 
 
-def _dumped(job: Job, attempt: Attempt, descriptor: int) -> str:
+def _dumped(job: Job, attempt: Attempt, descriptor: int, aside: Executor) -> str:
     """Recover and dump; return where it got, in words. Raise TargetNotReached, BackupBad, NoBackup, Unavailable."""
     ended = TargetNotReached("the archived WAL ends before the recovery target")
     for stop in stopping.stops(attempt.archive, attempt.window, attempt.base, attempt.aim):
         try:
-            return _dumped_at(job, attempt, stop, descriptor)
+            return _dumped_at(job, attempt, stop, descriptor, aside)
         except TargetNotReached:
             if stop.seen:
                 raise BackupBad(
@@ -170,9 +184,10 @@ def _dumped(job: Job, attempt: Attempt, descriptor: int) -> str:
     raise ended
 
 
-def _dumped_at(job: Job, attempt: Attempt, stop: Stop, descriptor: int) -> str:
+def _dumped_at(job: Job, attempt: Attempt, stop: Stop, descriptor: int, aside: Executor) -> str:
     aim = attempt.aim
-    with _recovered(job, attempt, stop.settings) as (container, reached):
+    with ExitStack() as stack:
+        container, reached = stack.enter_context(_recovered(job, attempt, stop.settings))
         stopping.check(stop, aim, reached)
         last = stop.last or reached.time
         where = f"last commit {_commit(last)}, LSN {wal.format_lsn(reached.lsn)}"
@@ -180,6 +195,7 @@ def _dumped_at(job: Job, attempt: Attempt, stop: Stop, descriptor: int) -> str:
         _require_database(job, container, where, None if aim.moment else last)
         shown = aim.moment or last or attempt.base.ended
         dump.write(job, container, Outcome(job.target.name, job.target.database), descriptor, shown, None)
+        aside.submit(stack.pop_all().close)  # Docker takes its time, and the dump is all that was wanted
         return where
 
 
@@ -218,6 +234,7 @@ def _recovered(job: Job, attempt: Attempt, recovery_target: Mapping[str, str]) -
         pipes = stack.enter_context(workfiles.pipes(job.place, job.run.owner))
         container = stack.enter_context(throwaway.started(job.target, settings, job.run, image, pipes, megabytes))
         job.tell(f"recovering to {attempt.aim} from base backup '{base.name}'")
+        archive.files.expect(wal.segment_name(base.began, archive.state.segment_bytes))
         origin = unpacking.unpack(job, archive, base, container)
         with job.reporter.bar(f"{job.target.name}: replaying WAL", total) as advance:
             segments = partial(handed_out, advance=advance)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from pgbackup import wal
 from pgbackup.commands.recover.aim import Aim
 from pgbackup.database.cluster.recovery import Reached, TargetNotReached
 from pgbackup.errors import BackupBad
 from pgbackup.formats.cluster import timelines, wal_records
-from pgbackup.formats.cluster.wal_records import Cut
+from pgbackup.formats.cluster.wal_records import Cut, Last
 from pgbackup.store.wal.recoverable import Archive, local
 from pgbackup.store.wal.window import BaseBackup, Window
 from pgbackup.wal import Segment
@@ -40,11 +41,17 @@ def stops(archive: Archive, within: Window, base: BaseBackup, aim: Aim) -> Itera
     if aim.kind == "latest":
         yield Stop(least=least)
         return
+    # Of an idle database: the receiver has confirmed that there is no more WAL. Or a window's end was asked for.
+    at_the_end = aim.position is not None and (within.current or aim.position == within.lsn)
+    if aim.position is not None and at_the_end:
+        found = _last(archive, within, base, aim.position)
+        if found.record is not None and found.record < aim.position <= found.end:
+            yield Stop({"recovery_target_lsn": wal.format_lsn(found.record)}, found.record, seen=True)
+            return
     yield Stop(
         {f"recovery_target_{aim.kind}": aim.text}, aim.position or 0
     )  # PostgreSQL manual, 20.5.6 Recovery Target
-    # Of an idle database: the receiver has confirmed that there is no more WAL. Or a window's end was asked for.
-    if aim.position is not None and (within.current or aim.position == within.lsn):
+    if at_the_end:
         yield Stop(least=least)
 
 
@@ -64,20 +71,31 @@ def _behind(found: Cut, within: Window, base: BaseBackup) -> Stop:
 
 
 def _cut(archive: Archive, within: Window, base: BaseBackup, until: datetime) -> Cut:
+    path = _path(archive, within, base)
+    near = next((at for at, each in enumerate(path) if archive.segments[each] > until), len(path) - 1)
+    return wal_records.cut(path, archive.state.segment_bytes, partial(_read, archive), until, near)
+
+
+def _last(archive: Archive, within: Window, base: BaseBackup, position: int) -> Last:
+    path, size = _path(archive, within, base), archive.state.segment_bytes
+    near = position // size - base.began.number
+    return wal_records.last(path, size, partial(_read, archive), position, near)
+
+
+def _path(archive: Archive, within: Window, base: BaseBackup) -> list[Segment]:
+    """The segments that are replayed from the base backup to the window's end."""
     size, histories = archive.state.segment_bytes, archive.files.histories()
     timeline = timelines.newest_timeline(base.began, histories, size)
-    path = list(timelines.path(base.began, archive.segments, histories.get(timeline, ()), timeline, size))
-    path = path[: within.last.number - base.began.number + 1]
-    near = next((at for at, each in enumerate(path) if archive.segments[each] > until), len(path) - 1)
+    path = timelines.path(base.began, archive.segments, histories.get(timeline, ()), timeline, size)
+    return list(path)[: within.last.number - base.began.number + 1]
 
-    def read(segment: Segment) -> bytes:
-        name = wal.segment_name(segment, size)
-        content = archive.files.hand_out(name)
-        if content is None:
-            raise BackupBad(f"the segment '{name}' has disappeared", "run it again")
-        return content
 
-    return wal_records.cut(path, size, read, until, near)
+def _read(archive: Archive, segment: Segment) -> bytes:
+    name = wal.segment_name(segment, archive.state.segment_bytes)
+    content = archive.files.hand_out(name)
+    if content is None:
+        raise BackupBad(f"the segment '{name}' has disappeared", "run it again")
+    return content
 
 
 def check(stop: Stop, aim: Aim, reached: Reached) -> None:

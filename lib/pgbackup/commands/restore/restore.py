@@ -39,14 +39,15 @@ from pgbackup.store.state.statefile import Unreadable
 
 def restore(
     job: Job,
-    opening: Callable[[], AbstractContextManager[Source]],
+    opening: Callable[[Client], AbstractContextManager[Source]],
     options: Options,
     record: Record,
     roles_of: Callable[[], Globals] | None = None,
 ) -> None:
     """Restore a source; what comes of it is noted in `record`. Raise SuiteError or OSError.
 
-    opening: opens the source, when the lock is held and what earlier runs have left is settled. roles_of: gives the
+    opening: opens the source, when the lock is held and what earlier runs have left is settled; given who answers
+    questions about the server. roles_of: gives the
     roles that options.with_roles brings back.
 
     Whatever is raised, the live database is as it was, open, and the services that ran run again.
@@ -56,7 +57,7 @@ def restore(
             raise unsettled  # it may say what brings the live database back, and would be overwritten
         if unsettled:
             record.warnings.append(unsettled.message)
-        with opening() as opened:
+        with opening(ask) as opened:
             found = roles_of() if roles_of else None
             prepared = _prepared(job, ask, opened, options, record)
             if found:

@@ -18,7 +18,8 @@ from pgbackup.database.clients.streams import Sink
 from pgbackup.database.cluster import recovery_needs
 from pgbackup.database.cluster.recovery_needs import Needs
 from pgbackup.database.cluster.throwaway import DATA, DISK, Throwaway
-from pgbackup.errors import BackupBad, SuiteError, Unavailable
+from pgbackup.errors import BackupBad, NoBackup, SuiteError, Unavailable
+from pgbackup.wal import Segment
 
 _TICK_SECONDS = 0.2
 # Status 1 is: there is no such file. Above 125 the server gives up instead of taking it for the end of WAL
@@ -131,7 +132,7 @@ def _serve(container: Throwaway, server: proc.Program, segments: Segments) -> bo
     )
     limit = container.settings.load_stall_seconds
     try:
-        deadline, asked, damage = time.monotonic() + limit, b"", None
+        deadline, asked, damage, ahead = time.monotonic() + limit, b"", None, _Ahead(segments)
         while _READY not in server.stderr:
             interrupt.check()
             if server.status is not None:
@@ -146,7 +147,8 @@ def _serve(container: Throwaway, server: proc.Program, segments: Segments) -> bo
             if not asked.endswith(b"\n"):
                 continue
             try:
-                content = segments(asked.decode("ascii", "replace").strip())
+                name = asked.decode("ascii", "replace").strip()
+                content = ahead.take(name)
             except BackupBad as bad:
                 damage, content = bad, None
             asked, deadline = b"", time.monotonic() + limit
@@ -154,10 +156,34 @@ def _serve(container: Throwaway, server: proc.Program, segments: Segments) -> bo
             os.write(answer, b"%d\n" % status)
             if content is not None:
                 _hand_over(container, content, server)
+                segment_bytes, content = len(content), None  # of two segments one is in memory
+                ahead.look(name, segment_bytes)
+                deadline = time.monotonic() + limit
         return True
     finally:
         os.close(want)
         os.close(answer)
+
+
+class _Ahead:
+    """Reads the segment that will be asked for next, while the server replays the one before: one is held at most."""
+
+    def __init__(self, segments: Segments) -> None:
+        self._segments, self._name, self._held = segments, "", b""
+
+    def take(self, name: str) -> bytes | None:
+        """Do what `segments` does."""
+        held, known = self._held, self._name == name
+        self._name, self._held = "", b""
+        return held if known else self._segments(name)
+
+    def look(self, name: str, segment_bytes: int) -> None:
+        """Read what follows the segment of that name. What is wrong with it is told when it is asked for."""
+        if segment := wal.parse_segment(name, segment_bytes):
+            following = wal.segment_name(Segment(segment.timeline, segment.number + 1), segment_bytes)
+            with suppress(BackupBad, NoBackup, Unavailable, OSError):
+                if content := self._segments(following):
+                    self._name, self._held = following, content
 
 
 def _hand_over(container: Throwaway, content: bytes, server: proc.Program) -> None:

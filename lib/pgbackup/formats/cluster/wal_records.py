@@ -79,6 +79,37 @@ def cut(
     return Cut(last, False, reader.end)
 
 
+@dataclass(frozen=True)
+class Last:
+    """Where to stop for a position. record: the first one that begins there or behind it, else the last one before it;
+    None where there is none. end: how far WAL was read.
+    """
+
+    record: int | None
+    end: int
+
+
+def last(
+    path: Sequence[Segment], segment_bytes: int, read: Callable[[Segment], bytes], position: int, first: int = 0
+) -> Last:
+    """Find where to stop for `position`. path, read: as for cut(). first: the index of the segment that it lies in.
+
+    A server that is to stop at a position waits for a record that begins there or behind it (xlogrecovery.c,
+    recoveryStopsAfter). In an idle database there is none. Raise what `read` raises.
+    """
+    for begin in range(min(first, len(path) - 1), -1, -1):
+        reader, found = _Reader(), None
+        for segment in path[begin:]:
+            for found, _ in reader.records(segment.number * segment_bytes, read(segment)):
+                if found >= position:
+                    return Last(found, reader.end)
+            if reader.over:
+                break
+        if found is not None:
+            return Last(found, reader.end)
+    return Last(None, 0)
+
+
 class _Reader:
     """Reads segments that follow each other. end: how far there is WAL. over: it has met the end of all WAL."""
 
@@ -89,6 +120,12 @@ class _Reader:
 
     def endings(self, position: int, content: bytes) -> Iterator[Ending]:
         """Yield what has ended. position: of the first byte of `content`, a segment or the first pages of one."""
+        for lsn, record in self.records(position, content):
+            if record:
+                yield from _ending(lsn, record)
+
+    def records(self, position: int, content: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yield where each whole record begins, and those of transactions themselves. position: as for endings()."""
         page_bytes = _LONG_PAGE.unpack_from(content)[7] if len(content) >= _LONG_PAGE.size else 0
         step = _CHUNK_PAGES * page_bytes
         self.over = not step
@@ -100,7 +137,7 @@ class _Reader:
             if self.over:
                 return
 
-    def _chunk(self, position: int, data: bytes, page_bytes: int) -> Iterator[Ending]:
+    def _chunk(self, position: int, data: bytes, page_bytes: int) -> Iterator[tuple[int, bytes]]:
         pages = Pages(position, data, page_bytes)
         self.over = pages.cut
         stream, at = pages.stream, 0
@@ -111,7 +148,7 @@ class _Reader:
             if len(stream) < needed:
                 self._begun, self.end = begun, pages.lsn(len(stream))
                 return
-            yield from _ending(self._begun_at, begun)
+            yield self._begun_at, begun if begun[17] == _OF_TRANSACTIONS else b""
         if pages.rest:
             at = aligned(pages.rest)
         for limit in [*pages.restarts, len(stream)]:
@@ -122,9 +159,9 @@ class _Reader:
                     return
                 if at + total > limit:
                     break
-                if stream[at + 17] == _OF_TRANSACTIONS:
-                    yield from _ending(pages.lsn(at), stream[at : at + total])
-                elif stream[at + 17] == _OF_WAL and stream[at + 16] & 0xF0 == _SWITCH:
+                of_transactions = stream[at + 17] == _OF_TRANSACTIONS
+                yield pages.lsn(at), stream[at : at + total] if of_transactions else b""
+                if stream[at + 17] == _OF_WAL and stream[at + 16] & 0xF0 == _SWITCH:
                     self._switched = True
                     return
                 at = aligned(at + total)

@@ -26,6 +26,9 @@ class Files(Protocol):
     def called(self, base: str) -> str:
         """What a base backup is called in messages."""
 
+    def expect(self, name: str) -> None:
+        """The segment of that name, and what follows it, will be asked for soon."""
+
     def hand_out(self, name: str) -> bytes | None:
         """A segment or history file as restore_command wants it; None where there is none.
 
@@ -56,6 +59,9 @@ class OnDisk:
 
     def called(self, base: str) -> str:
         return str(self.places.base.path / base)
+
+    def expect(self, name: str) -> None:
+        """It is here already."""
 
     def hand_out(self, name: str) -> bytes | None:
         return archive.hand_out(self.places, self.state, name)

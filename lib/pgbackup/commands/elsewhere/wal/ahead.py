@@ -30,9 +30,7 @@ class Ahead:
 
     def read(self, name: str) -> bytes:
         """The content of one of the objects as it lies at the place. Raise NoBackup where it is gone, Unavailable."""
-        if name not in self._coming:
-            self._begin_at(self._at[name])
-        self._go_on()
+        self.begin(name)
         coming = self._coming[name]
         while not coming.done():
             interrupt.check()
@@ -44,6 +42,12 @@ class Ahead:
         del self._coming[name]
         self._go_on()
         return content
+
+    def begin(self, name: str) -> None:
+        """Let it, and what follows it, be fetched."""
+        if name not in self._coming:
+            self._begin_at(self._at[name])
+        self._go_on()
 
     def _begin_at(self, number: int) -> None:
         """Somebody goes back, or ahead: what was fetched for another order goes."""

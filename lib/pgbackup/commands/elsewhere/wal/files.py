@@ -52,6 +52,11 @@ class Elsewhere:
         found = self.known.bases.get(base)
         return f"{self.there.called}:{found.record.name.rpartition('/')[0] if found else base}"
 
+    def expect(self, name: str) -> None:
+        segment = wal.parse_segment(name, self.known.series.segment_bytes)
+        if segment in self.within and (found := self.known.segments.get(segment)):
+            self.ahead.begin(found.name)
+
     def hand_out(self, name: str) -> bytes | None:
         size = self.known.series.segment_bytes
         if timeline := timelines.parse_history_name(name):
