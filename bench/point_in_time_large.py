@@ -24,9 +24,10 @@ _SECONDS = 900
 # Phase in the document of restore-postgres.sh -> what it is, in order.
 PHASES = {
     "replay": "until the point is reached, to the second: all up to here, base backup unpacked, WAL replayed",
-    "recovery": "base backup unpacked, WAL replayed, database dumped",
-    "verify": "the dump read through, server examined",
+    "recovery": "base backup unpacked, WAL replayed, database dumped, the dump judged",
+    "verify": "server examined",
     "load": "loaded into a new database",
+    "indexes": "its keys and indexes",
     "compare": "rows counted and compared",
     "finish": "settings, ANALYZE",
     "swap": "named",

@@ -137,6 +137,22 @@ class Contents:
     left_out: tuple[str, ...] = field(default=(), compare=False)
 
 
+def contents_of(found: manifest.Manifest | None, scan: Scan, sha256: str) -> Contents:
+    """What a file holds. found: its manifest. scan: has seen all of the dump. sha256: of the dump, compressed."""
+    scanner = scan.scanner
+    return Contents(
+        manifest=found,
+        sha256=sha256,
+        sql_bytes=scanner.sql_bytes,
+        statements=scanner.statements,
+        tables=scanner.tables,
+        rows=dict(scanner.rows),
+        content=scan.checksums.found(),
+        outline=scan.outline,
+        left_out=tuple(scan.left_out),
+    )
+
+
 class Reader:
     """Reads one open backup: pieces() to the end, each fed to the scanner by whoever takes it, then finished()."""
 
@@ -180,16 +196,7 @@ class Reader:
             _compare(self.manifest, self._scan, self._dump_bytes, self._digest.hexdigest())
         if not self.scanner.complete:
             raise _not_whole(self.scanner)
-        return Contents(
-            manifest=self.manifest,
-            sha256=self._digest.hexdigest(),
-            sql_bytes=self.scanner.sql_bytes,
-            statements=self.scanner.statements,
-            tables=self.scanner.tables,
-            rows=dict(self.scanner.rows),
-            content=self._scan.checksums.found(),
-            outline=self._scan.outline,
-        )
+        return contents_of(self.manifest, self._scan, self._digest.hexdigest())
 
 
 def check(descriptor: int, advance: Callable[[int], None] = lambda _bytes: None, *, alone: bool = False) -> Contents:

@@ -50,7 +50,7 @@ class JudgedScan(Scan):
 
     def finish(self) -> None:
         self._judge.finish()
-        self.refused = self._judge.refused
+        self.refused, self.left_out = self._judge.refused, self._judge.left_out
         super().finish()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pgbackup.errors import BackupBad
 from pgbackup.formats.content import Checksums
 from pgbackup.sql.outline import Outline
@@ -12,10 +14,12 @@ class Scan:
     """Feed it, or `scanner`, every byte, then call finish().
 
     checksums: of tables' rows; outline: of all that is no row.
-    refused: why a restore would refuse the dump, where that is asked, see loadable.JudgedScan.
+    refused, left_out: why a restore would refuse the dump, and what of it is left out, where that is asked, see
+    loadable.JudgedScan.
     """
 
     refused: BackupBad | None = None
+    left_out: Sequence[str] = ()
 
     def __init__(self) -> None:
         self.scanner, self.checksums, self.outline = DumpScanner(), Checksums(), Outline()

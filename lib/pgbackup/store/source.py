@@ -20,7 +20,8 @@ from pgbackup.store.folder import Folder
 class Source:
     """An open backup file. path: where it was found; database: whose it is by manifest or name, None if unknown.
 
-    name: what it is called where people read of it.
+    name: what it is called where people read of it. contents: what it holds, where that was seen as it was written;
+    refused: why it would be refused then.
     """
 
     path: Path
@@ -28,6 +29,8 @@ class Source:
     database: str | None
     manifest: manifest.Manifest | None
     name: str
+    contents: dumpfile.Contents | None = None
+    refused: BackupBad | None = None
 
 
 def find(typed: str, directory: Path, database: str) -> Path:

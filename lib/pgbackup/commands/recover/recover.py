@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
@@ -24,6 +24,8 @@ from pgbackup.database.cluster.recovery import Database, Reached, TargetNotReach
 from pgbackup.database.cluster.throwaway import Throwaway
 from pgbackup.database.loading import swap
 from pgbackup.errors import BackupBad, ConfigurationError, NoBackup
+from pgbackup.formats import dumpfile, loadable
+from pgbackup.formats.dumpfile import Written
 from pgbackup.settings.config import Settings
 from pgbackup.store import source, workfiles
 from pgbackup.store.source import Source
@@ -131,11 +133,12 @@ def source_at(job: Job, opening: AbstractContextManager[Archive], aim: Aim, reco
         ThreadPoolExecutor(1, "leaving") as aside,
     ):
         with record.timed("recovery"):
-            reached = _first_that_gets_there(job, attempts(archive, aim), descriptor, aside)
+            reached, written = _first_that_gets_there(job, attempts(archive, aim), descriptor, aside)
         called = f"{archive.files.title} to {aim} ({reached})"
         opened = source.opened(job.place.path / name, job.target.database, called)
+        contents = dumpfile.contents_of(opened.manifest, written.scan, written.sha256)
         try:
-            yield opened
+            yield replace(opened, contents=contents, refused=written.scan.refused)
         finally:
             os.close(opened.descriptor)
 
@@ -147,7 +150,10 @@ def on_disk(settings: Settings, directory: str) -> Iterator[Archive]:
         yield recoverable.look(places)
 
 
-def _first_that_gets_there(job: Job, tries: list[Attempt], descriptor: int, aside: Executor) -> str:
+Dumped = tuple[str, Written]
+
+
+def _first_that_gets_there(job: Job, tries: list[Attempt], descriptor: int, aside: Executor) -> Dumped:
     for number, attempt in enumerate(tries, 1):
         try:
             return _dumped(job, attempt, descriptor, aside)
@@ -170,8 +176,11 @@ def _first_that_gets_there(job: Job, tries: list[Attempt], descriptor: int, asid
     raise NoBackup("\n".join([f"{what} what can be recovered:", *described(archive.windows)]), hint)
 
 
-def _dumped(job: Job, attempt: Attempt, descriptor: int, aside: Executor) -> str:
-    """Recover and dump; return where it got, in words. Raise TargetNotReached, BackupBad, NoBackup, Unavailable."""
+def _dumped(job: Job, attempt: Attempt, descriptor: int, aside: Executor) -> Dumped:
+    """Recover and dump; return where it got, in words, and what was written.
+
+    Raise TargetNotReached, BackupBad, NoBackup, Unavailable.
+    """
     ended = TargetNotReached("the archived WAL ends before the recovery target")
     for stop in stopping.stops(attempt.archive, attempt.window, attempt.base, attempt.aim):
         try:
@@ -184,7 +193,7 @@ def _dumped(job: Job, attempt: Attempt, descriptor: int, aside: Executor) -> str
     raise ended
 
 
-def _dumped_at(job: Job, attempt: Attempt, stop: Stop, descriptor: int, aside: Executor) -> str:
+def _dumped_at(job: Job, attempt: Attempt, stop: Stop, descriptor: int, aside: Executor) -> Dumped:
     aim = attempt.aim
     with ExitStack() as stack:
         container, reached = stack.enter_context(_recovered(job, attempt, stop.settings))
@@ -194,9 +203,11 @@ def _dumped_at(job: Job, attempt: Attempt, stop: Stop, descriptor: int, aside: E
         job.info("recovery.reached", f"reached: {where}", aim=aim, base=attempt.base.name, reached=where)
         _require_database(job, container, where, None if aim.moment else last)
         shown = aim.moment or last or attempt.base.ended
-        dump.write(job, container, Outcome(job.target.name, job.target.database), descriptor, shown, None)
+        outcome = Outcome(job.target.name, job.target.database)
+        # The guard judges it on its way: nobody else has it in his hands before it is loaded.
+        _, written, _ = dump.write(job, container, outcome, descriptor, shown, None, loadable.JudgedScan)
         aside.submit(stack.pop_all().close)  # Docker takes its time, and the dump is all that was wanted
-        return where
+        return where, written
 
 
 def _require_database(job: Job, container: Throwaway, where: str, last: datetime | None) -> None:

@@ -145,19 +145,26 @@ def _examined(job: Job, ask: Client, opened: Source, options: Options, record: R
 
 
 def _verified(job: Job, opened: Source, into: str) -> Contents:
-    """Read the file through, as the load will, before anything is stopped."""
-    file_bytes = os.fstat(opened.descriptor).st_size
-    with job.reporter.bar(f"{job.target.name}: verify", file_bytes) as advance:
-        try:
-            contents, refused = loadable.read(opened.descriptor, advance)
-        except BackupBad as bad:
-            hint = bad.hint or "take an older one: --list"
-            raise BackupBad(f"'{opened.name}' is bad: {bad.message}", hint) from None
+    """What the file holds, read through as the load will read it, before anything is stopped."""
+    if opened.contents:
+        contents, refused = opened.contents, opened.refused
+    else:
+        contents, refused = _read(job, opened)
     if refused:
         raise BackupBad(f"'{opened.name}' cannot be restored: {refused.message}", refused.hint)
     if not into and (lacking := loadable.rowless(contents)):
         raise BackupBad(f"'{opened.name}' would empty the database: {lacking}", "--into NAME allows it")
     return contents
+
+
+def _read(job: Job, opened: Source) -> tuple[Contents, BackupBad | None]:
+    file_bytes = os.fstat(opened.descriptor).st_size
+    with job.reporter.bar(f"{job.target.name}: verify", file_bytes) as advance:
+        try:
+            return loadable.read(opened.descriptor, advance)
+        except BackupBad as bad:
+            hint = bad.hint or "take an older one: --list"
+            raise BackupBad(f"'{opened.name}' is bad: {bad.message}", hint) from None
 
 
 def _set_aside(work: Work) -> journal.Entry:
