@@ -128,7 +128,7 @@ class Throwaway(Sidecar):
 
     def say(self, *program: str) -> str:
         """Run a program to its end and return what it printed. Raise Unavailable with what it said."""
-        finished = proc.run(self.command(program), seconds=self.settings.load_stall_seconds)
+        finished = self.completed(program, self.settings.load_stall_seconds)
         if finished.status != 0:
             said = failures.first_error(finished.stderr or finished.stdout.decode("utf-8", "replace"))
             raise Unavailable(f"'{program[0]}' in the throwaway server of '{self.target.database}' failed: {said}")
