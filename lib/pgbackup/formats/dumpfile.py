@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from pgbackup import interrupt
 from pgbackup.descriptor import write_all
 from pgbackup.errors import BackupBad
 from pgbackup.formats import manifest
@@ -197,6 +198,21 @@ class Reader:
         if not self.scanner.complete:
             raise _not_whole(self.scanner)
         return contents_of(self.manifest, self._scan, self._digest.hexdigest())
+
+
+def check_unchanged(descriptor: int) -> None:
+    """Read an open backup to its last byte and compare it with its manifest's SHA-256: enough for one that check() has
+    found to be good before, at a tenth of its cost. Raise BackupBad where it is not the same, and as check() does.
+    """
+    digest, file_bytes = hashlib.sha256(), os.fstat(descriptor).st_size
+    found = manifest.read(descriptor, file_bytes)
+    if not found or found[0].gzip_bytes + found[1] != file_bytes:
+        raise BackupBad("it is cut off or damaged: its manifest is not at its end")
+    for position in range(0, found[0].gzip_bytes, _READ_BYTES):
+        interrupt.check()
+        digest.update(os.pread(descriptor, min(_READ_BYTES, found[0].gzip_bytes - position), position))
+    if digest.hexdigest() != found[0].sha256:
+        raise BackupBad("the dump in it is not the one that its manifest describes (SHA-256 differs)")
 
 
 def check(descriptor: int, advance: Callable[[int], None] = lambda _bytes: None, *, alone: bool = False) -> Contents:
