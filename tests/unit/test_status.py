@@ -88,9 +88,9 @@ def test_what_a_verification_finds_bad_stays_so_until_the_file_is_gone(top: Path
     note(top, bad)
     note(top, good)
     with folder.opened(top / "postgres-a", create=False) as place:
-        known = verified.after(None, ago(hours=1), 1, {bad.name: "its SHA-256 differs"})
+        known = verified.after(None, ago(hours=1), 1, {bad.name: "its SHA-256 differs"}, {})
         verified.write(place, "auth_db", known)
-        again = verified.after(known, ago(minutes=1), 1, {bad.name: "its SHA-256 differs"})
+        again = verified.after(known, ago(minutes=1), 1, {bad.name: "its SHA-256 differs"}, {})
         verified.write(place, "auth_db", again)
     broken = of(look(top), "verify")
     assert broken.state == "broken" and bad.name in broken.reason
@@ -139,7 +139,7 @@ def test_state_that_cannot_be_read_is_a_broken_promise_and_the_backups_still_cou
 ) -> None:
     note(top, put(top, ago(hours=2)))
     with folder.opened(top / "postgres-a", create=False) as place:
-        verified.write(place, "auth_db", verified.after(None, ago(hours=1), 1, {}))
+        verified.write(place, "auth_db", verified.after(None, ago(hours=1), 1, {}, {}))
     state(top, "drills").write_text(json.dumps({"version": 1, "passed": {"a" * 64: ago(hours=1).isoformat()}}))
     assert of(look(top), "state").state == "kept"
     DAMAGES[damage](state(top, what))

@@ -14,7 +14,7 @@ from pgbackup.store.state import ledger, statefile
 from pgbackup.store.state.ledger import Exercise, Ledger, Made, Run
 from pgbackup.store.state.statefile import Newer, Unreadable
 
-_APART = ("drill", "base backup")  # what a run does besides the backup
+_APART = ("drill", "base backup", "reread")  # what a run does besides the backup
 
 
 def run_of(place: Folder, outcome: Outcome, error: str) -> str:

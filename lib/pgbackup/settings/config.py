@@ -72,6 +72,7 @@ class Settings:
     backup_mount: Path | None
     retention_days: int
     min_backups: int
+    reprove_days: int
     docker: Docker
     backup_jobs: int
     restore_jobs: int

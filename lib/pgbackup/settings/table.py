@@ -21,6 +21,12 @@ GLOBAL_SETTINGS = (
         "7",
         "number of newest good backups of each database that never expire, whatever their age",
     ),
+    Setting(
+        "REPROVE_DAYS",
+        whole_number(1, 36500, "days"),
+        "7",
+        "time within which each backup that has not changed is read again and its SHA-256 compared, a part each night",
+    ),
     Setting("DATABASES", values.TARGET_NAMES, "auth payment", "the databases, by the names used on the command line"),
     Setting("DOCKER", values.PROGRAM, "docker", "the Docker client"),
     Setting("BACKUP_JOBS", whole_number(1, 64, "databases"), "2", "number of databases backed up in parallel"),

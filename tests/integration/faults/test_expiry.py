@@ -74,6 +74,65 @@ def test_corrupt_backups_do_not_count_so_the_last_good_one_stays(
         survived(25, fault)
 
 
+def _state(place: backups.Place) -> Path:
+    return place.directory() / ".auth_db.verified.json"
+
+
+def _proven(place: backups.Place) -> dict[str, str]:
+    found: dict[str, str] = json.loads(_state(place).read_text())["proven"]
+    return found
+
+
+def test_a_night_reads_what_it_has_to_and_finds_what_has_changed(place: backups.Place) -> None:
+    place.plant(place.sources[0], ages=[day + 0.2 for day in range(6)])
+    assert place.run().status == 0
+    first = _proven(place)
+    assert set(first) == {path.name for path in place.files()}
+    assert place.run().status == 0
+    second = _proven(place)
+    assert second.items() > first.items(), "tonight's portion is read already"
+    damaged = min(place.planted)
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    ended = place.run()
+    assert ended.status == 0 and any("event=backup.bad" in line and damaged.name in line for line in ended.log)
+    assert damaged.name not in _proven(place)
+    assert set(json.loads(_state(place).read_text())["bad"]) == {damaged.name}, "the status tells of it"
+
+
+STATES = {
+    "of the wrong kinds": b'{"version": 1, "at": 1, "proven": []}',
+    "cut": b'{"version": 1, "proven": {"auth',
+    "with a proof that is none": b'{"version": 1, "proven": {"auth_db_20240101_000000.sql.gz": "now"}}',
+    "deleted": None,
+    "of a newer version": b'{"version": 99}',
+}
+
+
+@pytest.mark.fault(262, "what is proven is not known: its file is deleted, damaged, forged or of a newer version")
+def test_without_knowing_what_is_proven_a_night_reads_more_and_is_as_good(place: backups.Place) -> None:
+    place.plant(place.sources[0], ages=[20 + day for day in range(5)])
+    corrupt = max(place.planted)
+    data = bytearray(corrupt.read_bytes())
+    data[len(data) // 2] ^= 1
+    corrupt.write_bytes(data)
+    assert place.run("--retention-days", "365").status == 0
+    for how, state in STATES.items():
+        _state(place).unlink()
+        if state is not None:
+            _state(place).touch(0o600)
+            _state(place).write_bytes(state)
+        ended = place.run("--retention-days", "365")
+        assert ended.status == 0, ended.stderr
+        assert not promises.told(ended) and corrupt.exists(), how
+        if how == "of a newer version":
+            assert _state(place).read_bytes() == state, "it is not ours to replace"
+            assert any("event=proofs.unknown" in line for line in ended.log)
+        else:
+            assert set(_proven(place)) == {path.name for path in place.files()} - {corrupt.name}, how
+
+
 FAMILY = ["app", "app_1", "app_2", "app_20200101_000000", "app_manual", "app_LATEST", "App", "apps", "my_app"]
 
 
@@ -134,7 +193,7 @@ def _foreign_files(directory: Path) -> list[Path]:
 
 def _expire(opened: folder.Folder, known: list[catalog.Backup], now: datetime, days: int, minimum: int) -> None:
     """As a run does."""
-    is_good = expiry.proof(opened, known, lambda _name, _reason: None)
+    is_good = expiry.Proofs(opened, known, {}, NOW).is_good
     for decision in retention.decide(known, retention.Policy(days, minimum), now, is_good):
         if not decision.keep:
             publish.remove(opened, decision.name)
@@ -187,7 +246,7 @@ from pgbackup.store import retention
 begun = time.process_time()
 with folder.opened(Path(sys.argv[2]), create=False) as place:
     known = catalog.listing(place, "auth_db")
-    is_good = expiry.proof(place, known, print)
+    is_good = expiry.Proofs(place, known, {}, datetime.fromisoformat(sys.argv[3]), print).is_good
     decided = retention.decide(known, retention.Policy(7, 7), datetime.fromisoformat(sys.argv[3]), is_good)
 peak = int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 print(json.dumps([len(known), sum(not one.keep for one in decided), time.process_time() - begun, peak]))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from pgbackup.commands import claim, dump
+from pgbackup.commands.backup import proving
 from pgbackup.commands.job import Job, Outcome
 from pgbackup.commands.loading import one_copy
 from pgbackup.formats import names
-from pgbackup.store import catalog, expiry, publish, retention, workfiles
+from pgbackup.store import publish, retention, workfiles
+from pgbackup.store.expiry import Proofs
 from pgbackup.store.state import drills
 
 
@@ -19,10 +21,13 @@ def back_up(job: Job, outcome: Outcome) -> None:
             raise unsettled
         if unsettled:
             job.warn("backup.beside", unsettled.message, outcome)
-        dump.make(job, outcome, job.client)
+        inode = dump.make(job, outcome, job.client)
         _point_latest(job, outcome)
         with outcome.timed("retention"):
-            _expire(job, outcome)
+            proofs = proving.begin(job, outcome, inode)
+            _expire(job, outcome, proofs)
+    with outcome.timed("reread"):  # others may have the database meanwhile
+        proving.finish(job, outcome, proofs)
 
 
 def _point_latest(job: Job, outcome: Outcome) -> None:
@@ -36,22 +41,16 @@ def _point_latest(job: Job, outcome: Outcome) -> None:
         job.warn("latest.missing", message, outcome)
 
 
-def _expire(job: Job, outcome: Outcome) -> None:
+def _expire(job: Job, outcome: Outcome, proofs: Proofs) -> None:
     """Apply the retention rule. It comes last: after any failure nothing is removed."""
-
-    def bad(name: str, reason: str) -> None:
-        job.warn("backup.bad", f"'{name}' is bad and does not count: {reason}", outcome)
-
-    known = catalog.listing(job.place, job.target.database)
-    now = datetime.now(timezone.utc)
+    known, now = proofs.known, datetime.now(timezone.utc)
     if known and now < known[0].taken:
         job.warn("clock.behind", f"the clock is behind the backup '{known[0].name}': nothing expires", outcome)
     policy = retention.Policy(job.settings.retention_days, job.settings.min_backups)
-    is_good = expiry.proof(job.place, known, bad, proven=outcome.file)
     drilled, unknown = drills.look(job.place, job.target.database)
     if unknown:
         job.warn("drills.unknown", unknown, outcome)
-    for decision in retention.decide(known, policy, now, is_good, drills.newest_passed(drilled, known)):
+    for decision in retention.decide(known, policy, now, proofs.is_good, drills.newest_passed(drilled, known)):
         if not decision.keep:
             publish.remove(job.place, decision.name)
             outcome.expired.append(decision.name)

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from pgbackup.formats import names
 from pgbackup.report.log import advice
 from pgbackup.report.result import Result, document, short_version, size
 from pgbackup.settings.config import Settings, Target
-from pgbackup.store import catalog, expiry, folder, retention
+from pgbackup.store import catalog, folder, retention
 from pgbackup.store.catalog import Backup
+from pgbackup.store.expiry import Proofs
 from pgbackup.store.folder import Folder
-from pgbackup.store.state import drills
+from pgbackup.store.state import drills, verified
+from pgbackup.store.state.verified import Verified
 from pgbackup.store.wal import recoverable
 from pgbackup.store.wal.recoverable import counted
 
@@ -73,17 +75,29 @@ def _decisions(
     """The decisions of a run that publishes a backup now, which then is the newest good one."""
     tonight = names.dated(target.database, now)
     coming = Backup(tonight, now, manual=False, bytes=0, manifest=None, problem="")
-    is_good = expiry.proof(place, known, lambda _name, _reason: None, proven=tonight)
+    noted = _noted(place, target.database).believable(now) if place.fd >= 0 else {}
+    proofs = Proofs(place, known, noted, now - timedelta(days=settings.reprove_days))
     policy = retention.Policy(settings.retention_days, settings.min_backups)
     ahead = [backup for backup in known if backup.taken > now]
     rest = [backup for backup in known if backup.taken <= now]
     drilled = drills.newest_passed(drills.look(place, target.database)[0], known) if place.fd >= 0 else ""
+
+    def is_good(name: str) -> bool:
+        return name == tonight or proofs.is_good(name)
+
     found = retention.decide([*ahead, coming, *rest], policy, now, is_good, drilled)
     return [
         {"file": decision.name, "keep": decision.keep, "reason": decision.reason}
         for decision in found
         if decision.name != tonight
     ]
+
+
+def _noted(place: Folder, database: str) -> Verified:
+    try:
+        return verified.read(place, database) or Verified()
+    except SuiteError:
+        return Verified()  # as a run: it says so and reads more
 
 
 def _server(target: Target, settings: Settings) -> dict[str, Any]:

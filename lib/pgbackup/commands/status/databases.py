@@ -111,9 +111,15 @@ def _backups(
     return sorted(found, key=lambda each: (each[0].taken, each[0].file), reverse=True)[: ledger.MOST_BACKUPS]
 
 
+def _read_at(read: Verified, file: str) -> tuple[datetime | None, datetime | None]:
+    """When all was read, and when this file was."""
+    proof = read.proof(file)
+    return read.at, proof.at if proof else None
+
+
 def _backup(made: Made, size: int, drilled: Drills, read: Verified | None) -> Backup:
     """A backup as the facts have it. What was published had been read back."""
-    when = read.at if read else None
+    when = max(filter(None, _read_at(read, made.file)), default=None) if read else None
     found = read.bad.get(made.file, "") if read else ""
     since, _, problem = found.partition(" ")
     failed, _, why = drilled.failed.get(made.sha256, "").partition(" ")

@@ -24,8 +24,9 @@ from pgbackup.settings.config import Settings, Target
 from pgbackup.store import catalog, folder
 from pgbackup.store.catalog import Backup
 from pgbackup.store.folder import Folder
-from pgbackup.store.state import drills
+from pgbackup.store.state import drills, verified
 from pgbackup.store.state.drills import Drills
+from pgbackup.store.state.verified import Proven
 from pgbackup.store.unclaimed import Unclaimed
 from pgbackup.store.wal.recoverable import counted
 
@@ -35,11 +36,12 @@ _SMALL_BYTES = 1024
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found out about one file. problem: "" for a good one. contents: None where it has a problem."""
+    """What was found out about one file. problem: "" for a good one. contents, proven: None where it has a problem."""
 
     backup: Backup
     problem: str
-    contents: Contents | None
+    contents: Contents | None = None
+    proven: Proven | None = None
 
     @property
     def sha256(self) -> str:
@@ -150,19 +152,22 @@ def _pool() -> ThreadPoolExecutor:
 def _check(place: Folder | None, backup: Backup, advance: Callable[[int], None]) -> Verdict | None:
     """Read one file through. None: it was removed in the meantime."""
     if backup.problem or place is None:
-        return Verdict(backup, backup.problem, None)
+        return Verdict(backup, backup.problem)
     try:
         descriptor = catalog.open_file(place, backup.name)
     except FileNotFoundError:
         return None
     except (BackupBad, OSError) as error:
-        return Verdict(backup, str(error), None)
+        return Verdict(backup, str(error))
     try:
-        return Verdict(backup, "", dumpfile.check(descriptor, advance))
+        at, status = datetime.now(timezone.utc), os.fstat(descriptor)
+        contents = dumpfile.check(descriptor, advance)
+        sha256 = contents.manifest.sha256 if contents.manifest else ""
+        return Verdict(backup, "", contents, verified.proven(at, sha256, status))
     except BackupBad as bad:
-        return Verdict(backup, bad.message, None)
+        return Verdict(backup, bad.message)
     except OSError as error:
-        return Verdict(backup, f"it cannot be read: {error.strerror}", None)
+        return Verdict(backup, f"it cannot be read: {error.strerror}")
     finally:
         os.close(descriptor)
 
@@ -194,7 +199,8 @@ def _note(top: Folder, one: Checked, now: datetime) -> str:
     bad = {each.backup.name: each.problem for each in one.verdicts if each.problem and not each.backup.denied}
     denied = sum(each.backup.denied for each in one.verdicts)
     good = sum(not each.problem for each in one.verdicts)
-    return noting.of(top, one.target, noting.Found(now, good, bad, denied, one.status))
+    proven = {each.backup.name: each.proven for each in one.verdicts if each.proven}
+    return noting.of(top, one.target, noting.Found(now, good, proven, bad, denied, one.status))
 
 
 def _latest_warning(target: Target, place: Folder | None, good: list[Backup]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pgbackup.errors import CannotCreate, PermissionDenied, path_error
+from pgbackup.errors import CannotCreate, LockHeld, PermissionDenied, path_error
 from pgbackup.report import history
 from pgbackup.report.events import INFO, Event, Events
 from pgbackup.report.result import instant
@@ -17,16 +17,21 @@ from pgbackup.store import folder
 from pgbackup.store.folder import Folder
 from pgbackup.store.state import statefile, verified
 from pgbackup.store.state.statefile import Newer, Unreadable
+from pgbackup.store.state.verified import Proven
 
 _ONLY_LOOKING = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True)
 class Found:
-    """What was found of a database. bad: file to why. denied: how many could not be read. status: as it is told."""
+    """What was found of a database. proven: the good files. bad: file to why. denied: how many could not be read.
+
+    status: as it is told.
+    """
 
     started: datetime
     good: int
+    proven: Mapping[str, Proven]
     bad: Mapping[str, str]
     denied: int
     status: int
@@ -43,6 +48,8 @@ def of(top: Folder, target: Target, found: Found) -> str:
     try:
         if not found.denied:
             _keep(path, target.database, found)
+    except LockHeld as error:
+        return error.message
     except (PermissionDenied, CannotCreate) as error:
         # Who only looks notes nothing, and the status says how old the last note is.
         return error.message if isinstance(error, Newer) else ""
@@ -64,7 +71,7 @@ def of(top: Folder, target: Target, found: Found) -> str:
 
 
 def _keep(path: Path, database: str, found: Found) -> None:
-    with folder.opened(path, create=False, writing=True) as place:
+    with folder.opened(path, create=False, writing=True) as place, verified.held(place, database):
         try:
             before = verified.read(place, database)
         except Newer:
@@ -72,4 +79,4 @@ def _keep(path: Path, database: str, found: Found) -> None:
         except Unreadable:
             before = None
         at = statefile.to_the_second(found.started)
-        verified.write(place, database, verified.after(before, at, found.good, found.bad))
+        verified.write(place, database, verified.after(before, at, found.good, found.bad, found.proven))

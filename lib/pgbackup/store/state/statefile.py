@@ -21,7 +21,7 @@ from pgbackup.store import workfiles
 from pgbackup.store.folder import Folder
 
 VERSION = 1
-_LARGEST_BYTES = 1 << 20
+_LARGEST_BYTES = 4 << 20  # ten thousand backups' proofs have half of it
 _Held = TypeVar("_Held")
 # Half a character, which cannot be written anywhere; the second halves are bytes of file names that are not UTF-8.
 _HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
