@@ -26,6 +26,7 @@ import section_backup
 import section_drill
 import section_growth
 import section_host_loss
+import section_night
 import section_offsite
 import section_point_in_time
 import section_restore
@@ -42,7 +43,7 @@ OPTIONS = {
     "rows": ("540000", "payments of the main database, 1.9 kB each"),
     "rounds": ("5", "how often each contender runs; twice that in the section 'small'"),
     "only": (
-        "backup,verify,restore,drill,small,growth,point_in_time,offsite,host_loss",
+        "backup,night,verify,restore,drill,small,growth,point_in_time,offsite,host_loss",
         "the sections to run, by comma",
     ),
     "growth": ("10,100,1000,4000", "sizes of the section 'growth' in MB, by comma"),
@@ -69,6 +70,7 @@ def sections(stage: scene.Scene, chosen: Chosen) -> dict[str, Callable[[], Itera
     """Section name -> its measurement. A new one is a line here and a module beside this one."""
     return {
         "backup": lambda: section_backup.measure(stage, chosen.rows, chosen.rounds),
+        "night": lambda: section_night.measure(stage, chosen.rows, chosen.rounds),
         "verify": lambda: section_verify.measure(stage, chosen.rows, chosen.rounds),
         "restore": lambda: section_restore.measure(stage, chosen.rows, chosen.rounds),
         "drill": lambda: section_drill.measure(stage, chosen.rows, chosen.rounds),

@@ -17,7 +17,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
 from pgbackup.commands.setup import wal_agreement  # noqa: E402  the line above decides where this comes from
 from pgbackup.formats import dumpfile, gzipped, manifest, names, sealed  # noqa: E402  likewise
 from pgbackup.sql.guarding import guard  # noqa: E402  likewise
-from pgbackup.store.state import keys  # noqa: E402  likewise
+from pgbackup.store import folder  # noqa: E402  likewise
+from pgbackup.store.state import keys, verified  # noqa: E402  likewise
 from pgbackup.store.wal import archive as walarchive  # noqa: E402  likewise
 from pgbackup.store.wal import recoverable  # noqa: E402  likewise
 
@@ -35,6 +36,7 @@ __all__ = [
     "elsewhere",
     "engine",
     "engine_is_there",
+    "folder",
     "guard",
     "gzipped",
     "keys",
@@ -46,6 +48,7 @@ __all__ = [
     "sealed",
     "servers",
     "sftp_server",
+    "verified",
     "wal_agreement",
     "walarchive",
 ]
