@@ -42,11 +42,6 @@ class Behind:
         self._ends.put(None)
         self._aside.shutdown()
 
-    @property
-    def begun(self) -> bool:
-        """Whether something of the file has been passed on: it is not to be begun anew then."""
-        return self._asked > 0
-
     def wrote(self, position: int) -> None:
         """Take how long the file is by now. Raise what syncing or reading an earlier part of it has failed of."""
         if position - self._asked >= _PORTION_BYTES:
