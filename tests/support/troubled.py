@@ -15,7 +15,9 @@ _CODES = {403: "AccessDenied", 412: "PreconditionFailed", 500: "InternalError", 
 
 
 class Trouble:
-    """What is done to requests. of: their methods; status: the answer, 0 to pass them on; after: how many go unharmed.
+    """What is done to requests. of: their methods; status: the answer, 0 to pass them on.
+
+    after: how many of copies of backups go unharmed, and with them all that goes along at the same time.
 
     cut_after: bytes of an upload after which both sides lose the connection, before the server has all of it; -1 for
     never. lost: the server does what it is asked, and its answer is lost. bytes_a_second: 0 for no limit.
@@ -35,10 +37,12 @@ class Trouble:
         self.seen = 0
         self.counting = threading.Lock()
 
-    def meets(self, method: str) -> bool:
+    def meets(self, method: str, path: str) -> bool:
         """Whether this request is one of those."""
         if method not in self.of:
             return False
+        if "/dumps/" not in path:
+            return not self.after
         with self.counting:
             self.seen += 1
             return self.seen > self.after
@@ -65,7 +69,7 @@ def _handler(way: Way, server: str) -> Callable[..., BaseHTTPRequestHandler]:
 
         def _pass(self) -> None:
             trouble = way.trouble
-            if trouble and not trouble.meets(self.command):
+            if trouble and not trouble.meets(self.command, self.path):
                 trouble = None
             left = int(self.headers.get("Content-Length") or 0)
             if trouble and trouble.status:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -29,30 +30,37 @@ def entry(number: int) -> Entry:
 
 def lines_of(own: Folder, count: int) -> list[bytes]:
     index.extend(own, "dumps", index.read(own, "dumps"), [entry(number) for number in range(count)])
-    return index.lines_after(own, "dumps", "")
+    return index.lines_between(own, "dumps", "", "")
 
 
 def test_many_lines_are_one_chain_and_what_is_new_is_what_follows(own: Folder) -> None:
     lines = lines_of(own, 5)
     before = index.read(own, "dumps").tip
     index.append(own, "dumps", index.read(own, "dumps"), entry(9))
-    assert [index.parsed(line)[0] for line in index.lines_after(own, "dumps", before)] == [entry(9)]
-    assert len(index.lines_after(own, "dumps", "a hash that is not there")) == len(lines) + 1
+    assert [index.parsed(line)[0] for line in index.lines_between(own, "dumps", before, "")] == [entry(9)]
+    assert len(index.lines_between(own, "dumps", "a hash that is not there", "")) == len(lines) + 1
+    tip = index.read(own, "dumps").tip
+    assert index.lines_between(own, "dumps", "", before) == lines
+    with (own.path / "index-dumps.jsonl").open("ab") as file:
+        file.write(b"x" * 5000)  # a line that was cut off
+    assert index.tip(own, "dumps") == tip and index.tip(own, "wal") == index.FIRST
     assert list(index.read(own, "dumps").entries) == [entry(number).name for number in (0, 1, 2, 3, 4, 9)]
 
 
 def test_a_part_holds_what_is_new_and_now_and_then_one_is_whole() -> None:
-    assert parts.next_part(parts.State(), index.FIRST, NOW) is None
-    first = parts.next_part(parts.State(), "aa", NOW)
+    assert parts.next_part("dumps", parts.State(), index.FIRST, NOW) is None
+    first = parts.next_part("dumps", parts.State(), "aa", NOW)
     assert first == parts.State(1, "aa", 0, NOW)
-    assert parts.next_part(first, "aa", NOW) is None
+    assert parts.next_part("dumps", first, "aa", NOW) is None
     state, whole = first, []
     for number in range(120):
-        state = parts.next_part(state, f"tip {number}", NOW + timedelta(hours=number)) or pytest.fail("none")
+        state = parts.next_part("dumps", state, f"tip {number}", NOW + timedelta(hours=number)) or pytest.fail("none")
         whole += [state.number] * (state.since == 0)
     assert state.number == 121 and whole == [52, 103]
-    assert (parts.next_part(first, "bb", NOW + timedelta(days=31)) or first).since == 0
-    assert (parts.next_part(first, "bb", NOW - timedelta(days=1)) or first).since == 0, "a clock that was set back"
+    assert (parts.next_part("dumps", first, "bb", NOW + timedelta(days=31)) or first).since == 0
+    assert (parts.next_part("dumps", first, "bb", NOW - timedelta(days=1)) or first).since == 0, (
+        "a clock that was set back"
+    )
 
 
 @given(st.data())
@@ -71,6 +79,9 @@ def test_only_what_follows_from_the_first_line_is_believed(
         if start <= reached and end > start:
             reached = max(reached, end)
     assert entries == [entry(number) for number in range(reached)]
+    tips = [hashlib.sha256(line).hexdigest() for line in lines]
+    given_lines = [data for _, data in given_parts]
+    assert [parts.reach(given_lines, tip) for tip in tips] == [number < reached for number in range(8)]
     assert set(loose) <= {f"{start}-{end}" for start, end in spans if end > reached and start < end}
 
 

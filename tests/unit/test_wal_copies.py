@@ -34,7 +34,7 @@ def test_names_say_what_they_are_made_of() -> None:
     assert late and late.ended == NOW + timedelta(seconds=1) and late.parent == "", "never before it was whole"
     piece = Piece(0, 300, 0x105000100, NOW)
     assert wal_copies.parse_piece(wal_copies.piece(piece) + ".age") == piece
-    assert wal_copies.unfinished("host", "dir", SERIES, Segment(1, 5)).endswith("/000000010000000000000005")
+    assert wal_copies.unfinished_of("host", "dir", SERIES, Segment(1, 5)).endswith("/000000010000000000000005")
 
 
 @pytest.mark.parametrize(

@@ -79,14 +79,19 @@ def bases(host: str, directory: str, series: Series | None = None) -> str:
     return f"{host}/base/{directory}" + (f"/{series}" if series else "")
 
 
-def segments(host: str, directory: str, series: Series) -> str:
+def segments(host: str, directory: str, series: Series | None = None) -> str:
     """Where the copies of finished segments and of histories lie."""
-    return f"{host}/wal/{directory}/{series}"
+    return f"{host}/wal/{directory}" + (f"/{series}" if series else "")
 
 
-def unfinished(host: str, directory: str, series: Series, segment: Segment) -> str:
-    """Where the parts of a segment that is not finished lie."""
-    return f"{host}/unfinished/{directory}/{series}/{wal.segment_name(segment, series.segment_bytes)}"
+def unfinished(host: str, directory: str) -> str:
+    """Where the parts of segments that are not finished lie."""
+    return f"{host}/unfinished/{directory}"
+
+
+def unfinished_of(host: str, directory: str, series: Series, segment: Segment) -> str:
+    """Where the parts of one such segment lie."""
+    return f"{unfinished(host, directory)}/{series}/{wal.segment_name(segment, series.segment_bytes)}"
 
 
 def facts(began: Segment, segment_bytes: int, stop: int, ended: datetime, parent: str) -> str:

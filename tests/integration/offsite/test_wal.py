@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -120,6 +121,7 @@ def test_what_lies_there_is_compared_with_what_was_sent(planted: Planted) -> Non
     manifest.write_bytes(manifest.read_bytes() + b"x")
     second.rename(second.with_name(f"{name_of(8)}.gz.age"))
     bad = planted.run("--at", "disk", script="verify-backups.sh")
+    assert good.document["index_damage"] == []
     assert bad.status == 65
     for name, what in ((first, "its hash is not"), (manifest, "bytes, and"), (second, "was copied and is gone")):
         assert any(name.name in line and what in line for line in bad.stderr.splitlines()), bad.stderr
@@ -133,6 +135,41 @@ def test_another_archive_of_the_same_cluster_has_names_of_its_own(planted: Plant
     time.sleep(1)  # a series is named by the second
     planted.path.rename(planted.path.with_name("aside"))
     other = filled(Planted(planted.host).begin())
+@pytest.mark.fault(290, "the signed index of WAL or base backups changed or gone at the place")
+def test_the_index_of_wal_is_signed_a_part_for_each_run_and_compared(planted: Planted) -> None:
+    assert planted.run().status == 0
+    there = planted.host.elsewhere.directory / HOST / "index"
+    assert {path.name for path in there.rglob("*.jsonl") if path.name.startswith(("wal", "base"))} == {
+        "wal-000001.jsonl", "base-000001.jsonl"
+    }  # fmt: skip
+    planted.grow(SIZE)
+    planted.grow(SIZE)
+    assert planted.run().status == 0
+    (second,) = there.rglob("wal-000002.jsonl")
+    assert second.read_bytes().count(b'"previous"') == 2, "one part, however many segments"
+    assert planted.run().status == 0 and not [*there.rglob("wal-000003.jsonl")], "none where nothing is new"
+    whole = second.read_bytes()
+    for changed in (whole.replace(b'"bytes":', b'"bytes":1', 1), None):
+        second.unlink()
+        if changed:
+            second.write_bytes(changed)
+        ended = planted.run("--at", "disk", "--json", script="verify-backups.sh")
+        assert ended.status == 65 and "the signed index of wal in" in ended.stderr
+        assert len(ended.document["index_damage"]) == 1
+        second.write_bytes(whole)
+    assert planted.run("--at", "disk", script="verify-backups.sh").status == 0
+
+
+@pytest.mark.fault(187, "what this host knows of its copies is lost: the signed index comes back with the key on paper")
+def test_the_index_of_wal_comes_back_with_the_key_on_paper(planted: Planted) -> None:
+    key = planted.run("--json").document["places"][0]["verification_key"]
+    before = planted.indexed("wal"), planted.indexed("base")
+    shutil.rmtree(planted.host.own)
+    (planted.path).rename(planted.path.with_name("aside"))
+    assert planted.run("--now", "--verification-key", key).status == 0
+    assert (planted.indexed("wal"), planted.indexed("base")) == before
+
+
     assert other.run().status == 0
     after = other.there("wal")
     assert set(before) < set(after) and len(after) == 2 * len(before)

@@ -13,21 +13,20 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pgbackup.commands import claim
 from pgbackup.commands.job import Job, identity
 from pgbackup.commands.offsite import recover_text
 from pgbackup.commands.offsite.sending import Sender
 from pgbackup.commands.offsite.wal import archives
 from pgbackup.commands.offsite.wal import recover_text as wal_text
-from pgbackup.database import pg_dumpall
 from pgbackup.errors import Interrupted, SuiteError
 from pgbackup.formats import copies
 from pgbackup.report.events import Events
 from pgbackup.report.progress import Reporter
 from pgbackup.settings import envfile
 from pgbackup.settings.config import Settings, Target
+from pgbackup.store import folder
 from pgbackup.store.folder import Folder
-from pgbackup.store.offsite import index
+from pgbackup.store.offsite import index, spool
 from pgbackup.store.state import statefile
 
 _STATE = "along.json"
@@ -45,8 +44,26 @@ class Sent:
 def send(
     sender: Sender, settings: Settings, targets: Sequence[Target], env: Path, events: Events, reporter: Reporter
 ) -> None:
-    """Copy what has changed since the last time. env: where `.env` lies. Raise SuiteError where the place fails."""
-    sender = replace(sender, known=index.read(sender.own, index.ALONG), stream=index.ALONG)
+    """Copy what has changed since the last time. env: where `.env` lies. Raise SuiteError where the place fails.
+
+    It has a spool of its own: backups are on their way meanwhile.
+    """
+    with folder.opened(sender.own.path / "spool-along", create=True) as spooling:
+        spool.clear(spooling)
+        known = index.read(sender.own, index.ALONG)
+        _send(
+            replace(sender, known=known, stream=index.ALONG, spooling=spooling),
+            settings,
+            targets,
+            env,
+            events,
+            reporter,
+        )
+
+
+def _send(
+    sender: Sender, settings: Settings, targets: Sequence[Target], env: Path, events: Events, reporter: Reporter
+) -> None:
     where, warnings = sender.where, sender.copies.warnings
     if where.offsite.encrypted:
         for target in targets:
@@ -61,6 +78,10 @@ def send(
 
 def _roles(job: Job, warnings: list[str]) -> Callable[[], bytes]:
     def dumped() -> bytes:
+        # Here, for they are a quarter of the start-up, and are needed only where roles go along.
+        from pgbackup.commands import claim
+        from pgbackup.database import pg_dumpall
+
         claim.sweep(job)
         with job.client() as client:
             text, missing = pg_dumpall.dumped(client)

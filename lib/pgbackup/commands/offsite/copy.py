@@ -168,18 +168,27 @@ def _copy(
                     _tell(events, copies, INFO, "copy.index", said, entries=copies.taken_back)
                 known = index.read(own, index.DUMPS)
                 with folder.opened(own.path / "spool", create=True) as spooling:
-                    sender = Sender(where, own, spooling, known, copies, copied)
-                    sender.send_left()
-                    sender.send_all(one_place.decided(where, targets, known, copies))
-                    go_along(sender)
-                    index_there.publish(sender)
-            archived.copy(settings, offsite, targets, top, copies, lambda _entry: None)
+                    _send(Sender(where, own, spooling, known, copies, copied), targets, go_along)
+                try:
+                    archived.copy(settings, where, targets, copies, lambda _entry: None)
+                finally:
+                    index_there.publish(where, own, copies)
         except Interrupted:
             raise
         except SuiteError as error:
             progress.write(own, _after(state, copies, error))
             raise
         progress.write(own, _after(state, copies, None))
+
+
+def _send(sender: Sender, targets: Sequence[Target], go_along: Callable[[Sender], None]) -> None:
+    """Send backups, and what goes along with them at the same time."""
+    sender.send_left()
+    decision = one_place.decided(sender.where, targets, sender.known, sender.copies)
+    with ThreadPoolExecutor(1) as pool:
+        along_with_them = pool.submit(go_along, sender)
+        sender.send_all(decision)
+        along_with_them.result()
 
 
 def _state(own: Folder, copies: Copies) -> State:

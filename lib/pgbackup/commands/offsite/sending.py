@@ -76,11 +76,6 @@ class Sender:
         recipients = self.where.recipients if encrypted else ()
         self._send(self._filled(name, len(data), partial(_seal, BytesIO(data), recipients)))
 
-    def put_beside(self, name: str, data: bytes) -> None:
-        """Put something small there that is in no index. Raise BackupBad where another thing has that name."""
-        self._upload(self._filled(name, len(data), partial(_seal, BytesIO(data), ())))
-        spool.clear(self.spooling)
-
     def _spooled(self, source: Source) -> Spooled:
         """Encrypt a backup into the spool. Raise NoBackup where it is gone, BackupBad, IoFailed."""
         path = self.where.top.path / source.target.directory

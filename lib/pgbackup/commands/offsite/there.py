@@ -10,7 +10,7 @@ from typing import Any
 
 from pgbackup.commands import places
 from pgbackup.commands.elsewhere.copies import at
-from pgbackup.commands.offsite import judging, one_place
+from pgbackup.commands.offsite import index_there, judging, one_place
 from pgbackup.commands.offsite.judging import READ, Seen
 from pgbackup.commands.offsite.wal import there as wal
 from pgbackup.errors import BackupBad, NoBackup, overall_status
@@ -21,6 +21,7 @@ from pgbackup.report.progress import reporting
 from pgbackup.report.result import Result, age, document, instant, size, table
 from pgbackup.settings.config import Offsite, Settings, Target
 from pgbackup.store import folder
+from pgbackup.store.offsite import progress
 from pgbackup.store.offsite.index import FIRST, Entry, Index
 
 _SCRIPT = "verify-backups.sh"
@@ -68,17 +69,20 @@ def run(
             for one in checked:
                 one.seen = [_read(place, seen, sent.get(seen.found.name), identities, advance) for seen in one.seen]
     archives = _archives(settings, offsite, targets, identities, read=read, quiet=quiet)
+    index_damage = _index_damage(settings, offsite, place, host)
     for one in checked:
         under = f"{copies.dumps(host, one.target.directory)}/"
         mine = [name for name, target in here.items() if target == one.target.name and name.startswith(under)]
         one.lost = judging.lost(sent, listed, mine)
         one.complaint = _complaint(one, offsite, now, max_age)
     _tell(offsite, checked, others)
+    for text in index_damage:
+        say(f"{_SCRIPT}: {offsite.name}: {text}")
     for found_out in archives:
         for text in (*found_out.damage, *found_out.complaints):
             say(f"{_SCRIPT}: {offsite.name}: {found_out.target}: {text}")
     statuses = [status for status in (*(one.status for one in checked), *(one.status for one in archives)) if status]
-    status = BackupBad.status if BackupBad.status in statuses else overall_status(statuses)
+    status = BackupBad.status if index_damage or BackupBad.status in statuses else overall_status(statuses)
     told = document(
         "verify --at",
         status,
@@ -87,6 +91,7 @@ def run(
         host=host,
         databases=[_entry(one) for one in checked],
         archives=[one.entry() for one in archives],
+        index_damage=index_damage,
         passed_over=len(others),
     )
     return Result(status, [*_lines(checked, now), *(line for one in archives for line in one.lines())], told)
@@ -112,6 +117,15 @@ def _archives(
             for target in first.values()
         ]
     return [one for one in checked if one]
+
+
+def _index_damage(settings: Settings, offsite: Offsite, place: Place, host: str) -> list[str]:
+    """What is wrong with the index there, as far as this host knows."""
+    path = progress.path_of(settings.backup_dir, offsite.name)
+    if not path.exists():
+        return []
+    with folder.opened(path, create=False) as own:
+        return index_there.differences(place, host, own)
 
 
 def _known(

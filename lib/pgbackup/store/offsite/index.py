@@ -17,7 +17,7 @@ from pgbackup.descriptor import write_all
 from pgbackup.errors import BackupBad, IoFailed
 from pgbackup.store.folder import Folder
 
-DUMPS, ALONG = "dumps", "along"
+DUMPS, ALONG, WAL, BASE = "dumps", "along", "wal", "base"
 FIRST = "0" * 64  # what stands for the line before the first one
 _LONGEST_BYTES = 8192
 
@@ -66,6 +66,23 @@ def read(folder: Folder, stream: str) -> Index:
             f"look at it; to begin a new one: mv '{path}' '{path}.bad' (what is there already stays there)",
         ) from None
     return index
+
+
+def tip(folder: Folder, stream: str) -> str:
+    """The hash of the last whole line, FIRST where there is none: what comes before it is not read. Raise IoFailed."""
+    try:
+        descriptor = folder.open(file_name(stream))
+    except FileNotFoundError:
+        return FIRST
+    except OSError as error:
+        raise IoFailed(f"cannot read '{folder.path / file_name(stream)}': {error.strerror}") from None
+    try:
+        size = os.fstat(descriptor).st_size
+        end = os.pread(descriptor, 2 * _LONGEST_BYTES, max(0, size - 2 * _LONGEST_BYTES))
+    finally:
+        os.close(descriptor)
+    whole = end[: end.rfind(b"\n") + 1].splitlines()
+    return hashlib.sha256(whole[-1]).hexdigest() if whole else FIRST
 
 
 def _lines(folder: Folder, name: str) -> Iterator[bytes]:
@@ -129,13 +146,19 @@ def extend(folder: Folder, stream: str, index: Index, entries: Sequence[Entry]) 
     index.tip = tip
 
 
-def lines_after(folder: Folder, stream: str, tip: str) -> list[bytes]:
-    """The lines behind the one with the hash `tip`, without their ends; all of them where there is no such line."""
+def lines_between(folder: Folder, stream: str, after: str, tip: str) -> list[bytes]:
+    """The lines behind the one with the hash `after` up to that with the hash `tip`, without their ends.
+
+    From the first line on where there is none of the hash `after`. Others may append meanwhile.
+    """
     found: list[bytes] = []
     for line in _lines(folder, file_name(stream)):
         found.append(line)
-        if hashlib.sha256(line).hexdigest() == tip:
+        digest = hashlib.sha256(line).hexdigest()
+        if digest == after:
             found.clear()
+        if digest == tip:
+            break
     return found
 
 

@@ -17,7 +17,8 @@ from pgbackup.store.offsite.index import FIRST, Entry
 from pgbackup.store.state import statefile
 
 _SIGNATURE = b"-----BEGIN SSH SIGNATURE-----\n"
-_MOST_PARTS = 50  # between two that are whole
+# Between two that are whole. Of WAL there are many lines, and a run each five minutes: a whole one about once a day.
+_MOST_PARTS = {index.DUMPS: 50, index.ALONG: 50, index.WAL: 300, index.BASE: 50}
 _LONGEST = timedelta(days=30)
 
 
@@ -37,21 +38,26 @@ class State:
 def read(own: Folder, stream: str) -> State:
     """What is known; nothing where it cannot be read: then the next part is whole. Raise PermissionDenied."""
     try:
-        return statefile.read(own, _name(stream), State) or State()
+        return statefile.read(own, _state(stream), State) or State()
     except statefile.Unreadable:
         return State()
 
 
 def write(own: Folder, stream: str, state: State) -> None:
     """Replace it in one step. Raise OSError."""
-    statefile.write(own, _name(stream), state)
+    statefile.write(own, _state(stream), state)
 
 
-def _name(stream: str) -> str:
+def _state(stream: str) -> str:
     return f"published-{stream}.json"
 
 
-def next_part(state: State, tip: str, now: datetime) -> State | None:
+def name(stream: str, part: State) -> str:
+    """The last part of the name of its object."""
+    return f"{stream}-{part.number:06d}.jsonl"
+
+
+def next_part(stream: str, state: State, tip: str, now: datetime) -> State | None:
     """Given the hash of the index's last line, say which part is to be made; None for none. since 0: a whole one. Pure.
 
     A clock that was set back makes a whole one early, and never none.
@@ -59,14 +65,14 @@ def next_part(state: State, tip: str, now: datetime) -> State | None:
     if tip in (FIRST, state.tip):
         return None
     age = now - state.whole if state.whole else None
-    if age is None or not timedelta(0) <= age < _LONGEST or state.since >= _MOST_PARTS:
+    if age is None or not timedelta(0) <= age < _LONGEST or state.since >= _MOST_PARTS[stream]:
         return State(state.number + 1, tip, 0, statefile.to_the_second(now))
     return State(state.number + 1, tip, state.since + 1, state.whole)
 
 
 def content(own: Folder, stream: str, before: State, part: State) -> bytes:
     """The lines of a part, each with its end. Raise IoFailed, ValueError for a damaged index."""
-    lines = index.lines_after(own, stream, before.tip if part.since else "")
+    lines = index.lines_between(own, stream, before.tip if part.since else "", part.tip)
     return b"".join(line + b"\n" for line in lines)
 
 
@@ -93,6 +99,14 @@ def believed(parts: Iterable[tuple[str, bytes]]) -> tuple[list[Entry], list[str]
                 known.add(digest)
                 entries.append(entry)
     return entries, [name for name, data in loose if _tip(data) not in known]
+
+
+def reach(parts: Iterable[bytes], tip: str) -> bool:
+    """Whether the lines of these parts, in their order, lead from the very first one to that of this hash. Pure."""
+    known = {FIRST}
+    for data in parts:
+        known.update(digest for digest, _ in _followed(data, known) or ())
+    return tip in known
 
 
 def _followed(data: bytes, known: set[str]) -> Sequence[tuple[str, Entry]] | None:

@@ -130,7 +130,7 @@ def chain(parts: Sequence[Part]) -> list[Part]:
 
 def parts_of(place: Place, host: str, directory: str, series: Series, segment: Segment) -> list[Part]:
     """The parts of an unfinished segment that a place lists; those that cannot be are passed over."""
-    above = wal_copies.unfinished(host, directory, series, segment)
+    above = wal_copies.unfinished_of(host, directory, series, segment)
     found = []
     for one in place.list(above):
         piece = wal_copies.parse_piece(one.name.removeprefix(f"{above}/"))

@@ -79,9 +79,8 @@ class Following:
         """Copy until a signal comes. All that fails is told once, and tried again after a pause that grows."""
         while True:
             try:
-                with turn.attended(
-                    self.settings, self.offsite, self.targets, self.top, self.name, self._copied
-                ) as attendance:
+                where = one_place.elsewhere(self.settings, self.offsite, self.top)
+                with turn.attended(self.settings, where, self.targets, self.name, self._copied) as attendance:
                     self._attend(attendance)
             except Interrupted:
                 return

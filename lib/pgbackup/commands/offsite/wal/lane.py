@@ -23,7 +23,7 @@ from pgbackup.store.offsite import batch, index
 from pgbackup.store.offsite.batch import Waiting
 from pgbackup.store.offsite.index import Entry, Index
 
-WAL, BASE = "wal", "base"
+WAL, BASE = index.WAL, index.BASE
 _KINDS = ("md5", "sha256", "sha1")  # what a place may say of an object, and we can compute
 _MOST_BYTES, _MOST_OBJECTS = 64 << 20, 100
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from pgbackup.commands.offsite.one_place import Copies
+from pgbackup.commands.offsite.one_place import Copies, Elsewhere
 from pgbackup.commands.offsite.wal import archives, turn
 from pgbackup.commands.offsite.wal.lane import BASE, WAL
 from pgbackup.errors import LockHeld
-from pgbackup.settings.config import Offsite, Settings, Target
-from pgbackup.store.folder import Folder
+from pgbackup.settings.config import Settings, Target
 from pgbackup.store.offsite.index import Entry
 
 
 def copy(
     settings: Settings,
-    offsite: Offsite,
+    where: Elsewhere,
     targets: Sequence[Target],
-    top: Folder,
     copies: Copies,
     told: Callable[[Entry], None],
 ) -> None:
@@ -32,7 +30,7 @@ def copy(
 
     for lane in (BASE, WAL):
         try:
-            with turn.attended(settings, offsite, targets, top, lane, copied) as attendance:
+            with turn.attended(settings, where, targets, lane, copied) as attendance:
                 turn.take(attendance, timedelta(0))
                 copies.problems |= attendance.lane.problems
         except LockHeld:  # whoever follows has it, and does the same

@@ -150,7 +150,7 @@ def coming(source: Source, segment: Segment, begin: int, host: str) -> tuple[Ite
         made = Piece(begin, end, confirmed.lsn, confirmed.time)
     else:
         made = Piece(begin, end, 0, datetime.now(timezone.utc))
-    below = wal_copies.unfinished(host, source.directory, source.series, segment)
+    below = wal_copies.unfinished_of(host, source.directory, source.series, segment)
     content = partial(_compressed, [data])
     return Item(f"{below}/{wal_copies.piece(made)}", end - begin, content, passing=True), made
 

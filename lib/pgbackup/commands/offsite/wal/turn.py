@@ -17,9 +17,8 @@ from pgbackup.commands.offsite.wal.deciding import Growing
 from pgbackup.commands.offsite.wal.lane import WAL, Lane
 from pgbackup.errors import BackupBad, Interrupted, SuiteError
 from pgbackup.formats import wal_copies
-from pgbackup.settings.config import Offsite, Settings, Target
+from pgbackup.settings.config import Settings, Target
 from pgbackup.store import folder, lock
-from pgbackup.store.folder import Folder
 from pgbackup.store.offsite import index, lag
 from pgbackup.store.offsite.index import Entry
 from pgbackup.store.offsite.lag import Lag
@@ -50,16 +49,14 @@ class Attendance:
 @contextmanager
 def attended(
     settings: Settings,
-    offsite: Offsite,
+    where: Elsewhere,
     targets: Sequence[Target],
-    top: Folder,
     name: str,
     tell: Callable[[Entry], None],
 ) -> Iterator[Attendance]:
     """Claim a lane (WAL or BASE) to a place for the length of the block. Raise LockHeld where another run has it."""
-    where = one_place.elsewhere(settings, offsite, top)
     with (
-        one_place.own(top, offsite) as own,
+        one_place.own(where.top, where.offsite) as own,
         lock.held(own, name),
         folder.opened(own.path / f"spool-{name}", create=True) as spooling,
     ):
@@ -159,7 +156,11 @@ def _resume(attendance: Attendance, source: Source, names: Collection[str]) -> N
     for name in names:
         above, _, last = name.rpartition("/")
         segment, piece = wal.parse_segment(above.rpartition("/")[2], size), wal_copies.parse_piece(last)
-        if not segment or not piece or above != wal_copies.unfinished(host, source.directory, source.series, segment):
+        if (
+            not segment
+            or not piece
+            or above != wal_copies.unfinished_of(host, source.directory, source.series, segment)
+        ):
             continue
         before = _growing(attendance, source)
         if before is None or before.segment != segment or piece.end > before.copied:
