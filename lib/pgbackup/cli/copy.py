@@ -48,7 +48,7 @@ def parser() -> Parser:
     parser.add_argument(
         "--expire",
         action="store_true",
-        help="delete copies at one place by RETENTION_DAYS and MIN_BACKUPS, with --credential",
+        help="delete copies at one place by RETENTION_DAYS and MIN_BACKUPS, WAL too, with --credential",
     )
     parser.add_argument(
         "--credential",

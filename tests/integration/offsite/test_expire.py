@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.support.copies import HOST, Copier
+from tests.support.copies import DIRECTORY, HOST, Copier
+from tests.support.wal_there import SIZE, Planted
 
 RULE = {"RETENTION_DAYS": "7", "MIN_BACKUPS": "2"}
 
@@ -80,3 +83,38 @@ def test_without_an_index_none_of_them_goes(disk_host: Copier, tmp_path: Path) -
     ended = disk_host.run(*words, **RULE)
     assert ended.status == 66 and "--verification-key" in ended.stderr
     assert disk_host.there() == before
+
+
+def test_old_base_backups_go_with_the_wal_that_only_they_need(disk_host: Copier, tmp_path: Path) -> None:
+    disk_host.plant(0)
+    planted = Planted(disk_host).begin()
+    made = {}
+    for age in (30, 10, 1):
+        made[age] = planted.base(timedelta(days=age))
+        for _ in range(2):
+            planted.grow(SIZE)
+    assert planted.run().status == 0
+    whole = sorted(planted.there("wal"))
+    top = disk_host.elsewhere.directory / HOST
+    shutil.rmtree(planted.path / "base" / made[30])  # as it has expired here
+    for path in [*(planted.path / "wal").iterdir()][:]:
+        if path.name.removesuffix(".gz") in [name.partition(".")[0].rpartition("/")[2] for name in whole[:2]]:
+            path.unlink()
+    for path in [*(top / "wal").rglob("*.age"), *(top / "base").rglob("*.age")]:
+        age = next((age for age, name in made.items() if name in path.parts), 30)
+        os.utime(path, (time.time() - age * 86400,) * 2)
+    words = ["--expire", "--to", "disk", "--credential", credential(tmp_path)]
+    dry = disk_host.run(*words, "--dry-run", **RULE)
+    assert dry.status == 0, dry.stderr
+    (line,) = [line for line in dry.stdout.splitlines() if f"wal/{DIRECTORY}/" in line]
+    assert " 2 objects, " in line and "no base backup that stays needs it" in line
+    assert sorted(planted.there("wal")) == whole
+    ended = disk_host.run(*words, "--yes", "--json", **RULE)
+    assert ended.status == 0, ended.stderr
+    assert {path.name for path in (top / "base").glob("*/*/*") if [*path.iterdir()]} == {made[10], made[1]}
+    assert sorted(planted.there("wal")) == whole[2:]
+    again = disk_host.run(*words, "--yes", **RULE)
+    assert again.status == 0 and "deleted 0, " in again.stdout
+    seen = disk_host.run("--at", "disk", script="verify-backups.sh")
+    assert seen.status == 0, seen.stderr
+    assert disk_host.run("--json").document["places"][0]["archived_objects"] == 0, "what has expired does not go again"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Any
 from pgbackup.commands import confirm, places
 from pgbackup.commands.job import in_backup_dir
 from pgbackup.commands.offsite import deciding, judging, one_place
+from pgbackup.commands.offsite.wal import expire as wal_expire
+from pgbackup.commands.offsite.wal import there as wal
 from pgbackup.errors import ConfigurationError, NoBackup, SuiteError, overall_status
 from pgbackup.formats import copies as named
 from pgbackup.remotes.remover import Remover
@@ -20,6 +22,7 @@ from pgbackup.report.result import Result, document
 from pgbackup.settings.config import Offsite, Settings, Target
 from pgbackup.store import folder, lock
 from pgbackup.store.folder import Folder
+from pgbackup.store.offsite import progress
 from pgbackup.store.retention import Decision, Policy
 
 _SCRIPT = "copy-backups.sh"
@@ -27,10 +30,14 @@ _SCRIPT = "copy-backups.sh"
 
 @dataclass
 class Expiry:
-    """What came of one place. removed: names of objects."""
+    """What came of one place. removed: names of objects.
+
+    decisions: of copies of backups, the newest first; archived: of base backups, and of WAL that goes, in that order.
+    """
 
     place: str
     decisions: list[Decision] = field(default_factory=list)
+    archived: list[Decision] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     status: int = 0
     error: str = ""
@@ -38,8 +45,8 @@ class Expiry:
 
     @property
     def old(self) -> list[str]:
-        """The copies that may go."""
-        return [one.name for one in self.decisions if not one.keep]
+        """What may go, the oldest first."""
+        return [one.name for one in [*reversed(self.decisions), *self.archived] if not one.keep]
 
 
 def run(
@@ -61,8 +68,8 @@ def run(
     place = Remover(offsite.remote, credential, offsite.bandwidth, settings.offsite_stall_seconds)
     found = Expiry(offsite.name)
     if dry_run:
-        with folder.opened(settings.backup_dir, create=False, top=True) as top:
-            found.decisions = _decided(settings, targets, offsite, place, top)
+        with folder.opened(settings.backup_dir, create=False, top=True) as top, place.kept_open() as there:
+            _decide(found, settings, targets, offsite, there, top)
         return _result(found, dry_run=True)
     with (
         in_backup_dir(settings, create=False, quiet=quiet) as (top, reporter),
@@ -70,7 +77,7 @@ def run(
         lock.held(own, "copy"),
         place.kept_open() as there,
     ):
-        found.decisions = _decided(settings, targets, offsite, there, top)
+        _decide(found, settings, targets, offsite, there, top)
         if found.old and not yes:
             for line in _lines(found, dry_run=True):
                 say(line)
@@ -91,9 +98,9 @@ def _check_credential(settings: Settings, credential: Path) -> None:
         )
 
 
-def _decided(
-    settings: Settings, targets: Sequence[Target], offsite: Offsite, place: Remover, top: Folder
-) -> list[Decision]:
+def _decide(
+    found: Expiry, settings: Settings, targets: Sequence[Target], offsite: Offsite, place: Remover, top: Folder
+) -> None:
     host, sent = places.host(settings), one_place.known(top, offsite).entries
     if not sent:
         raise NoBackup(
@@ -103,17 +110,18 @@ def _decided(
     listed = place.list(named.all_dumps(host), hashes=True)
     seen, _ = judging.judge(host, targets, listed, sent)
     policy, now = Policy(settings.retention_days, settings.min_backups), datetime.now(timezone.utc)
-    decisions = []
     for target in targets:
         here = one_place.names_here(top, target, host, encrypted=offsite.encrypted)
-        decisions += deciding.expiring(seen[target.name], sent, here, policy, now)
-    return decisions
+        found.decisions += deciding.expiring(seen[target.name], sent, here, policy, now)
+    archived = wal.sent(progress.path_of(top.path, offsite.name))
+    for directory in dict.fromkeys(target.directory for target in targets):
+        found.archived += wal_expire.decided(settings, directory, place, host, archived, now)
 
 
 def _remove(place: Remover, found: Expiry, events: Events) -> None:
     """Delete the old ones, the oldest first; what fails stops it, and is told."""
-    reasons = {one.name: one.reason for one in found.decisions}
-    for name in reversed(found.old):
+    reasons = {one.name: one.reason for one in [*found.decisions, *found.archived]}
+    for name in found.old:
         try:
             place.remove(name)
         except NoBackup:
@@ -136,7 +144,9 @@ def _result(found: Expiry, *, dry_run: bool) -> Result:
         "status": found.status,
         "error": found.error,
         "hint": found.hint,
-        "decisions": [{"object": one.name, "keep": one.keep, "reason": one.reason} for one in found.decisions],
+        "decisions": [
+            {"object": one.name, "keep": one.keep, "reason": one.reason} for one in [*found.decisions, *found.archived]
+        ],
         "removed": found.removed,
     }
     command = "copy --expire --dry-run" if dry_run else "copy --expire"
@@ -146,9 +156,22 @@ def _result(found: Expiry, *, dry_run: bool) -> Result:
 def _lines(found: Expiry, *, dry_run: bool) -> list[str]:
     verb = "would delete" if dry_run else "deleted"
     gone = found.old if dry_run else found.removed
-    reasons = {one.name: one.reason for one in found.decisions}
-    kept = len(found.decisions) - len(gone)
+    reasons = {one.name: one.reason for one in [*found.decisions, *found.archived]}
+    kept = len(reasons) - len(gone)
     return [
-        *(f"{verb}  {name}  ({reasons[name]})" for name in gone),
+        *(f"{verb}  {what}" for what in _together(gone, reasons)),
         f"{found.place}: {verb} {len(gone)}, {kept} stay",
+    ]
+
+
+def _together(names: Sequence[str], reasons: Mapping[str, str]) -> list[str]:
+    """A line for each, and one for all WAL of an archive: there may be thousands of it."""
+    lines: dict[str, list[str]] = {}
+    for name in names:
+        top, directory, series = [*name.split("/"), "", ""][1:4]
+        is_wal = top in ("wal", "unfinished")
+        lines.setdefault(f"{top}/{directory}/{series}/" if is_wal else name, []).append(name)
+    return [
+        f"{some[0] if len(some) == 1 else f'{what} {len(some)} objects, the first {some[0]}'}  ({reasons[some[0]]})"
+        for what, some in lines.items()
     ]
