@@ -56,9 +56,15 @@ def versions(host: Copier) -> list[str]:
 def test_all_that_a_recovery_needs_is_there_and_nothing_twice(host: Copier) -> None:
     host.plant(0)
     planted = filled(Planted(host).begin())
+    before = sorted(host.path.rglob("*"))
+    would = planted.run("--dry-run", "--json")
+    assert sorted(host.path.rglob("*")) == before
     ended = planted.run("--json")
     assert ended.status == 0, ended.stderr
     assert planted.problems() == []
+    named = sorted(one["object"].split("/", 4)[4] for one in would.document["places"][0]["would_copy"][1:])
+    assert named == sorted(name.partition("/")[2] for name in planted.there("base") + planted.there("wal"))
+    assert planted.run("--dry-run", "--json").document["places"][0]["would_copy"] == []
     (base,) = (planted.path / "base").iterdir()
     there = {name.removeprefix(f"{planted.series}/{base.name}/"): name for name in planted.there("base")}
     facts = [wal_copies.parse_facts(name, SIZE) for name in there if name.endswith(".json.age")]
@@ -115,13 +121,13 @@ def test_what_lies_there_is_compared_with_what_was_sent(planted: Planted) -> Non
     good = planted.run("--at", "disk", "--json", script="verify-backups.sh")
     (archive,) = good.document["archives"]
     assert (good.status, archive["segments"], archive["damage"], archive["complaints"]) == (0, 2, [], []), good.stderr
+    assert good.document["index_damage"] == []
     wal, base = (planted.host.elsewhere.directory / HOST / top / DIRECTORY for top in ("wal", "base"))
     (first, second), (manifest,) = sorted(wal.rglob("*.age")), base.rglob("backup_manifest.age")
     first.write_bytes(first.read_bytes()[::-1])
     manifest.write_bytes(manifest.read_bytes() + b"x")
     second.rename(second.with_name(f"{name_of(8)}.gz.age"))
     bad = planted.run("--at", "disk", script="verify-backups.sh")
-    assert good.document["index_damage"] == []
     assert bad.status == 65
     for name, what in ((first, "its hash is not"), (manifest, "bytes, and"), (second, "was copied and is gone")):
         assert any(name.name in line and what in line for line in bad.stderr.splitlines()), bad.stderr
@@ -129,12 +135,6 @@ def test_what_lies_there_is_compared_with_what_was_sent(planted: Planted) -> Non
     assert f"WAL is missing after '{name_of(5)}', but '{name_of(8)}' is there" in bad.stderr
 
 
-def test_another_archive_of_the_same_cluster_has_names_of_its_own(planted: Planted) -> None:
-    assert planted.run().status == 0
-    before = planted.there("wal")
-    time.sleep(1)  # a series is named by the second
-    planted.path.rename(planted.path.with_name("aside"))
-    other = filled(Planted(planted.host).begin())
 @pytest.mark.fault(290, "the signed index of WAL or base backups changed or gone at the place")
 def test_the_index_of_wal_is_signed_a_part_for_each_run_and_compared(planted: Planted) -> None:
     assert planted.run().status == 0
@@ -170,6 +170,12 @@ def test_the_index_of_wal_comes_back_with_the_key_on_paper(planted: Planted) -> 
     assert (planted.indexed("wal"), planted.indexed("base")) == before
 
 
+def test_another_archive_of_the_same_cluster_has_names_of_its_own(planted: Planted) -> None:
+    assert planted.run().status == 0
+    before = planted.there("wal")
+    time.sleep(1)  # a series is named by the second
+    planted.path.rename(planted.path.with_name("aside"))
+    other = filled(Planted(planted.host).begin())
     assert other.run().status == 0
     after = other.there("wal")
     assert set(before) < set(after) and len(after) == 2 * len(before)

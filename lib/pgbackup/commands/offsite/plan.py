@@ -8,12 +8,16 @@ from typing import Any
 from pgbackup.commands.offsite import one_place
 from pgbackup.commands.offsite.copy import check_any, overall
 from pgbackup.commands.offsite.one_place import Copies
+from pgbackup.commands.offsite.wal import once
 from pgbackup.errors import SuiteError
+from pgbackup.formats import copies as named
 from pgbackup.report.log import advice
 from pgbackup.report.result import Result, document, size
 from pgbackup.settings.config import Offsite, Settings, Target
 from pgbackup.store import folder
 from pgbackup.store.folder import Folder
+
+_MOST_SHOWN = 100
 
 
 def plan(settings: Settings, targets: Sequence[Target], places: Sequence[Offsite]) -> Result:
@@ -40,6 +44,9 @@ def _one(
         where = one_place.elsewhere(settings, offsite, top)
         decision = one_place.decided(where, targets, one_place.known(top, offsite), copies)
         names = [{"object": source.name, "file_bytes": source.backup.bytes} for source in decision.to_copy]
+        suffix = named.ENCRYPTED if offsite.encrypted else ""
+        archived = once.missing(settings, where, targets, copies)
+        names += [{"object": item.name + suffix, "file_bytes": item.size} for item in archived]
     except SuiteError as error:
         copies.fail(error)
     copies.status = copies.status or copies.status_of_problems()
@@ -52,6 +59,7 @@ def _lines(copies: Copies, names: Sequence[dict[str, Any]]) -> list[str]:
         return [failed, *([f"  {advice(copies.hint)}"] if copies.hint else [])]
     total = size(sum(one["file_bytes"] for one in names))
     first = f"{copies.place}: would copy {len(names)}, {total}" if names else f"{copies.place}: nothing to copy"
-    lines = [first, *(f"  {one['object']}  {size(one['file_bytes'])}" for one in names)]
+    lines = [first, *(f"  {one['object']}  {size(one['file_bytes'])}" for one in names[:_MOST_SHOWN])]
+    lines += [f"  and {len(names) - _MOST_SHOWN} more"] * (len(names) > _MOST_SHOWN)
     lines += [f"  warning: {warning}" for warning in copies.warnings]
     return lines + [f"  {name}: {problem}" for name, problem in {**copies.problems, **copies.lacking}.items()]

@@ -142,12 +142,19 @@ def mark(places: Places) -> str:
 
     One whose file cannot be read becomes another one: its copies elsewhere begin anew then. Raise OSError.
     """
-    with suppress(Unreadable):
-        if known := statefile.read(places.top, _MARK, _Mark):
-            return known.mark
+    if known := known_mark(places):
+        return known
     made = _Mark(os.urandom(8).hex())
     statefile.write(places.top, _MARK, made)
     return made.mark
+
+
+def known_mark(places: Places) -> str:
+    """The same for who only looks: "" where it is missing or cannot be read."""
+    with suppress(Unreadable):
+        if known := statefile.read(places.top, _MARK, _Mark):
+            return known.mark
+    return ""
 
 
 def origin(places: Places) -> tuple[int, int] | None:

@@ -37,11 +37,18 @@ def directories(settings: Settings, targets: Sequence[Target]) -> list[str]:
 
 @contextmanager
 def opened(
-    settings: Settings, targets: Sequence[Target], own: Folder, problems: dict[str, str]
+    settings: Settings,
+    targets: Sequence[Target],
+    own: Folder | None,
+    problems: dict[str, str],
+    *,
+    only_looks: bool = False,
 ) -> Iterator[list[Source]]:
     """Open the archives of these databases; one that cannot be used is a problem, by its directory.
 
-    own: the directory of what is known of the place. Also one that is no longer received into has what is to be copied.
+    own: the directory of what is known of the place, None where there is none yet for who only looks: nothing is made
+    then, and an archive without a series has one that would begin now. Also one that is no longer received into has
+    what is to be copied.
     """
     with ExitStack() as stack:
         found = []
@@ -51,7 +58,9 @@ def opened(
                 places = stack.enter_context(archive.opened(settings.backup_dir, directory, create=False))
                 state = archive.read_state(places)
                 if state is not None:
-                    found.append(Source(directory, places, state, _series(own, directory, places, state)))
+                    begun = _known(own, directory, archive.known_mark(places), state) if only_looks else None
+                    series = begun or (_new(state) if only_looks or not own else _series(own, directory, places, state))
+                    found.append(Source(directory, places, state, series))
             except SuiteError as error:
                 problems[f"pitr/{directory}"] = error.message
             except OSError as error:
@@ -66,9 +75,17 @@ def _series(own: Folder, directory: str, places: Places, state: State) -> Series
 
 def _known_or_begun(own: Folder, directory: str, places: Places, state: State) -> Series:
     mark = archive.mark(places)
-    known = wal_copies.parse_series(lag.series_of(own, directory, mark))
-    if known and (known.system, known.segment_bytes) == (state.system, state.segment_bytes):
+    if known := _known(own, directory, mark, state):
         return known
-    begun = Series(state.system, state.segment_bytes, statefile.now())
+    begun = _new(state)
     lag.begin_series(own, directory, mark, str(begun))
     return begun
+
+
+def _known(own: Folder | None, directory: str, mark: str, state: State) -> Series | None:
+    known = wal_copies.parse_series(lag.series_of(own, directory, mark)) if own and mark else None
+    return known if known and (known.system, known.segment_bytes) == (state.system, state.segment_bytes) else None
+
+
+def _new(state: State) -> Series:
+    return Series(state.system, state.segment_bytes, statefile.now())
