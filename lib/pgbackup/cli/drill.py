@@ -33,7 +33,12 @@ def parser() -> Parser:
         action="store_true",
         help="what is next in turn: the newest, an older one, a moment (for the schedule)",
     )
-    parser.add_argument("--from", metavar="PLACE", dest="place", help="fetch the backup from a place in OFFSITE")
+    parser.add_argument(
+        "--from",
+        metavar="PLACE",
+        dest="place",
+        help="fetch the backup, or with --at-time the base backup and WAL, from a place in OFFSITE",
+    )
     parser.add_argument("--key", metavar="FILE", help="a private key that opens what is encrypted there; - to type it")
     return parser
 
@@ -41,9 +46,10 @@ def parser() -> Parser:
 def command(options: Namespace) -> Command:
     if options.file is not None and len(options.names) != 1:
         raise UsageError("--file needs the name of one database", "for example: drill-backups.sh payment --file FILE")
-    if options.place is not None and (options.at_time is not None or options.rotate):
+    if options.place is not None and options.rotate:
         raise UsageError(
-            "--from goes with --file, or takes the newest", "for example: drill-backups.sh payment --from s3"
+            "--from goes with --file or --at-time, or takes the newest",
+            "for example: drill-backups.sh payment --from s3",
         )
     if options.key is not None and options.place is None:
         raise UsageError("--key goes with --from", "for example: drill-backups.sh payment --from s3 --key FILE")

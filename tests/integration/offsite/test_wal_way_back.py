@@ -74,6 +74,15 @@ class Lost:
         finally:
             self.lab.server.sql("DROP DATABASE beside")
 
+    def drilled(self, *words: str) -> dict[str, Any]:
+        """What came of a drill of what lies at the place."""
+        script = str(archives.ROOT / "scripts/drill-backups.sh")
+        argv = [script, "payment", *words, "--from", "s3", "--key", str(self.key), "--json"]
+        done = subprocess.run(argv, env=self.lab.environment, capture_output=True, text=True, check=False, timeout=300)
+        assert done.stdout, done.stderr
+        (made,) = json.loads(done.stdout)["drills"]
+        return dict(made)
+
     def refused(self, status: int, *said: str) -> str:
         """The latest commit cannot be had; return what was said."""
         done = self.restore("--latest", "--into", "beside", "--yes")
@@ -180,6 +189,8 @@ def test_a_moment_and_a_position_come_back(lost: Lost, tmp_path: Path) -> None:
     there = lost.at(tmp_path)
     (window,) = there.window()["windows"]
     assert there.recovered("--to-time", window["until"]) == list(range(there.rows))
+    made = there.drilled("--at-time", window["until"])
+    assert (made["verdict"], made["rows"]) == ("passed", there.rows) and made["file"].startswith("WAL at s3")
     boundary = wal.parse_segment(there.finished()[-1].name[:24])
     assert boundary
     some = there.recovered("--to-lsn", wal.format_lsn(boundary.number * wal.SEGMENT_BYTES))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pgbackup.commands import key
 from pgbackup.commands.elsewhere import copies, fetching
+from pgbackup.commands.elsewhere.wal import archive
 from pgbackup.commands.job import Job
 from pgbackup.commands.loading.record import Record
 from pgbackup.commands.recover import recover
@@ -28,7 +29,8 @@ NEWEST, OLDER, MOMENT = "newest", "older", "moment"
 class Wanted:
     """file: as it was typed, "" for none. aim: a moment, None for none. rotate: what is next in turn.
 
-    place: where the file is fetched from, "" for this host; key: what opens it, as key.given() takes it.
+    place: where the file, or the archive of the moment, is fetched from, "" for this host; key: what opens it, as
+    key.given() takes it.
     """
 
     file: str = ""
@@ -40,12 +42,15 @@ class Wanted:
 
 def opening(job: Job, wanted: Wanted, record: Record) -> tuple[AbstractContextManager[Source], bool]:
     """Return what opens the source, and whether it is a moment. Raise NoBackup, SuiteError, OSError."""
-    if wanted.aim:
+    if wanted.aim and not wanted.place:
         return recover.source_at(job, recover.on_disk(job.settings, job.target.directory), wanted.aim, record), True
     if wanted.place:
         copies.require_key(job.settings, wanted.place, wanted.key)
         identities = key.given(wanted.key) if wanted.key else []
         there = copies.at(job.settings, job.target, wanted.place)
+        if wanted.aim:
+            archived = archive.for_recovery(job, there, None, identities, None)
+            return recover.source_at(job, archived, wanted.aim, record), True
         file = wanted.file or names.latest(job.target.database)
         return fetching.from_place(job, there, file, identities, record), False
     if wanted.file:
