@@ -24,7 +24,7 @@ from pgbackup.proc import Program
 from pgbackup.report.result import size
 from pgbackup.store import folder, workfiles
 from pgbackup.store.folder import Folder
-from pgbackup.store.wal import base_backups, recoverable, segments, window
+from pgbackup.store.wal import base_archives, base_backups, recoverable, segments, window
 from pgbackup.store.wal.archive import Places
 from pgbackup.store.wal.base_backups import TAR, BaseBackupRecord
 from pgbackup.store.wal.recoverable import Archive, OnThisDisk
@@ -126,7 +126,7 @@ def take(job: Job, archive: OnThisDisk) -> tuple[str, BaseBackupRecord]:
             image=client.image_id,
             major=server.major,
             archives=archives,
-            bytes=base_backups.size(place, archives),
+            bytes=base_archives.size(place, archives),
             proven=proven,
             settings=server.settings,
             missing=libraries.missing(client, server.settings),
@@ -163,7 +163,7 @@ def _incremental(
     """Receive an incremental one and return its archives; none where the server cannot make it."""
     try:
         with folder.opened(archive.places.base.path / parent, create=False) as older:
-            client.place(_PARENT, base_backups.manifest_text(older))
+            client.place(_PARENT, base_archives.manifest_text(older))
         return _received(job, client, place, server, None, f"{PIPES}/{_PARENT}")
     except (BackupBad, Unavailable) as error:
         said = f"no incremental base backup, so a full one: {error.message}"
@@ -186,7 +186,7 @@ def _received(
         _await_growing(job, place, stream.program)
         _end(job, stream.program)
     names = [name.removesuffix(TAR) for name in place.list() if name.endswith(TAR)]
-    return {name: base_backups.digest_of(place, name) for name in sorted(names, key=lambda name: (name != MAIN, name))}
+    return {name: base_archives.digest_of(place, name) for name in sorted(names, key=lambda name: (name != MAIN, name))}
 
 
 def _await_growing(job: Job, place: Folder, program: Program) -> None:
@@ -219,7 +219,7 @@ def _stream(job: Job, client: Sidecar, place: Folder, parent_manifest: str, esti
                 advance(len(piece))
                 yield piece
 
-        sha256 = base_backups.write(descriptor, counted())
+        sha256 = base_archives.write(descriptor, counted())
         _end(job, stream.program)
         return {MAIN: sha256}
 

@@ -15,7 +15,7 @@ from pgbackup.descriptor import write_all
 from pgbackup.formats.cluster.backup_manifest import BaseManifest, Contents
 from pgbackup.store import workfiles
 from pgbackup.store.folder import Folder
-from pgbackup.store.wal import base_backups
+from pgbackup.store.wal import base_archives, base_backups
 
 _MEMORY_MEGABYTES = 256
 
@@ -63,16 +63,16 @@ class Proof:
         # What pg_verifybackup hashes need not be hashed here.
         contents = Contents(measures=not roomy)
         with self._job.reporter.bar(
-            f"{self._job.target.name}: reading back", base_backups.size(place, archives)
+            f"{self._job.target.name}: reading back", base_archives.size(place, archives)
         ) as advance:
             for name, sha256 in archives.items():
-                pieces = base_backups.pieces(place, name, sha256, advance)
+                pieces = base_archives.pieces(place, name, sha256, advance)
                 contents.add(name, container.unpacking(name, pieces) if roomy else pieces)
         is_unpacked = bool(contents.manifest_text)
         if is_unpacked:
             with workfiles.made(place, base_backups.MANIFEST) as descriptor:
                 write_all(descriptor, contents.manifest_text)
-        contents.manifest_text = base_backups.manifest_text(place)
+        contents.manifest_text = base_archives.manifest_text(place)
         found = contents.compare()
         if roomy:
             if not is_unpacked:  # with tablespaces it is in no archive

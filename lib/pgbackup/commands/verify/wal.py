@@ -27,7 +27,7 @@ from pgbackup.errors import (
 )
 from pgbackup.store import folder, workfiles
 from pgbackup.store.wal import archive as walarchive
-from pgbackup.store.wal import base_backups, recoverable
+from pgbackup.store.wal import base_archives, recoverable
 from pgbackup.store.wal import segments as walfile
 from pgbackup.store.wal.recoverable import OnThisDisk, counted
 
@@ -129,7 +129,7 @@ def _bases(archive: OnThisDisk, advance: Callable[[int], None]) -> list[str]:
         path = archive.places.base.path / name
         try:
             with folder.opened(path, create=False) as place:
-                found = base_backups.check(place, record, advance)
+                found = base_archives.check(place, record, advance)
             if {record.system, found.system or record.system} != {archive.state.system}:
                 damage.append(f"base backup '{path}' is of another cluster (system identifier {record.system})")
         except FileNotFoundError:

@@ -10,7 +10,7 @@ from typing import Protocol
 from pgbackup.formats.cluster.timelines import Switch
 from pgbackup.store import folder
 from pgbackup.store.folder import Folder
-from pgbackup.store.wal import archive, base_backups
+from pgbackup.store.wal import archive
 from pgbackup.store.wal.archive import Places, State
 
 
@@ -70,12 +70,16 @@ class OnDisk:
         return archive.histories(self.places)
 
     def tar(self, base: str, held: str, sha256: str, advance: Callable[[int], None]) -> Iterator[bytes]:
+        from pgbackup.store.wal import base_archives  # here: with tar and threads, for whoever really reads one
+
         with self._base(base) as place:
-            yield from base_backups.pieces(place, held, sha256, advance)
+            yield from base_archives.pieces(place, held, sha256, advance)
 
     def manifest_text(self, base: str) -> bytes:
+        from pgbackup.store.wal import base_archives  # here, as above
+
         with self._base(base) as place:
-            return base_backups.manifest_text(place)
+            return base_archives.manifest_text(place)
 
     @contextmanager
     def _base(self, base: str) -> Iterator[Folder]:
