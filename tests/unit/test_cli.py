@@ -128,7 +128,19 @@ def test_a_script_loads_its_own_command_only() -> None:
 
 
 # What takes long to load, and only who runs programs, speaks to others or writes archives has a use for.
-HEAVY = {"sh", "rich", "dotenv", "pyrage", "asyncio", "socket", "secrets", "ctypes", "difflib", "concurrent.futures"}
+HEAVY = {
+    "sh",
+    "rich",
+    "dotenv",
+    "pyrage",
+    "asyncio",
+    "socket",
+    "secrets",
+    "ctypes",
+    "difflib",
+    "concurrent.futures",
+    "statistics",
+}
 
 
 def test_a_status_loads_nothing_that_backs_up_or_tells() -> None:
