@@ -74,10 +74,10 @@ def _fill(scene: Scene, database: str, night: Path, apart: Path) -> None:
         copy = apart / f"{database}_{then.astimezone():%Y%m%d_%H%M%S}.sql.gz"
         shutil.copyfile(original, copy)
         copy.chmod(0o600)
-        with copy.open("r+b") as file:
-            file.truncate(dump_bytes)
-            file.seek(0, os.SEEK_END)
-            file.write(manifest.encoded({**raw, "started": told, "ended": told}))
+        with copy.open("r+b") as dated:
+            dated.truncate(dump_bytes)
+            dated.seek(0, os.SEEK_END)
+            dated.write(manifest.encoded({**raw, "started": told, "ended": told}))
 
 
 def _reset(database: str, night: Path, apart: Path, *, known: bool) -> None:

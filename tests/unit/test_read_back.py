@@ -11,6 +11,7 @@ import pytest
 from pgbackup.commands.read_back import Behind
 from pgbackup.errors import BackupBad
 from pgbackup.formats import dumpfile
+from pgbackup.formats.scan import Scan
 
 from tests.support import backup_files
 
@@ -47,6 +48,7 @@ def flipped(descriptor: int, position: int) -> None:
 
 DAMAGE: dict[str, Callable[[int, int], object]] = {
     "a bit of the dump": lambda descriptor, end: flipped(descriptor, end - 1000),
+    "a bit of gzip's comment": lambda descriptor, _end: flipped(descriptor, 20),
     "a bit of gzip's checksum": lambda descriptor, end: flipped(descriptor, end - 8),
     "a bit of the manifest": lambda descriptor, end: flipped(descriptor, end + 40),
     "cut in the dump": lambda descriptor, end: os.ftruncate(descriptor, end - 1),
@@ -75,7 +77,7 @@ def test_what_a_sync_behind_the_writer_fails_of_ends_the_dump(tmp_path: Path) ->
     try:
         with Behind(writing, at_once=False) as behind, pytest.raises(OSError, match="Invalid argument"):
             behind.wrote(64 << 20)
-            behind.prove(dumpfile.Written(dumpfile.Scan(), 0, ""), b"", lambda _bytes: None)
+            behind.prove(dumpfile.Written(Scan(), 0, ""), b"", lambda _bytes: None)
     finally:
         os.close(reading)
         os.close(writing)

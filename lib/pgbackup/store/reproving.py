@@ -42,14 +42,10 @@ def tonight(files: Sequence[File], now: datetime, days: int, retention_days: int
         and not (file.proven and 0 < _nights_to_live(file, now, retention_days) <= _nights_left(file, now, days))
     )
     sums = list(accumulate((size for *_, size in waiting), initial=done))[1:]
-    portion = max(
-        [
-            *(Fraction(due, left + 1) for due, (left, *_) in zip(sums, waiting, strict=True)),
-            *(each[3] for each in waiting),
-        ],
-        default=0,
-    )
-    needed = max((due - left * portion for due, (left, *_) in zip(sums, waiting, strict=True)), default=0) - done
+    parts = [Fraction(due, left + 1) for due, (left, *_) in zip(sums, waiting, strict=True)]
+    portion = max([*parts, *(Fraction(size) for *_, size in waiting)], default=Fraction(0))
+    later = (due - left * portion for due, (left, *_) in zip(sums, waiting, strict=True))
+    needed = max(later, default=Fraction(0)) - done
     chosen: list[str] = []
     for left, _, name, size in waiting:
         if needed <= 0 and left:
