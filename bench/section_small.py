@@ -8,10 +8,10 @@ from pathlib import Path
 import contenders
 import ways
 from contenders import OURS, Column, Contender, Table
+from figures import STARTS
 from measure import MeasuredFailed
 from measure import run as run_once
 from scene import Scene, manifest
-from targets import STARTS
 
 EMPTY_DATABASE = "payment_db"
 
