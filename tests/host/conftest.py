@@ -54,6 +54,15 @@ def installed(host: Host) -> Host:
 
 
 @pytest.fixture
+def undrilled(installed: Host) -> Iterator[None]:
+    """Backups alone, as what is drilled is no part of the test."""
+    env = f"{hosts.SCRIPTS}/../.env"
+    installed.run(f"cp -p {env} /root/drilled; echo DRILL_AFTER_BACKUP=no >>{env}")
+    yield
+    installed.run(f"mv /root/drilled {env}")
+
+
+@pytest.fixture
 def doomed(network: str, installed: Host) -> Iterator[Host]:
     """A host with the suite, to be destroyed: the shared one, or one of its own where that is gone already."""
     if installed.exists():

@@ -11,6 +11,7 @@ import pytest
 
 from tests.host.host import SCRIPTS, Host, healthy, wait_for
 from tests.support import drills
+from tests.support.effort import only_in_full
 
 UNITS = (
     "postgres-backup.service",
@@ -93,16 +94,7 @@ def broken(installed: Host) -> Iterator[Host]:
     installed.sql("auth", "DROP TABLE prices; DROP FUNCTION fits; DROP FUNCTION helper")
     for path in all_files(installed)["auth"] - before["auth"]:
         installed.run(f"rm {path}")
-    installed.run(f"{SCRIPTS}/backup-postgres.sh -q auth", "deployer")
-
-
-@pytest.fixture
-def undrilled(installed: Host) -> Iterator[None]:
-    """Backups alone, as what is drilled is no part of the test."""
-    env = f"{SCRIPTS}/../.env"
-    installed.run(f"cp -p {env} /root/drilled; echo DRILL_AFTER_BACKUP=no >>{env}")
-    yield
-    installed.run(f"mv /root/drilled {env}")
+    installed.run(f"DRILL_AFTER_BACKUP=no {SCRIPTS}/backup-postgres.sh -q auth", "deployer")
 
 
 def both_have_more_than(host: Host, before: dict[str, set[str]]) -> bool:
@@ -170,6 +162,7 @@ def test_cron_starts_backup_and_drill_as_deployer_and_mails_that_a_restore_is_br
     assert re.search(r"^payment +passed ", mail, re.MULTILINE)
 
 
+@only_in_full
 @pytest.mark.fault(160, "a migration that breaks the restore, by systemd")
 def test_a_migration_that_breaks_the_restore_is_told_the_same_night(with_timer: Host, broken: Host) -> None:
     for unit in ("postgres-backup.service", "postgres-drill.service"):

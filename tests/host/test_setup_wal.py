@@ -107,7 +107,7 @@ def test_killed_rebooted_and_cut_off_it_comes_back(archived: Host) -> None:
     assert archived.run(f"ps -o ni= -p $(systemctl show -P MainPID {UNIT})").strip() == "10", "it gives way"
 
 
-def test_the_timers_verify_it_and_take_base_backups(archived: Host) -> None:
+def test_the_timers_verify_it_and_take_base_backups(archived: Host, undrilled: None) -> None:
     archived.run(f"{SCRIPTS}/setup-backup-systemd.sh -q")
     try:
         age = 'sed -i -E \'s/"ended": "[^T]*T/"ended": "2024-01-01T/\''

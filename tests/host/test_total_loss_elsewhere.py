@@ -15,7 +15,7 @@ from tests.host.typist import Typist, typist
 
 AIM_SECONDS = 5 * 60
 _REMOTE = "[nas]\ntype = sftp\nhost = backup-server\nuser = root\nkey_file = /etc/pgbackup/ssh\nshell_type = unix\n"
-_SETTINGS = "OFFSITE=nas\nNAS_REMOTE=nas:/backups/elsewhere\nOFFSITE_HOST=payment-host\n"
+_SETTINGS = "OFFSITE=nas\nNAS_REMOTE=nas:/backups/elsewhere\nOFFSITE_HOST=payment-host\nDRILL_AFTER_BACKUP=no\n"
 
 
 def give_the_way(host: Host, private: str) -> None:
