@@ -6,7 +6,6 @@ the hashes tell whether it has arrived. What a killed run left is sent on if it 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterable
@@ -72,7 +71,7 @@ def fill(folder: Folder, name: str, plain_bytes: int, write: Callable[[BinaryIO]
             folder.adopt(descriptor)
             folder.close_to_others(descriptor)
             kinds = dict.fromkeys(["sha256", *([kind] if kind else [])])
-            with ThreadPoolExecutor(1) as pool:
+            with ThreadPoolExecutor(len(kinds)) as pool:
                 hashed = _Hashed(file, pool, kinds)
                 write(cast("BinaryIO", hashed))  # it has all of a file that a writer needs
                 told = hashed.digests()
@@ -118,49 +117,42 @@ def clear(folder: Folder) -> None:
 
 
 class _Hashed:
-    """A file that counts and hashes what is written into it, and can be read, too.
-
-    Encryption holds the interpreter's lock nearly all the time, so the thread that hashes must ask for it seldom: it
-    takes what lies in the file already, in large pieces.
-    """
+    """A file that counts and hashes what is written into it: each hash in a thread of its own, beside the writing."""
 
     def __init__(self, file: Any, pool: ThreadPoolExecutor, kinds: Iterable[str]) -> None:
         self._file, self._pool = file, pool
         self._hashes = {kind: hashlib.new(kind, usedforsecurity=False) for kind in kinds}
         self._hashing: list[Future[None]] = []
-        self._handed_over = 0
-        self._buffer = bytearray(_PIECE_BYTES)
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
         self.bytes = 0
 
     def write(self, data: bytes) -> int:
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
         self.bytes += len(data)
-        if self.bytes - self._handed_over >= _PIECE_BYTES:
+        self._gathered.append(data)
+        self._gathered_bytes += len(data)
+        if self._gathered_bytes >= _PIECE_BYTES:
             self._hand_over()
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is held back here."""
+        """Nothing has to be on disk before digests()."""
 
     def digests(self) -> dict[str, str]:
-        """The hashes of all, by their kind."""
+        """Write what is left, and return the hashes of all, by their kind."""
         self._hand_over()
-        for one in self._hashing:
-            one.result()
+        self._wait()
         return {kind: made.hexdigest() for kind, made in self._hashes.items()}
 
     def _hand_over(self) -> None:
-        self._hashing.append(self._pool.submit(self._hash, self._handed_over, self.bytes))
-        self._handed_over = self.bytes
+        piece = b"".join(self._gathered)
+        self._gathered, self._gathered_bytes = [], 0
+        self._wait()
+        self._hashing = [self._pool.submit(made.update, piece) for made in self._hashes.values()]
+        view = memoryview(piece)
+        while view:
+            view = view[self._file.write(view) :]
 
-    def _hash(self, begin: int, end: int) -> None:
-        """By the one thread of the pool, so one piece after the other."""
-        while begin < end:
-            count = os.preadv(self._file.fileno(), [memoryview(self._buffer)[: end - begin]], begin)
-            if not count:
-                raise OSError(errno.EIO, "it is shorter than what was written")
-            for made in self._hashes.values():
-                made.update(memoryview(self._buffer)[:count])
-            begin += count
+    def _wait(self) -> None:
+        for one in self._hashing:
+            one.result()
