@@ -213,7 +213,9 @@ def test_what_was_damaged_there_is_refused_and_an_older_one_offered(on_s3: Away,
     on_s3.lay(f"{HOST}/dumps/auth/{file.name}.age", data)
     on_s3.put(older, data=made_then(lab, "2020-01-01T02:00:00Z", file))
     ended = on_s3.restore("--yes", file.name)
-    nothing_happened(on_s3, ended, 65, old, f"{file.name}.age' is bad", "an older one: restore-postgres.sh auth --from")
+    nothing_happened(
+        on_s3, ended, 65, old, f"{file.name}.age' is bad", "Hint: an older one: ", "restore-postgres.sh auth --from"
+    )
     assert older.name in ended.stderr
     assert on_s3.restore("--yes", older.name).status == 0
     assert lab.content() == new
