@@ -147,11 +147,14 @@ def test_what_cannot_be_read_of_drills_is_told_and_left_alone(lab: Lab, content:
 LACKS = {
     "the image": ('case "$1 $2" in "image inspect") exit 1 ;; esac', 69, "no longer on this host"),
     "room": (
-        r'case "$*" in *" df "*) printf "\nd 9 9 265000 9%% /\n"; exit ;; esac',
+        'if [ "$1" = run ]; then shift; set -- run --volume "${0%/*}/df:/usr/local/bin/df:ro" "$@"; fi',
         74,
         "too little space on Docker's disk",
     ),
 }
+_FULL = r"""#!/bin/sh
+printf "\nd 9 9 265000 9%% /\n"
+"""
 
 
 @pytest.mark.parametrize("lacks", LACKS)
@@ -163,7 +166,9 @@ def test_what_cannot_be_done_is_not_green(server: Server, tmp_path: Path, lacks:
     stub, status, said = LACKS[lacks]
     client = tmp_path / "docker"
     client.write_text(f'#!/bin/sh\n{stub}\nexec docker "$@"\n')
-    client.chmod(0o755)
+    (tmp_path / "df").write_text(_FULL)
+    for program in (client, tmp_path / "df"):
+        program.chmod(0o755)
     absent = {"AUTH_CONTAINER": "absent"} if lacks == "the image" else {}
     ended = drills.drill(lab, "--json", DOCKER=str(client), **absent)
     made = drills.told(ended)
