@@ -46,10 +46,10 @@ damage() {
 
 @test "verifying changes nothing but the notes of it, and needs no server, no program and no more than cron's environment" {
 	run -0 "$verify"
-	before=$(snapshot . | grep -v 'verified.json\|restore-history.jsonl\|postgres-[ab]|d')
+	before=$(snapshot . | grep -v 'verified[.]\|restore-history.jsonl\|postgres-[ab]|d')
 	run -0 env -i HOME=/ PATH=/usr/bin:/bin BACKUP_DIR="$BACKUP_DIR" "$verify"
 	run -0 env -i BACKUP_DIR="$BACKUP_DIR" "$verify"
-	expect_equal "$(snapshot . | grep -v 'verified.json\|restore-history.jsonl\|postgres-[ab]|d')" "$before"
+	expect_equal "$(snapshot . | grep -v 'verified[.]\|restore-history.jsonl\|postgres-[ab]|d')" "$before"
 }
 
 @test "a damaged backup is named, status 65, on stdout as BAD and on stderr with its path" {

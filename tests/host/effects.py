@@ -271,9 +271,11 @@ def deletes(age: str, *, where: str = "postgres-a", spares: str = "-1 hour") -> 
         old, young = (f"/opt/backups/{where}/auth_db_manual_20230101_00000{n}.sql.gz" for n in (1, 2))
         host.run(f"touch -d '{age}' {old}; touch -d '{spares}' {young}")
         newest = host.newest("auth")
-        yield
-        assert host.succeeds(f"test ! -e {old} && test -e {young} && test -e {newest}")
-        host.run(f"rm {young}")
+        try:
+            yield
+            assert host.succeeds(f"test ! -e {old} && test -e {young} && test -e {newest}")
+        finally:
+            host.run(f"rm -f {old} {young}")
 
     return steps
 
