@@ -269,8 +269,8 @@ def deletes(age: str, *, where: str = "postgres-a", spares: str = "-1 hour") -> 
 
     def steps(host: Host) -> Steps:
         old, young = (f"/opt/backups/{where}/auth_db_manual_20230101_00000{n}.sql.gz" for n in (1, 2))
-        host.run(f"touch -d '{age}' {old}; touch -d '{spares}' {young}")
         newest = host.newest("auth")
+        host.run(f"touch -d '{age}' {old}; touch -d '{spares}' {young}")
         try:
             yield
             assert host.succeeds(f"test ! -e {old} && test -e {young} && test -e {newest}")
