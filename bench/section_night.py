@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import contenders
 import ways
 from contenders import OURS, Contender, Table
-from measure import MeasuredFailed
+from dated import copy_dated
 from measure import run as run_once
 from scene import Scene, folder, manifest, verified
 
@@ -61,23 +59,9 @@ def measure(scene: Scene, rows: int, rounds: int) -> list[Table]:
 def _fill(scene: Scene, database: str, night: Path, apart: Path) -> None:
     """Put one backup for each of the last days apart: one real backup over and over, dated by its manifest and name."""
     run_once(ways.BACKUP, scene.settings(database, night, "sidecar"), 0.0)
-    original = next(file for file in (night / "payment").glob("*.sql.gz") if not file.is_symlink())
-    with original.open("rb") as file:
-        found = manifest.read(file.fileno(), contenders.size(original))
-    if found is None:
-        raise MeasuredFailed(f"'{original.name}' has no manifest")
-    dump_bytes, raw = contenders.size(original) - found[1], found[0].raw
     now = datetime.now(timezone.utc)
-    for day in range(1, DAYS + 1):
-        then = now - timedelta(days=day, hours=1)
-        told = f"{then:%Y-%m-%dT%H:%M:%SZ}"
-        copy = apart / f"{database}_{then.astimezone():%Y%m%d_%H%M%S}.sql.gz"
-        shutil.copyfile(original, copy)
-        copy.chmod(0o600)
-        with copy.open("r+b") as dated:
-            dated.truncate(dump_bytes)
-            dated.seek(0, os.SEEK_END)
-            dated.write(manifest.encoded({**raw, "started": told, "ended": told}))
+    days = (now - timedelta(days=day, hours=1) for day in range(1, DAYS + 1))
+    copy_dated(night / "payment", database, days, apart)
 
 
 def _reset(database: str, night: Path, apart: Path, *, known: bool) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import contenders
 import ways
 from contenders import OURS, Column, Contender, Table
+from dated import copy_dated
 from figures import STARTS
-from measure import MeasuredFailed
 from measure import run as run_once
-from scene import Scene, manifest
+from scene import Scene
 
 EMPTY_DATABASE = "payment_db"
 
@@ -120,16 +120,6 @@ def fill(scene: Scene, folder: Path, many: int) -> None:
     They are one real backup over and over, each with a manifest that names its own time, as its file name does.
     """
     run_once(ways.BACKUP, scene.settings(EMPTY_DATABASE, folder, "auto"), 0.0)
-    original = next(file for file in (folder / "payment").glob("*.sql.gz") if not file.is_symlink())
-    with original.open("rb") as file:
-        found = manifest.read(file.fileno(), contenders.size(original))
-    if found is None:
-        raise MeasuredFailed(f"'{original.name}' has no manifest")
-    dump, raw = original.read_bytes()[: -found[1]], found[0].raw
-    now = datetime.now().astimezone()
-    for number in range(1, many):
-        then = now - number * timedelta(hours=12)
-        told = f"{then.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
-        copy = original.with_name(f"{EMPTY_DATABASE}_{then:%Y%m%d_%H%M%S}.sql.gz")
-        copy.touch(0o600)
-        copy.write_bytes(dump + manifest.encoded({**raw, "started": told, "ended": told}))
+    now = datetime.now(timezone.utc)
+    moments = (now - number * timedelta(hours=12) for number in range(1, many))
+    copy_dated(folder / "payment", EMPTY_DATABASE, moments, folder / "payment")
