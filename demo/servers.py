@@ -245,10 +245,12 @@ class Server:
 
 
 @contextmanager
-def running(installation: Installation, directory: Path, superusers: Sequence[str]) -> Iterator[list[Server]]:
-    """Yield a running server for each superuser, its files in `directory`; stop them afterwards."""
+def running(
+    installation: Installation, directory: Path, superusers: Sequence[str], kind: type[Server] = Server
+) -> Iterator[list[Server]]:
+    """Yield a running server for each superuser, its files in `directory`; stop them afterwards. kind: of server."""
     with ExitStack() as stack:
-        servers = [Server(installation, directory / name.removesuffix("_user"), name) for name in superusers]
+        servers = [kind(installation, directory / name.removesuffix("_user"), name) for name in superusers]
         for server in servers:
             stack.callback(server.stop)
             server.initialise()

@@ -36,16 +36,10 @@ class _Copied(servers.Server):
 @contextmanager
 def running(superusers: Sequence[str], major: int = 16) -> Iterator[list[servers.Server]]:
     """Yield one running server for each superuser; afterwards nothing of them is left. Main thread only."""
-    installation = _installed(major)
-    with workspace.workspace(shared=servers.runs_as_root()) as place, ExitStack() as stack:
-        made: list[servers.Server] = [
-            _Copied(installation, place / name.removesuffix("_user"), name) for name in superusers
-        ]
-        for server in made:
-            stack.callback(server.stop)
-            server.initialise()
-        for server in made:
-            server.start()
+    with (
+        workspace.workspace(shared=servers.runs_as_root()) as place,
+        servers.running(_installed(major), place, superusers, _Copied) as made,
+    ):
         yield made
 
 
