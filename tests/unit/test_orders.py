@@ -19,7 +19,7 @@ class Place:
     """The shell, and what gives it orders."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.orders = path, Orders(path, lambda _path: None)
+        self.path, self.orders = path, Orders(path)
         line = f"{waiting(str(path))} echo $!; exec cat >/dev/null"
         self.shell = subprocess.Popen(["sh", "-c", line], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.shell.stdout

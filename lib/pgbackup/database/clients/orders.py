@@ -11,11 +11,12 @@ import os
 import select
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from pgbackup import interrupt, proc
+from pgbackup.database.clients.streams import hand_over, make_fifo
 from pgbackup.proc import Finished
 
 _LINE = "orders"  # the FIFO in which orders come
@@ -38,15 +39,11 @@ def waiting(inside: str) -> str:
 class Orders:
     """Gives orders to the shell that runs `waiting()`."""
 
-    def __init__(self, place: Path, hand_over: Callable[[Path], None]) -> None:
-        """place: an empty directory; hand_over: lets the shell's user have a file in it."""
-        self._place, self._hand_over = place, hand_over
+    def __init__(self, place: Path) -> None:
+        """place: an empty directory, which belongs to the shell's user."""
+        self._place = place
         self._numbers = itertools.count()
-        self._make_fifo(place / _LINE)
-
-    def _make_fifo(self, path: Path) -> None:
-        os.mkfifo(path, 0o600)
-        self._hand_over(path)
+        make_fifo(place / _LINE)
 
     def close(self) -> None:
         """Leave the directory as it was."""
@@ -72,11 +69,11 @@ class Orders:
         script = self._place / f"{name}.program"
         stack.callback(_removed, script)
         script.write_bytes(f"exec {shlex.join(argv)}\n".encode())
-        self._hand_over(script)
+        hand_over(script)
         fifos = [self._place / f"{name}.{end}" for end in _ENDS]
         for fifo in fifos:
             stack.callback(_removed, fifo)
-            self._make_fifo(fifo)
+            make_fifo(fifo)
         order = stack.enter_context(_Order(argv, line, fifos, stdin))
         os.write(line, f"{name}\n".encode())
         return order

@@ -25,7 +25,7 @@ from pgbackup.database.clients.client import Run, patience
 from pgbackup.database.clients.contained import Contained
 from pgbackup.database.clients.container import Container
 from pgbackup.database.clients.orders import Orders, waiting
-from pgbackup.database.clients.streams import Sink, Stream, widened
+from pgbackup.database.clients.streams import Sink, Stream, hand_over, make_fifo, widened
 from pgbackup.docker import Docker
 from pgbackup.errors import SuiteError, Unavailable
 from pgbackup.proc import Finished
@@ -212,7 +212,7 @@ def alive(argv: Sequence[str], name: str, target: Target, docker: Docker, pipes:
     """
     with ExitStack() as stack:
         ready = stack.enter_context(_fifo(pipes / "ready"))
-        orders = Orders(pipes, hand_over)
+        orders = Orders(pipes)
         stack.callback(orders.close)
         read_end, lifeline = os.pipe2(os.O_CLOEXEC)
         try:
@@ -222,19 +222,6 @@ def alive(argv: Sequence[str], name: str, target: Target, docker: Docker, pipes:
         stack.callback(_end, lifeline, program, name, docker)
         _await(ready, program, target)
         yield orders
-
-
-def make_fifo(path: Path) -> None:
-    """Make a FIFO for us and for the container's user, who owns the directory that it is in."""
-    os.mkfifo(path, 0o600)
-    hand_over(path)
-
-
-def hand_over(path: Path) -> None:
-    """Let the container's user have a file, who owns the directory that it is in."""
-    if os.geteuid() == 0:
-        owner = path.parent.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from pgbackup import interrupt, proc
 from pgbackup.errors import Unavailable
@@ -19,6 +20,19 @@ _PIPE_BYTES = 1 << 20  # what an unprivileged process may ask for, pipe(7)
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ; the module fcntl names it from Python 3.10 on, but not everywhere
 _TICK_SECONDS = 0.2
 _FILL_SECONDS = 0.002
+
+
+def make_fifo(path: Path) -> None:
+    """Make a FIFO for us and for the container's user, who owns the directory that it is in."""
+    os.mkfifo(path, 0o600)
+    hand_over(path)
+
+
+def hand_over(path: Path) -> None:
+    """Let the container's user have a file, who owns the directory that it is in."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 @dataclass(frozen=True)

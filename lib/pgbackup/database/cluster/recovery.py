@@ -13,8 +13,8 @@ from pathlib import PurePosixPath
 
 from pgbackup import interrupt, proc, wal
 from pgbackup.database.clients import failures, session
-from pgbackup.database.clients.sidecar import INSIDE, make_fifo, when_read
-from pgbackup.database.clients.streams import Sink
+from pgbackup.database.clients.sidecar import INSIDE, when_read
+from pgbackup.database.clients.streams import Sink, make_fifo
 from pgbackup.database.cluster import recovery_needs
 from pgbackup.database.cluster.recovery_needs import Needs
 from pgbackup.database.cluster.throwaway import DATA, DISK, Throwaway
