@@ -77,6 +77,6 @@ class Proof:
         if roomy:
             if not is_unpacked:  # with tablespaces it is in no archive
                 container.put_manifest(contents.manifest_text)
-            container.verify(sizes={path: file.bytes for path, file in found.files.items()})
+            container.verify(sizes=found.sizes)
         self._aside.submit(self._stack.close)
         return found, roomy

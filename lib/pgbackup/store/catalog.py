@@ -33,6 +33,11 @@ class Backup:
     rows: int = 0
     seconds: float = 0.0
 
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of its dump, as its manifest has it; "" without one."""
+        return self.manifest.sha256 if self.manifest else ""
+
 
 def listing(folder: Folder, database: str, *, strangers: bool = False) -> list[Backup]:
     """Return the backups of exactly this database, newest first. Other files are passed over in silence.

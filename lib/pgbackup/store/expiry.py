@@ -61,7 +61,7 @@ class Proofs:
         with suppress(OSError):
             status = self._folder.status(name)
             if status.st_ino == inode and name in self._looks:
-                self.read[name] = verified.proven(now, _sha256(self._looks[name]), status)
+                self.read[name] = verified.proven(now, self._looks[name].sha256, status)
 
     def read_anew(self, names: Iterable[str], now: datetime, days: int, retention_days: int) -> None:
         """Read tonight's portion of these files again, several at once where there are cores. See reproving.tonight().
@@ -87,7 +87,7 @@ class Proofs:
         if name in self.problems or found is None or look.problem or found.at <= self._since:
             return None
         try:
-            return found if found.fits(self._folder.status(name), _sha256(look)) else None
+            return found if found.fits(self._folder.status(name), look.sha256) else None
         except OSError:
             return None
 
@@ -102,7 +102,7 @@ class Proofs:
         """
         found, look = self._noted.get(name), self._looks[name]
         with suppress(OSError):
-            if found and found.resembles(self._folder.status(name), _sha256(look)):
+            if found and found.resembles(self._folder.status(name), look.sha256):
                 return self._proof(name) or found
         return self._proof(name)
 
@@ -119,10 +119,6 @@ class Proofs:
                 self.problems[name] = str(error)
 
 
-def _sha256(backup: Backup) -> str:
-    return backup.manifest.sha256 if backup.manifest else ""
-
-
 def _read(folder: Folder, backup: Backup, how: _Read) -> Proven:
     """Read a backup through and return its proof. Raise BackupBad or OSError."""
     at = datetime.now(timezone.utc)
@@ -134,6 +130,6 @@ def _read(folder: Folder, backup: Backup, how: _Read) -> Proven:
             dumpfile.check_unchanged(descriptor)
         else:
             dumpfile.check(descriptor, alone=how is _Read.ALONE)
-        return verified.proven(at, _sha256(backup), status)
+        return verified.proven(at, backup.sha256, status)
     finally:
         os.close(descriptor)

@@ -64,8 +64,7 @@ def _bytes(archive: Archive, name: str) -> int:
 
 
 def _sizes(archive: Archive, name: str) -> dict[str, int]:
-    found = backup_manifest.parse(archive.files.manifest_text(name))
-    return {path: file.bytes for path, file in found.files.items()}
+    return backup_manifest.parse(archive.files.manifest_text(name)).sizes
 
 
 def _require_room(container: Throwaway, parts: Sequence[int]) -> None:

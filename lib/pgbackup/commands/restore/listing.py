@@ -41,7 +41,7 @@ def listing(settings: Settings, target: Target) -> Result:
             age((now - backup.taken).total_seconds()),
             size(backup.bytes),
             f"{sum(rows.values()):,}",
-            drilled.state(_sha256(backup)),
+            drilled.state(backup.sha256),
             state,
         ]
         for backup, (state, rows) in zip(backups, looks, strict=True)
@@ -53,7 +53,7 @@ def listing(settings: Settings, target: Target) -> Result:
             "file_bytes": backup.bytes,
             "state": state,
             "rows": counts,
-            **drilled.entry(_sha256(backup)),
+            **drilled.entry(backup.sha256),
         }
         for backup, (state, counts) in zip(backups, looks, strict=True)
     ]
@@ -70,10 +70,6 @@ def listing(settings: Settings, target: Target) -> Result:
         unclaimed=lost_settings.entries(others),
     )
     return Result(status, lines, contents)
-
-
-def _sha256(backup: Backup) -> str:
-    return backup.manifest.sha256 if backup.manifest else ""
 
 
 def _look(place: Folder, backup: Backup) -> tuple[str, dict[str, int]]:

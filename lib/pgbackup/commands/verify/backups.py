@@ -44,10 +44,6 @@ class Verdict:
     proven: Proven | None = None
 
     @property
-    def sha256(self) -> str:
-        return self.backup.manifest.sha256 if self.backup.manifest else ""
-
-    @property
     def state(self) -> str:
         if self.problem:
             return f"unknown: {self.problem}" if self.backup.denied else f"BAD: {self.problem}"
@@ -255,7 +251,7 @@ def _lines(checked: Sequence[Checked], now: datetime) -> list[str]:
                     size(verdict.backup.bytes),
                     f"{sum(contents.rows.values()):,}" if contents else "",
                     f"{contents.statements:,}" if contents else "",
-                    one.drilled.state(verdict.sha256),
+                    one.drilled.state(verdict.backup.sha256),
                     verdict.state,
                 ]
             )
@@ -288,7 +284,7 @@ def _entry(one: Checked) -> dict[str, Any]:
                 "sql_bytes": verdict.contents.sql_bytes if verdict.contents else None,
                 "statements": verdict.contents.statements if verdict.contents else None,
                 "rows": verdict.contents.rows if verdict.contents else None,
-                **one.drilled.entry(verdict.sha256),
+                **one.drilled.entry(verdict.backup.sha256),
             }
             for verdict in one.verdicts
         ],

@@ -49,6 +49,11 @@ class BaseManifest:
     stop: str
     system: int | None
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How large each file is, in bytes, by path."""
+        return {path: file.bytes for path, file in self.files.items()}
+
 
 def parse(text: bytes) -> BaseManifest:
     """Read a manifest. Raise BackupBad when it is not whole, was changed, or lists what this suite cannot check."""
