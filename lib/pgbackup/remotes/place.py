@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
 from pgbackup.errors import BackupBad, CannotCreate, IoFailed
 
+CLOCKS_DIFFER = timedelta(hours=1)  # at most, that of a host and that of a place
 _LONGEST_NAME = 900  # S3 takes 1024 bytes, the remote path included
 
 

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pgbackup.commands.offsite.judging import Seen
-from pgbackup.remotes.place import Object
+from pgbackup.remotes.place import CLOCKS_DIFFER, Object
 from pgbackup.settings.config import Target
 from pgbackup.store import retention
 from pgbackup.store.catalog import Backup
 from pgbackup.store.offsite.index import Entry
 from pgbackup.store.retention import Policy
-
-_CLOCKS_DIFFER = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def expiring(
     good = [one for one in seen if not one.problem and one.found.name in sent]
     newest = max((_younger(one) for one in good), default=None)
     stopped = ""
-    if newest and newest > now + _CLOCKS_DIFFER:
+    if newest and newest > now + CLOCKS_DIFFER:
         stopped = "the clock is behind the newest copy: nothing expires"
     elif newest and now - newest > timedelta(days=policy.days):
         stopped = f"no copy has come for RETENTION_DAYS={policy.days}: nothing expires"

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from pgbackup import wal
 from pgbackup.errors import NoBackup
 from pgbackup.formats import copies, wal_copies
 from pgbackup.formats.cluster import timelines
 from pgbackup.formats.wal_copies import Facts, Piece, Series
-from pgbackup.remotes.place import Object, Place
+from pgbackup.remotes.place import CLOCKS_DIFFER, Object, Place
 from pgbackup.wal import Segment
 
-_AHEAD = timedelta(hours=1)  # the clocks of a host and of a place may differ
 _OVERHEAD = 1 << 20  # of what does not compress, and of its encryption
 _MANIFEST = "backup_manifest"
 _TAR = ".tar.gz"
@@ -62,7 +61,7 @@ def series_of(host: str, directory: str, objects: Iterable[Object]) -> dict[Seri
             found.setdefault(series, []).append(one)
 
     def rank(series: Series) -> tuple[bool, datetime]:
-        return series.since - min(one.modified for one in found[series]) <= _AHEAD, series.since
+        return series.since - min(one.modified for one in found[series]) <= CLOCKS_DIFFER, series.since
 
     return {series: found[series] for series in sorted(found, key=rank)}
 
@@ -136,7 +135,7 @@ def parts_of(place: Place, host: str, directory: str, series: Series, segment: S
         piece = wal_copies.parse_piece(one.name.removeprefix(f"{above}/"))
         if not piece or piece.end > series.segment_bytes or one.bytes > series.segment_bytes + _OVERHEAD:
             continue
-        if piece.time - one.modified <= _AHEAD:
+        if piece.time - one.modified <= CLOCKS_DIFFER:
             found.append(Part(piece, one))
     return found
 

@@ -12,7 +12,7 @@ from pgbackup.commands.elsewhere.wal.listing import Listed
 from pgbackup.commands.offsite import judging
 from pgbackup.formats import wal_copies
 from pgbackup.formats.wal_copies import Series
-from pgbackup.remotes.place import Object, Place
+from pgbackup.remotes.place import CLOCKS_DIFFER, Object, Place
 from pgbackup.settings.config import Settings
 from pgbackup.store.offsite.index import Entry
 from pgbackup.store.retention import Decision
@@ -20,8 +20,6 @@ from pgbackup.store.wal import archive as walarchive
 from pgbackup.store.wal import window
 from pgbackup.store.wal.window import BaseBackup
 from pgbackup.wal import Segment
-
-_CLOCKS_DIFFER = timedelta(hours=1)
 
 
 @dataclass
@@ -120,7 +118,7 @@ def _copied(held: Held, sent: Mapping[str, Entry]) -> list[Copied]:
     found, series = [], held.listed.series
     for name, one in held.listed.bases.items():
         files = [one.record, *one.files.values()]
-        plausible = one.facts.ended - one.record.modified <= _CLOCKS_DIFFER
+        plausible = one.facts.ended - one.record.modified <= CLOCKS_DIFFER
         proven = plausible and all(_is_ours(file, sent) for file in files)
         ended = max(one.facts.ended, *(file.modified for file in files))
         parent = f"{series}/{one.facts.parent}" if one.facts.parent else ""
@@ -138,7 +136,7 @@ def _stopped(proven: Sequence[BaseBackup], days: int, now: datetime) -> str:
     newest = max((base.ended for base in proven), default=None)
     if newest is None:
         return "no base backup there is proven to be what this host has sent: nothing expires"
-    if newest > now + _CLOCKS_DIFFER:
+    if newest > now + CLOCKS_DIFFER:
         return "the clock is behind the newest base backup: nothing expires"
     if now - newest > timedelta(days=days):
         return f"no base backup has come for RETENTION_DAYS={days}: nothing expires"
