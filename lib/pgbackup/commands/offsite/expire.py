@@ -48,6 +48,11 @@ class Expiry:
         """What may go, the oldest first."""
         return [one.name for one in [*reversed(self.decisions), *self.archived] if not one.keep]
 
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why each stays or goes, by the name of its object."""
+        return {one.name: one.reason for one in [*self.decisions, *self.archived]}
+
 
 def run(
     settings: Settings,
@@ -120,7 +125,7 @@ def _decide(
 
 def _remove(place: Remover, found: Expiry, events: Events) -> None:
     """Delete the old ones, the oldest first; what fails stops it, and is told."""
-    reasons = {one.name: one.reason for one in [*found.decisions, *found.archived]}
+    reasons = found.reasons
     for name in found.old:
         try:
             place.remove(name)
@@ -156,7 +161,7 @@ def _result(found: Expiry, *, dry_run: bool) -> Result:
 def _lines(found: Expiry, *, dry_run: bool) -> list[str]:
     verb = "would delete" if dry_run else "deleted"
     gone = found.old if dry_run else found.removed
-    reasons = {one.name: one.reason for one in [*found.decisions, *found.archived]}
+    reasons = found.reasons
     kept = len(reasons) - len(gone)
     return [
         *(f"{verb}  {what}" for what in _together(gone, reasons)),
