@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from recording import still
@@ -68,8 +69,7 @@ def host() -> Status:
     coverage = facts.coverage and replace(facts.coverage, findings=(orders, *facts.coverage.findings))
     facts = replace(facts, databases=(auth, payment), coverage=coverage)
     status = evaluated(facts, examples.NOW, Limits())
-    typed = (replace(each, remedy=with_paths(each.remedy, _SCRIPTS, str(_SCRIPTS.parent))) for each in status.promises)
-    return replace(status, promises=tuple(typed))
+    return status.with_remedies(partial(with_paths, scripts=_SCRIPTS, current=str(_SCRIPTS.parent)))
 
 
 def screen(status: Status) -> str:

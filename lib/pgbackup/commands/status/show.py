@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -64,5 +63,6 @@ def told(status: Status, otherwise: int = 0) -> Result:
     """
     code = NoBackup.status if status.broken else otherwise
     columns = shutil.get_terminal_size((_PIPED_COLUMNS, 24)).columns if sys.stdout.isatty() else _PIPED_COLUMNS
-    shown = replace(status, promises=tuple(replace(each, remedy=typeable(each.remedy)) for each in status.promises))
-    return Result(code, lines(shown, columns), document("status", code, **json_values.contents(status)))
+    return Result(
+        code, lines(status.with_remedies(typeable), columns), document("status", code, **json_values.contents(status))
+    )

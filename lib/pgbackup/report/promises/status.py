@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pgbackup.report.promises.facts import Facts
@@ -54,6 +55,10 @@ class Status:
     @property
     def broken(self) -> tuple[Promise, ...]:
         return tuple(promise for promise in self.promises if promise.state == BROKEN)
+
+    def with_remedies(self, spelled: Callable[[str], str]) -> Status:
+        """The same with what to type spelled for those who read it."""
+        return replace(self, promises=tuple(replace(one, remedy=spelled(one.remedy)) for one in self.promises))
 
     def of(self, subject: str) -> tuple[Promise, ...]:
         """The promises about one database, place or schedule; "" for those about the host."""
